@@ -1,0 +1,202 @@
+package secret
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// The two schemes of a reference.
+const (
+	schemeValue = "dso://"
+	schemeFile  = "dsofile://"
+)
+
+// DefaultProvider is the provider of a reference that names none.
+const DefaultProvider = "local"
+
+// DefaultNamespace is the namespace of a reference that names none, in a
+// container that belongs to no Compose project.
+const DefaultNamespace = "default"
+
+// MaxRefLen bounds a reference, in bytes. It is far above any real one and
+// keeps hostile specifications from costing anything.
+const MaxRefLen = 1024
+
+// ErrBadRef is wrapped by every error of [ParseRef] and [ParseName].
+var ErrBadRef = errors.New("not a valid secret reference")
+
+// Kind says how a reference wants its value delivered.
+type Kind int
+
+// The kinds of reference.
+const (
+	KindValue Kind = iota // the variable becomes the value
+	KindFile              // the variable becomes the path of a file with the value
+)
+
+// Ref is one parsed reference: dso://[provider/]path[#field] or dsofile://….
+type Ref struct {
+	Kind  Kind
+	Path  string // as written, provider included when there is one
+	Field string // empty: the whole value
+}
+
+// IsRef reports whether s claims to be a reference. It may still be malformed.
+func IsRef(s string) bool {
+	return strings.HasPrefix(s, schemeValue) || strings.HasPrefix(s, schemeFile)
+}
+
+// ParseRef parses a reference. Path segments consist of letters, digits and
+// "._-", do not start with a dot, and are separated by single slashes; a field
+// may contain anything printable but "#".
+func ParseRef(s string) (Ref, error) {
+	var r Ref
+	rest, ok := strings.CutPrefix(s, schemeValue)
+	if !ok {
+		r.Kind = KindFile
+		if rest, ok = strings.CutPrefix(s, schemeFile); !ok {
+			return Ref{}, fmt.Errorf("%w: %q starts with neither dso:// nor dsofile://", ErrBadRef, clip(s))
+		}
+	}
+	if len(s) > MaxRefLen {
+		return Ref{}, fmt.Errorf("%w: %q is longer than %d bytes", ErrBadRef, clip(s), MaxRefLen)
+	}
+	path, field, hasField := strings.Cut(rest, "#")
+	if err := checkPath(path); err != nil {
+		return Ref{}, fmt.Errorf("%w: %q: %w", ErrBadRef, clip(s), err)
+	}
+	if hasField {
+		if err := checkField(field); err != nil {
+			return Ref{}, fmt.Errorf("%w: %q: %w", ErrBadRef, clip(s), err)
+		}
+	}
+	r.Path, r.Field = path, field
+	return r, nil
+}
+
+// String returns the reference as it is written in a specification.
+func (r Ref) String() string {
+	s := schemeValue
+	if r.Kind == KindFile {
+		s = schemeFile
+	}
+	s += r.Path
+	if r.Field != "" {
+		s += "#" + r.Field
+	}
+	return s
+}
+
+// ID names one secret of one provider, with nothing left to the context.
+type ID struct {
+	Provider string
+	Path     string
+}
+
+// String returns provider:path, the form used in the journal's keys.
+func (id ID) String() string { return id.Provider + ":" + id.Path }
+
+// Compare orders IDs by provider, then path.
+func (id ID) Compare(other ID) int {
+	if c := strings.Compare(id.Provider, other.Provider); c != 0 {
+		return c
+	}
+	return strings.Compare(id.Path, other.Path)
+}
+
+// In says which secret the reference means in a container of the given Compose
+// project (empty: none). isProvider reports whether a name is a configured
+// provider; the first path segment counts as one only when something follows.
+//
+// A path of the local provider that has one segment lies in the project's
+// namespace, or in [DefaultNamespace] outside any project.
+func (r Ref) In(project string, isProvider func(string) bool) ID {
+	return resolveName(r.Path, project, isProvider)
+}
+
+// ParseName parses a secret's name as typed on a command line: a reference's
+// path without scheme and field. It follows the same rules as [Ref.In].
+func ParseName(name, project string, isProvider func(string) bool) (ID, error) {
+	if IsRef(name) {
+		r, err := ParseRef(name)
+		if err != nil {
+			return ID{}, err
+		}
+		if r.Field != "" {
+			return ID{}, fmt.Errorf("%w: %q: a secret's name has no #field", ErrBadRef, clip(name))
+		}
+		return r.In(project, isProvider), nil
+	}
+	if len(name) > MaxRefLen {
+		return ID{}, fmt.Errorf("%w: %q is longer than %d bytes", ErrBadRef, clip(name), MaxRefLen)
+	}
+	if err := checkPath(name); err != nil {
+		return ID{}, fmt.Errorf("%w: %q: %w", ErrBadRef, clip(name), err)
+	}
+	return resolveName(name, project, isProvider), nil
+}
+
+func resolveName(path, project string, isProvider func(string) bool) ID {
+	id := ID{Provider: DefaultProvider, Path: path}
+	if first, rest, ok := strings.Cut(path, "/"); ok && isProvider(first) {
+		id.Provider, id.Path = first, rest
+	}
+	if id.Provider == DefaultProvider && !strings.Contains(id.Path, "/") {
+		if project == "" {
+			project = DefaultNamespace
+		}
+		id.Path = project + "/" + id.Path
+	}
+	return id
+}
+
+func checkPath(path string) error {
+	if path == "" {
+		return errors.New("the path is empty")
+	}
+	for seg := range strings.SplitSeq(path, "/") {
+		if seg == "" {
+			return errors.New("the path has an empty segment")
+		}
+		if seg[0] == '.' {
+			return fmt.Errorf("segment %q starts with a dot", seg)
+		}
+		if i := strings.IndexFunc(seg, notPathRune); i >= 0 {
+			return fmt.Errorf("segment %q has a character that is not a letter, a digit or one of . _ -", seg)
+		}
+	}
+	return nil
+}
+
+func notPathRune(r rune) bool {
+	switch {
+	case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9':
+		return false
+	case r == '.', r == '_', r == '-':
+		return false
+	}
+	return true
+}
+
+func checkField(field string) error {
+	if field == "" {
+		return errors.New("the field after # is empty")
+	}
+	for _, r := range field {
+		if r < ' ' || r == '#' || r == 0x7f || r == '\uFFFD' {
+			return errors.New("the field has a character that is not allowed")
+		}
+	}
+	return nil
+}
+
+// clip keeps error messages short. References are not secret, but somebody may
+// have pasted a value behind the scheme, so what is not a path is not echoed.
+func clip(s string) string {
+	const limit = 80
+	if len(s) > limit {
+		s = s[:limit] + "…"
+	}
+	return s
+}
