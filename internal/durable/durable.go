@@ -88,3 +88,11 @@ func ignoreNotExist(err error) error {
 	}
 	return err
 }
+
+// Rename moves a file within one filesystem, durably.
+func Rename(from, to string) error {
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	return SyncDir(filepath.Dir(to))
+}

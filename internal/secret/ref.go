@@ -3,6 +3,8 @@ package secret
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"strconv"
 	"strings"
 )
 
@@ -35,12 +37,24 @@ const (
 	KindFile              // the variable becomes the path of a file with the value
 )
 
-// Ref is one parsed reference: dso://[provider/]path[#field] or dsofile://….
+// Ref is one parsed reference: dso://[provider/]path[#field], or
+// dsofile://[provider/]path[?uid=N&gid=N&mode=0NNN][#field].
 type Ref struct {
 	Kind  Kind
 	Path  string // as written, provider included when there is one
 	Field string // empty: the whole value
+	File  FileOptions
 }
+
+// FileOptions say how a file is placed, in the words of Compose's secrets. What
+// is nil follows the container: the user it runs as, and DefaultFileMode.
+type FileOptions struct {
+	UID, GID *uint32
+	Mode     *fs.FileMode
+}
+
+// DefaultFileMode is the mode of a delivered file whose reference names none.
+const DefaultFileMode fs.FileMode = 0o400
 
 // IsRef reports whether s claims to be a reference. It may still be malformed.
 func IsRef(s string) bool {
@@ -62,7 +76,8 @@ func ParseRef(s string) (Ref, error) {
 	if len(s) > MaxRefLen {
 		return Ref{}, fmt.Errorf("%w: %q is longer than %d bytes", ErrBadRef, clip(s), MaxRefLen)
 	}
-	path, field, hasField := strings.Cut(rest, "#")
+	rest, field, hasField := strings.Cut(rest, "#")
+	path, query, hasQuery := strings.Cut(rest, "?")
 	if err := checkPath(path); err != nil {
 		return Ref{}, fmt.Errorf("%w: %q: %w", ErrBadRef, clip(s), err)
 	}
@@ -72,7 +87,44 @@ func ParseRef(s string) (Ref, error) {
 		}
 	}
 	r.Path, r.Field = path, field
+	if hasQuery {
+		if err := r.parseOptions(query); err != nil {
+			return Ref{}, fmt.Errorf("%w: %q: %w", ErrBadRef, clip(s), err)
+		}
+	}
 	return r, nil
+}
+
+func (r *Ref) parseOptions(query string) error {
+	if r.Kind != KindFile {
+		return errors.New("only a dsofile:// reference has options after ?")
+	}
+	for option := range strings.SplitSeq(query, "&") {
+		key, text, _ := strings.Cut(option, "=")
+		switch key {
+		case "uid", "gid":
+			n, err := strconv.ParseUint(text, 10, 32)
+			if err != nil {
+				return fmt.Errorf("option %s=%q is not a number", key, text)
+			}
+			id := uint32(n)
+			if key == "uid" {
+				r.File.UID = &id
+			} else {
+				r.File.GID = &id
+			}
+		case "mode":
+			n, err := strconv.ParseUint(text, 8, 32)
+			if err != nil || n > 0o777 {
+				return fmt.Errorf("option mode=%q is not an octal mode such as 0440", text)
+			}
+			mode := fs.FileMode(n)
+			r.File.Mode = &mode
+		default:
+			return fmt.Errorf("unknown option %q; there are uid, gid and mode", key)
+		}
+	}
+	return nil
 }
 
 // String returns the reference as it is written in a specification.
@@ -81,11 +133,28 @@ func (r Ref) String() string {
 	if r.Kind == KindFile {
 		s = schemeFile
 	}
-	s += r.Path
+	s += r.Path + r.File.query()
 	if r.Field != "" {
 		s += "#" + r.Field
 	}
 	return s
+}
+
+func (o FileOptions) query() string {
+	var parts []string
+	if o.UID != nil {
+		parts = append(parts, fmt.Sprintf("uid=%d", *o.UID))
+	}
+	if o.GID != nil {
+		parts = append(parts, fmt.Sprintf("gid=%d", *o.GID))
+	}
+	if o.Mode != nil {
+		parts = append(parts, fmt.Sprintf("mode=%04o", *o.Mode))
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "?" + strings.Join(parts, "&")
 }
 
 // ID names one secret of one provider, with nothing left to the context.

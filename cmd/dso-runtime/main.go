@@ -1,0 +1,13 @@
+// Command dso-runtime is the OCI runtime that gives a starting container its
+// secrets. It is registered in the engine's daemon.json and wraps runc.
+package main
+
+import (
+	"os"
+
+	"github.com/docker-secret-operator/dso/internal/ociruntime"
+)
+
+func main() {
+	os.Exit(ociruntime.Main(os.Args[1:]))
+}

@@ -1,0 +1,98 @@
+package wire
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+)
+
+// Default paths of the agent's sockets. Both lie in a directory that only root
+// can write to.
+const (
+	RuntimeSocket = "/run/dso/runtime.sock" // 0600 root: answers with values
+	AgentSocket   = "/run/dso/dso.sock"     // 0660 root:dso: for people
+)
+
+// PrivateDir is the tmpfs, never swapped, on which every value that must be a
+// file lies. Only root can enter it.
+const PrivateDir = "/run/dso/private"
+
+// EnvFile returns the path, below the private directory, of the values that a
+// container was started with, by reference (a JSON object of base64 strings). It
+// lets dso-runtime answer an exec, and so every health check, without the agent.
+func EnvFile(private, containerID string) string {
+	return private + "/env/" + containerID + ".json"
+}
+
+// FilesTarget is where a container sees its files.
+const FilesTarget = "/run/secrets/dso"
+
+// DeliverRequest asks for the values of one container's references. It is sent
+// by dso-runtime at create and at exec, as the only message of a connection.
+type DeliverRequest struct {
+	ContainerID string      `json:"container_id"`
+	Exec        bool        `json:"exec,omitempty"`
+	Name        string      `json:"name,omitempty"`
+	Project     string      `json:"project,omitempty"`
+	References  []Reference `json:"references"`
+	// UID and GID own the files whose reference names no owner, as the host
+	// sees them; UIDMap and GIDMap translate the owners that references name.
+	UID    uint32  `json:"uid"`
+	GID    uint32  `json:"gid"`
+	UIDMap []IDMap `json:"uid_map,omitempty"`
+	GIDMap []IDMap `json:"gid_map,omitempty"`
+}
+
+// Reference is one environment variable that holds a reference.
+type Reference struct {
+	Variable string `json:"variable"`
+	Ref      string `json:"ref"`
+}
+
+// IDMap is one row of a user namespace's mapping, as in the OCI specification.
+type IDMap struct {
+	ContainerID uint32 `json:"containerID"`
+	HostID      uint32 `json:"hostID"`
+	Size        uint32 `json:"size"`
+}
+
+// HostID translates an id of a user namespace to the host's; without a mapping
+// they are the same.
+func HostID(id uint32, mapping []IDMap) uint32 {
+	for _, m := range mapping {
+		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+			return m.HostID + id - m.ContainerID
+		}
+	}
+	return id
+}
+
+// DeliverResponse answers a [DeliverRequest]: all values, or an error.
+type DeliverResponse struct {
+	// Env holds the new value of each variable.
+	Env map[string][]byte `json:"env,omitempty"`
+	// FilesDir is the host directory to mount at [FilesTarget]; empty when no
+	// reference asks for a file.
+	FilesDir string `json:"files_dir,omitempty"`
+	// Error says in one line which reference could not be resolved and why.
+	Error string `json:"error,omitempty"`
+}
+
+// maxMessage bounds one message, in bytes: far above what fits in an environment.
+const maxMessage = 64 << 20
+
+// Write sends one message.
+func Write(w io.Writer, message any) error {
+	if err := json.NewEncoder(w).Encode(message); err != nil {
+		return fmt.Errorf("send message: %w", err)
+	}
+	return nil
+}
+
+// Read receives one message.
+func Read(r io.Reader, message any) error {
+	if err := json.NewDecoder(io.LimitReader(r, maxMessage)).Decode(message); err != nil {
+		return fmt.Errorf("receive message: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,311 @@
+package deliver
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/durable"
+	"github.com/docker-secret-operator/dso/internal/resolve"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Resolver takes snapshots of the providers' values.
+type Resolver interface {
+	Snapshot(ctx context.Context, project string, vars []resolve.Variable, want secret.Versions) (resolve.Snapshot, error)
+}
+
+// Store delivers values to containers and remembers what it delivered. It is
+// safe for concurrent use.
+type Store struct {
+	root     string
+	pins     *pins
+	resolver Resolver
+
+	mu sync.Mutex // held while a container's files and record change
+}
+
+// record is what a container was given at its last start.
+type record struct {
+	Request  wire.DeliverRequest `json:"request"`
+	Versions secret.Versions     `json:"versions"`
+	Time     time.Time           `json:"time"`
+}
+
+// Open returns the store over the private root (see [MountPrivate]) and the
+// durable file of the pins.
+func Open(root, pinsPath string, resolver Resolver) (*Store, error) {
+	p, err := openPins(pinsPath)
+	if err != nil {
+		return nil, err
+	}
+	for _, dir := range []string{filesDir, recordsDir, "env", BundlesDir} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+			return nil, fmt.Errorf("open deliveries: %w", err)
+		}
+	}
+	return &Store{root: root, pins: p, resolver: resolver}, nil
+}
+
+// The directories below the private root. BundlesDir is dso-runtime's.
+const (
+	filesDir   = "files"
+	recordsDir = "delivered"
+	BundlesDir = "bundles"
+)
+
+// Deliver answers dso-runtime: it resolves the references (pinned versions
+// first), writes the container's files and records the versions. An exec gets
+// the versions that the container was started with.
+func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.DeliverResponse, error) {
+	if err := checkID(req.ContainerID); err != nil {
+		return wire.DeliverResponse{}, err
+	}
+	vars, err := parse(req.References)
+	if err != nil {
+		return wire.DeliverResponse{}, err
+	}
+	want, err := s.wanted(&req)
+	if err != nil {
+		return wire.DeliverResponse{}, err
+	}
+	snap, err := s.resolver.Snapshot(ctx, req.Project, vars, want)
+	if err != nil {
+		return wire.DeliverResponse{}, err
+	}
+	resp := wire.DeliverResponse{Env: map[string][]byte{}}
+	for _, v := range vars {
+		if v.Ref.Kind == secret.KindFile {
+			resp.Env[v.Name] = []byte(wire.FilesTarget + "/" + fileName(v.Ref))
+			resp.FilesDir = s.filesOf(req.ContainerID)
+			continue
+		}
+		value := snap.Values[v.Name].Reveal()
+		if why := unfitForEnv(v.Name, value); why != "" {
+			return wire.DeliverResponse{}, fmt.Errorf("cannot deliver %s for %s: %s; use dsofile://", v.Ref, v.Name, why)
+		}
+		resp.Env[v.Name] = value
+	}
+	if req.Exec {
+		return resp, nil
+	}
+	if err := s.keepEnv(req.ContainerID, req.References, resp.Env); err != nil {
+		return wire.DeliverResponse{}, err
+	}
+	return resp, s.keep(req, vars, snap)
+}
+
+// keepEnv leaves the values where dso-runtime finds them at an exec.
+func (s *Store) keepEnv(containerID string, refs []wire.Reference, env map[string][]byte) error {
+	byRef := map[string][]byte{}
+	for _, r := range refs {
+		byRef[r.Ref] = env[r.Variable]
+	}
+	data, err := json.Marshal(byRef)
+	if err != nil {
+		return fmt.Errorf("encode environment: %w", err)
+	}
+	return durable.WriteFile(wire.EnvFile(s.root, containerID), data, 0o600)
+}
+
+// maxEnvString is Linux's limit for one string of an environment, in bytes, with
+// its name, "=" and the closing NUL: MAX_ARG_STRLEN, 32 pages (execve(2)).
+const maxEnvString = 32 * 4096
+
+func unfitForEnv(name string, value []byte) string {
+	if bytes.IndexByte(value, 0) >= 0 {
+		return "the value has a NUL byte, which no environment variable can hold"
+	}
+	if !utf8.Valid(value) {
+		return "the value is not UTF-8, and a container's configuration carries its environment as text"
+	}
+	if size := len(name) + len(value) + 2; size > maxEnvString {
+		return fmt.Sprintf("the value has %d bytes and an environment variable holds at most %d", len(value), maxEnvString-len(name)-2)
+	}
+	return ""
+}
+
+// wanted returns the versions that the request must get, and completes an exec's
+// request from the record of the container's start.
+func (s *Store) wanted(req *wire.DeliverRequest) (secret.Versions, error) {
+	if !req.Exec {
+		pin, _ := s.pins.get(req.ContainerID)
+		return pin.Versions, nil
+	}
+	rec, err := s.load(req.ContainerID)
+	if err != nil {
+		return nil, fmt.Errorf("cannot resolve %s: the container was not started with references, so an exec cannot use one", req.References[0].Ref)
+	}
+	req.Project = rec.Request.Project
+	return rec.Versions, nil
+}
+
+// keep writes the files, then the record.
+func (s *Store) keep(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Snapshot) error {
+	files, err := filesFor(req, vars, snap)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	if len(files) > 0 {
+		if err := WriteFiles(s.filesOf(req.ContainerID), files, now); err != nil {
+			return fmt.Errorf("deliver files: %w", err)
+		}
+	}
+	data, err := json.Marshal(record{Request: req, Versions: snap.Versions, Time: now})
+	if err != nil {
+		return fmt.Errorf("encode delivery record: %w", err)
+	}
+	return durable.WriteFile(s.recordOf(req.ContainerID), data, 0o600)
+}
+
+func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Snapshot) ([]File, error) {
+	var files []File
+	by := map[string]string{}
+	for _, v := range vars {
+		if v.Ref.Kind != secret.KindFile {
+			continue
+		}
+		name := fileName(v.Ref)
+		if first, taken := by[name]; taken {
+			if first == v.Ref.String() {
+				continue // two variables that name the same file
+			}
+			return nil, fmt.Errorf("references %s and %s both ask for the file %s", first, v.Ref, name)
+		}
+		by[name] = v.Ref.String()
+		f := File{Path: name, Value: snap.Values[v.Name], UID: int(req.UID), GID: int(req.GID), Mode: secret.DefaultFileMode}
+		if o := v.Ref.File; o.UID != nil {
+			f.UID = int(wire.HostID(*o.UID, req.UIDMap))
+		}
+		if o := v.Ref.File; o.GID != nil {
+			f.GID = int(wire.HostID(*o.GID, req.GIDMap))
+		}
+		if o := v.Ref.File; o.Mode != nil {
+			f.Mode = *o.Mode
+		}
+		files = append(files, f)
+	}
+	return files, nil
+}
+
+// fileName is the path of a reference's file below [wire.FilesTarget].
+func fileName(r secret.Ref) string {
+	if r.Field == "" {
+		return r.Path
+	}
+	return r.Path + "." + strings.ReplaceAll(r.Field, "/", "_")
+}
+
+func parse(refs []wire.Reference) ([]resolve.Variable, error) {
+	vars := make([]resolve.Variable, 0, len(refs))
+	var errs []error
+	for _, r := range refs {
+		ref, err := secret.ParseRef(r.Ref)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("variable %s: %w", r.Variable, err))
+			continue
+		}
+		vars = append(vars, resolve.Variable{Name: r.Variable, Ref: ref})
+	}
+	return vars, errors.Join(errs...)
+}
+
+// Refresh writes the container's files anew from the pinned or current versions
+// and records them. Its environment cannot change.
+func (s *Store) Refresh(ctx context.Context, containerID string) error {
+	rec, err := s.load(containerID)
+	if err != nil {
+		return fmt.Errorf("refresh the files of %s: %w", containerID, err)
+	}
+	vars, err := parse(rec.Request.References)
+	if err != nil {
+		return err
+	}
+	pin, _ := s.pins.get(containerID)
+	snap, err := s.resolver.Snapshot(ctx, rec.Request.Project, vars, pin.Versions)
+	if err != nil {
+		return err
+	}
+	return s.keep(rec.Request, vars, snap)
+}
+
+// Delivered returns the versions that the container got last, and when.
+func (s *Store) Delivered(containerID string) (secret.Versions, time.Time, bool) {
+	rec, err := s.load(containerID)
+	if err != nil {
+		return nil, time.Time{}, false
+	}
+	return rec.Versions, rec.Time, true
+}
+
+// Pin makes every later start of the container use these versions.
+func (s *Store) Pin(containerID string, versions, failed secret.Versions) error {
+	return s.pins.put(containerID, Pin{Versions: versions, Failed: failed, Since: time.Now().UTC()})
+}
+
+// Unpin makes the container follow the current versions again.
+func (s *Store) Unpin(containerID string) error { return s.pins.drop(containerID) }
+
+// Pinned returns the container's pin.
+func (s *Store) Pinned(containerID string) (Pin, bool) { return s.pins.get(containerID) }
+
+// Forget drops all that is kept for a container that no longer exists.
+func (s *Store) Forget(containerID string) error {
+	if err := checkID(containerID); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(
+		os.RemoveAll(s.recordOf(containerID)),
+		os.RemoveAll(wire.EnvFile(s.root, containerID)),
+		os.RemoveAll(s.filesOf(containerID)),
+		s.pins.drop(containerID))
+}
+
+// Known returns the ids of all containers that something is kept for.
+func (s *Store) Known() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(s.root, recordsDir))
+	if err != nil {
+		return nil, fmt.Errorf("list deliveries: %w", err)
+	}
+	var ids []string
+	for _, e := range entries {
+		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok && checkID(id) == nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+func (s *Store) load(containerID string) (record, error) {
+	var rec record
+	data, err := os.ReadFile(s.recordOf(containerID))
+	if err != nil {
+		return rec, err
+	}
+	return rec, json.Unmarshal(data, &rec)
+}
+
+func (s *Store) filesOf(id string) string  { return filepath.Join(s.root, filesDir, id) }
+func (s *Store) recordOf(id string) string { return filepath.Join(s.root, recordsDir, id+".json") }
+
+// checkID keeps ids from being anything but a file's name.
+func checkID(id string) error {
+	if id == "" || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_-") != "" {
+		return fmt.Errorf("container id %q is not valid", id)
+	}
+	return nil
+}

@@ -1,0 +1,342 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+)
+
+// Client talks to one engine. It is safe for concurrent use.
+type Client struct {
+	api *client.Client
+}
+
+// Open returns a client for the engine at host ("unix:///var/run/docker.sock");
+// an empty host means DOCKER_HOST or the default socket. It does not connect.
+func Open(host string) (*Client, error) {
+	opts := []client.Opt{client.FromEnv}
+	if host != "" {
+		opts = append(opts, client.WithHost(host))
+	}
+	api, err := client.New(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("open engine: %w", err)
+	}
+	return &Client{api: api}, nil
+}
+
+// Close drops idle connections.
+func (c *Client) Close() error { return c.api.Close() }
+
+// Ping succeeds when the engine answers.
+func (c *Client) Ping(ctx context.Context) error {
+	_, err := c.api.Ping(ctx, client.PingOptions{})
+	return wrap("ping engine", "", err)
+}
+
+// EngineID returns the identity that the engine keeps in its data root.
+func (c *Client) EngineID(ctx context.Context) (string, error) {
+	info, err := c.api.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return "", wrap("ask engine", "", err)
+	}
+	return info.Info.ID, nil
+}
+
+// Runtimes returns the names of the OCI runtimes that the engine knows.
+func (c *Client) Runtimes(ctx context.Context) ([]string, error) {
+	info, err := c.api.Info(ctx, client.InfoOptions{})
+	if err != nil {
+		return nil, wrap("ask engine", "", err)
+	}
+	names := make([]string, 0, len(info.Info.Runtimes))
+	for name := range info.Info.Runtimes {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// Inspect returns one container by id or name. A missing one is errdefs.IsNotFound.
+func (c *Client) Inspect(ctx context.Context, id string) (Container, error) {
+	res, err := c.api.ContainerInspect(ctx, id, client.ContainerInspectOptions{})
+	if err != nil {
+		return Container{}, wrap("inspect", id, err)
+	}
+	return fromInspect(res.Container), nil
+}
+
+// List returns the ids of all containers that carry every one of the labels
+// ("key" or "key=value"), running or not, oldest first.
+func (c *Client) List(ctx context.Context, labels ...string) ([]string, error) {
+	opts := client.ContainerListOptions{All: true}
+	if len(labels) > 0 {
+		opts.Filters = make(client.Filters).Add("label", labels...)
+	}
+	res, err := c.api.ContainerList(ctx, opts)
+	if err != nil {
+		return nil, wrap("list containers", "", err)
+	}
+	slices.SortFunc(res.Items, func(a, b container.Summary) int {
+		return cmp.Or(cmp.Compare(a.Created, b.Created), strings.Compare(a.ID, b.ID))
+	})
+	ids := make([]string, len(res.Items))
+	for i, item := range res.Items {
+		ids[i] = item.ID
+	}
+	return ids, nil
+}
+
+// Create makes a container. The specification's first network (the one of its
+// network mode) is given at creation and the others are connected before
+// anything starts, because API 1.41 refuses more than one at creation.
+func (c *Client) Create(ctx context.Context, name string, spec Spec) (string, error) {
+	primary := primaryNetwork(spec)
+	opts := client.ContainerCreateOptions{Name: name, Config: spec.Config, HostConfig: spec.HostConfig}
+	if ep, ok := spec.Networks[primary]; ok {
+		opts.NetworkingConfig = &network.NetworkingConfig{
+			EndpointsConfig: map[string]*network.EndpointSettings{primary: ep},
+		}
+	}
+	res, err := c.api.ContainerCreate(ctx, opts)
+	if err != nil {
+		return "", wrap("create", name, err)
+	}
+	return res.ID, c.ConnectAll(ctx, res.ID, spec)
+}
+
+// ConnectAll connects a container to the networks of its specification that it
+// is not on yet, the first one excepted.
+func (c *Client) ConnectAll(ctx context.Context, id string, spec Spec) error {
+	primary := primaryNetwork(spec)
+	got, err := c.Inspect(ctx, id)
+	if err != nil {
+		return err
+	}
+	for name, ep := range spec.Networks {
+		if _, on := got.Networks[name]; on || name == primary {
+			continue
+		}
+		if err := c.Connect(ctx, id, name, ep); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func primaryNetwork(spec Spec) string {
+	if spec.HostConfig == nil {
+		return ""
+	}
+	mode := string(spec.HostConfig.NetworkMode)
+	if _, ok := spec.Networks[mode]; ok {
+		return mode
+	}
+	if mode == "default" || mode == "" {
+		return "bridge"
+	}
+	return mode
+}
+
+// Start starts a container; one that runs already is a success.
+func (c *Client) Start(ctx context.Context, id string) error {
+	_, err := c.api.ContainerStart(ctx, id, client.ContainerStartOptions{})
+	return wrap("start", id, ignoreNotModified(err))
+}
+
+// Stop ends a container with its own stop signal and timeout; one that does not
+// run, or does not exist, is a success.
+func (c *Client) Stop(ctx context.Context, id string) error {
+	_, err := c.api.ContainerStop(ctx, id, client.ContainerStopOptions{})
+	return wrap("stop", id, ignoreGone(ignoreNotModified(err)))
+}
+
+// Restart stops and starts a container with its own stop signal and timeout.
+func (c *Client) Restart(ctx context.Context, id string) error {
+	_, err := c.api.ContainerRestart(ctx, id, client.ContainerRestartOptions{})
+	return wrap("restart", id, err)
+}
+
+// Remove deletes a container, killing it if it runs, and keeps its volumes. A
+// missing one is a success.
+func (c *Client) Remove(ctx context.Context, id string) error {
+	_, err := c.api.ContainerRemove(ctx, id, client.ContainerRemoveOptions{Force: true})
+	if errdefs.IsConflict(err) { // somebody else is removing it
+		return c.waitGone(ctx, id)
+	}
+	return wrap("remove", id, ignoreGone(err))
+}
+
+func (c *Client) waitGone(ctx context.Context, id string) error {
+	res := c.api.ContainerWait(ctx, id, client.ContainerWaitOptions{Condition: container.WaitConditionRemoved})
+	select {
+	case <-res.Result:
+		return nil
+	case err := <-res.Error:
+		return wrap("remove", id, ignoreGone(err))
+	}
+}
+
+// Rename gives a container another name.
+func (c *Client) Rename(ctx context.Context, id, name string) error {
+	_, err := c.api.ContainerRename(ctx, id, client.ContainerRenameOptions{NewName: name})
+	return wrap("rename", id, err)
+}
+
+// SetRestartPolicy changes what the engine does when the container ends.
+func (c *Client) SetRestartPolicy(ctx context.Context, id string, policy container.RestartPolicy) error {
+	_, err := c.api.ContainerUpdate(ctx, id, client.ContainerUpdateOptions{RestartPolicy: &policy})
+	return wrap("update restart policy of", id, err)
+}
+
+// Connect puts a container on a network.
+func (c *Client) Connect(ctx context.Context, id, networkName string, ep *network.EndpointSettings) error {
+	_, err := c.api.NetworkConnect(ctx, networkName, client.NetworkConnectOptions{Container: id, EndpointConfig: ep})
+	return wrap("connect "+networkName+" to", id, err)
+}
+
+// Disconnect takes a container off a network.
+func (c *Client) Disconnect(ctx context.Context, id, networkName string) error {
+	_, err := c.api.NetworkDisconnect(ctx, networkName, client.NetworkDisconnectOptions{Container: id})
+	return wrap("disconnect "+networkName+" from", id, err)
+}
+
+// ImageID returns the id that an image name means now. A name that means
+// nothing is errdefs.IsNotFound.
+func (c *Client) ImageID(ctx context.Context, name string) (string, error) {
+	res, err := c.api.ImageInspect(ctx, name)
+	if err != nil {
+		return "", wrap("inspect image", name, err)
+	}
+	return res.ID, nil
+}
+
+// LoadImage loads an image archive.
+func (c *Client) LoadImage(ctx context.Context, archive io.Reader) error {
+	res, err := c.api.ImageLoad(ctx, archive)
+	if err != nil {
+		return wrap("load image", "", err)
+	}
+	_, err = io.Copy(io.Discard, res)
+	return errors.Join(err, res.Close())
+}
+
+// ActionNetworkConnect is the action of an [Event] that says a container was put
+// on a network; the engine reports it as an event of the network.
+const ActionNetworkConnect = "network-connect"
+
+// Events streams container events until ctx ends or the engine goes away. The
+// second channel carries the one error that ended the stream. The subscription
+// stands when Events returns only as far as the engine has accepted it, so list
+// the containers after the first event or a ping, never before subscribing.
+func (c *Client) Events(ctx context.Context) (<-chan Event, <-chan error) {
+	res := c.api.Events(ctx, client.EventsListOptions{
+		Filters: make(client.Filters).Add("type", "container", "network"),
+	})
+	out := make(chan Event)
+	go func() {
+		defer close(out)
+		for {
+			select {
+			case m := <-res.Messages:
+				ev, ok := fromMessage(m)
+				if !ok {
+					continue
+				}
+				select {
+				case out <- ev:
+				case <-ctx.Done():
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, res.Err
+}
+
+func fromMessage(m events.Message) (Event, bool) {
+	switch {
+	case m.Type == events.ContainerEventType:
+		return Event{Action: string(m.Action), ID: m.Actor.ID, Labels: m.Actor.Attributes}, true
+	case m.Type == events.NetworkEventType && m.Action == events.ActionConnect:
+		return Event{Action: ActionNetworkConnect, ID: m.Actor.Attributes["container"]}, true
+	}
+	return Event{}, false
+}
+
+func fromInspect(r container.InspectResponse) Container {
+	c := Container{
+		ID:       r.ID,
+		Name:     strings.TrimPrefix(r.Name, "/"),
+		ImageID:  r.Image,
+		Spec:     Spec{Config: r.Config, HostConfig: r.HostConfig, Networks: map[string]*network.EndpointSettings{}},
+		Networks: map[string]Endpoint{},
+	}
+	if r.State != nil {
+		c.State = State{
+			Status: r.State.Status, Pid: r.State.Pid, ExitCode: r.State.ExitCode,
+			Error: r.State.Error, RestartCount: r.RestartCount,
+		}
+		c.State.StartedAt, _ = time.Parse(time.RFC3339Nano, r.State.StartedAt)
+		if h := r.State.Health; h != nil && h.Status != container.NoHealthcheck {
+			c.State.Health = h.Status
+		}
+	}
+	for _, m := range r.Mounts {
+		c.Mounts = append(c.Mounts, Mount{
+			Type: string(m.Type), Name: m.Name, Source: m.Source, Destination: m.Destination, Writable: m.RW,
+		})
+	}
+	if r.NetworkSettings != nil {
+		for name, ep := range r.NetworkSettings.Networks {
+			c.Spec.Networks[name] = ep
+			c.Networks[name] = Endpoint{NetworkID: ep.NetworkID, Address: endpointAddr(ep), Aliases: ep.Aliases}
+		}
+	}
+	return c
+}
+
+func endpointAddr(ep *network.EndpointSettings) netip.Addr {
+	if ep.IPAddress.IsValid() {
+		return ep.IPAddress
+	}
+	return ep.GlobalIPv6Address
+}
+
+func wrap(op, object string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if object == "" {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	return fmt.Errorf("%s %s: %w", op, object, err)
+}
+
+func ignoreNotModified(err error) error {
+	if errdefs.IsNotModified(err) {
+		return nil
+	}
+	return err
+}
+
+func ignoreGone(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Labels that Compose and Swarm put on the containers they make.
+const (
+	LabelComposeProject = "com.docker.compose.project"
+	LabelComposeService = "com.docker.compose.service"
+	LabelSwarmTask      = "com.docker.swarm.task.id"
+)
+
+// Labels that users write, and the two that DSO writes.
+const (
+	LabelReloader     = "dso.reloader"
+	LabelStrategy     = "dso.update.strategy"
+	LabelHealth       = "dso.health.timeout"
+	LabelDrain        = "dso.drain.timeout"
+	LabelMonitor      = "dso.monitor"
+	LabelFront        = "dso.front"         // on a container behind a front: the front's service
+	LabelFrontService = "dso.front.service" // on a front: the service behind it
+	LabelRotation     = "dso.rotation"      // the id of the rotation that made this container
+	LabelImage        = "dso.image"         // the image as the user named it, when that name has moved on
+)
+
+// ShortIDLen is the length of the id that Docker gives a container as its
+// default hostname and network alias.
+const ShortIDLen = 12
+
+// Container is what the engine says about one container.
+type Container struct {
+	ID       string
+	Name     string // without the leading slash
+	ImageID  string
+	State    State
+	Spec     Spec
+	Mounts   []Mount
+	Networks map[string]Endpoint // by network name
+}
+
+// State is the running state of a container.
+type State struct {
+	Status       container.ContainerState
+	Pid          int
+	ExitCode     int
+	Error        string // why the last start failed
+	StartedAt    time.Time
+	RestartCount int
+	// Health is empty when the container has no health check.
+	Health container.HealthStatus
+}
+
+// Spec is the complete specification of a container.
+type Spec struct {
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	Networks   map[string]*network.EndpointSettings
+}
+
+// Mount is one mounted volume or directory.
+type Mount struct {
+	Type        string // volume, bind, tmpfs
+	Name        string // of a volume
+	Source      string
+	Destination string
+	Writable    bool
+}
+
+// Endpoint is a container's place on one network.
+type Endpoint struct {
+	NetworkID string
+	Address   netip.Addr // invalid while the container does not run
+	Aliases   []string
+}
+
+// ShortID returns the first 12 digits of the container's id.
+func (c Container) ShortID() string { return ShortID(c.ID) }
+
+// ShortID shortens a container id as Docker does.
+func ShortID(id string) string {
+	if len(id) > ShortIDLen {
+		return id[:ShortIDLen]
+	}
+	return id
+}
+
+// Running reports whether the container's process runs (and is not between two
+// attempts of its restart policy).
+func (c Container) Running() bool { return c.State.Status == container.StateRunning }
+
+// Labels returns the container's labels; nil when it has none.
+func (c Container) Labels() map[string]string {
+	if c.Spec.Config == nil {
+		return nil
+	}
+	return c.Spec.Config.Labels
+}
+
+// Label returns one label, empty when absent.
+func (c Container) Label(key string) string { return c.Labels()[key] }
+
+// Project returns the Compose project the container belongs to, or "".
+func (c Container) Project() string { return c.Label(LabelComposeProject) }
+
+// Service returns the Compose service the container belongs to, or "".
+func (c Container) Service() string { return c.Label(LabelComposeService) }
+
+// Addresses returns the container's addresses on all its networks.
+func (c Container) Addresses() []netip.Addr {
+	var addrs []netip.Addr
+	for _, e := range c.Networks {
+		if e.Address.IsValid() {
+			addrs = append(addrs, e.Address)
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return addrs
+}
+
+// References returns the variables of the specification that hold references,
+// in the order of the environment. Malformed ones are left out: such a
+// container cannot have been started.
+func (c Container) References() []Reference {
+	if c.Spec.Config == nil {
+		return nil
+	}
+	var refs []Reference
+	for _, kv := range c.Spec.Config.Env {
+		name, value, _ := strings.Cut(kv, "=")
+		if !secret.IsRef(value) {
+			continue
+		}
+		if ref, err := secret.ParseRef(value); err == nil {
+			refs = append(refs, Reference{Variable: name, Ref: ref})
+		}
+	}
+	return refs
+}
+
+// Reference is a variable of the environment that holds a reference.
+type Reference struct {
+	Variable string
+	Ref      secret.Ref
+}
+
+// Event is one thing that happened to a container.
+type Event struct {
+	Action string // create, start, die, destroy, rename, health_status: healthy, …
+	ID     string
+	Labels map[string]string // the labels, plus name and image
+}

@@ -1,0 +1,74 @@
+package ociruntime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+)
+
+// redial is how often a socket that nobody serves is tried again.
+const redial = 25 * time.Millisecond
+
+// ask gets the values from the agent. While no agent is there it keeps trying
+// until the deadline, because a start that fails is never retried by the engine.
+func ask(o Options, req wire.DeliverRequest) (wire.DeliverResponse, error) {
+	var resp wire.DeliverResponse
+	end := time.Now().Add(o.Deadline)
+	conn, err := dial(o.Socket, end)
+	if err != nil {
+		return resp, fmt.Errorf("cannot resolve %s: no agent answers on %s (waited %s): %w; is dso-agent running?",
+			req.References[0].Ref, o.Socket, o.Deadline, err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(end)
+	if err := wire.Write(conn, req); err != nil {
+		return resp, err
+	}
+	if err := wire.Read(conn, &resp); err != nil {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return resp, fmt.Errorf("cannot resolve %s: the agent did not answer within %s", req.References[0].Ref, o.Deadline)
+		}
+		return resp, fmt.Errorf("cannot resolve %s: the agent hung up: %w", req.References[0].Ref, err)
+	}
+	if resp.Error != "" {
+		return resp, errors.New(resp.Error)
+	}
+	return resp, nil
+}
+
+func dial(socket string, end time.Time) (net.Conn, error) {
+	for {
+		conn, err := net.DialTimeout("unix", socket, time.Until(end))
+		if err == nil || time.Now().Add(redial).After(end) {
+			return conn, err
+		}
+		time.Sleep(redial)
+	}
+}
+
+// known returns the values that the container was started with, when they cover
+// all references of an exec.
+func known(private string, req wire.DeliverRequest) (wire.DeliverResponse, bool) {
+	resp := wire.DeliverResponse{Env: map[string][]byte{}}
+	data, err := os.ReadFile(wire.EnvFile(private, req.ContainerID))
+	if err != nil {
+		return resp, false
+	}
+	var byRef map[string][]byte
+	if json.Unmarshal(data, &byRef) != nil {
+		return resp, false
+	}
+	for _, r := range req.References {
+		value, ok := byRef[r.Ref]
+		if !ok {
+			return resp, false
+		}
+		resp.Env[r.Variable] = value
+	}
+	return resp, true
+}

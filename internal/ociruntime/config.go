@@ -1,0 +1,182 @@
+package ociruntime
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// mayHoldReferences is a quick look that never misses a reference: the engine
+// writes its JSON with Go's encoder, which leaves "/" and ":" as they are.
+func mayHoldReferences(data []byte) bool {
+	return bytes.Contains(data, []byte("dso://")) || bytes.Contains(data, []byte("dsofile://"))
+}
+
+// object is a JSON object of which only some members are understood.
+type object map[string]json.RawMessage
+
+func (o object) get(key string, into any) error {
+	raw, ok := o[key]
+	if !ok {
+		return nil
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("member %q: %w", key, err)
+	}
+	return nil
+}
+
+func (o object) set(key string, value any) error {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return fmt.Errorf("member %q: %w", key, err)
+	}
+	o[key] = raw
+	return nil
+}
+
+// user is the process's user as the OCI specification has it.
+type user struct {
+	UID uint32 `json:"uid"`
+	GID uint32 `json:"gid"`
+}
+
+// mount is one mount of the OCI specification.
+type mount struct {
+	Destination string   `json:"destination"`
+	Type        string   `json:"type,omitempty"`
+	Source      string   `json:"source,omitempty"`
+	Options     []string `json:"options,omitempty"`
+}
+
+// references returns the references in a process's environment, in order.
+func references(process object) ([]wire.Reference, error) {
+	var env []string
+	if err := process.get("env", &env); err != nil {
+		return nil, err
+	}
+	var refs []wire.Reference
+	for _, kv := range env {
+		if name, value, _ := strings.Cut(kv, "="); secret.IsRef(value) {
+			refs = append(refs, wire.Reference{Variable: name, Ref: value})
+		}
+	}
+	return refs, nil
+}
+
+// setEnv puts the values in place of the references.
+func setEnv(process object, values map[string][]byte) error {
+	var env []json.RawMessage
+	if err := process.get("env", &env); err != nil {
+		return err
+	}
+	for i, raw := range env {
+		var kv string
+		if err := json.Unmarshal(raw, &kv); err != nil {
+			return err
+		}
+		name, old, _ := strings.Cut(kv, "=")
+		if !secret.IsRef(old) {
+			continue
+		}
+		value, ok := values[name]
+		if !ok {
+			return fmt.Errorf("the agent's answer lacks variable %s", name)
+		}
+		var err error
+		if env[i], err = json.Marshal(name + "=" + string(value)); err != nil {
+			return err
+		}
+	}
+	return process.set("env", env)
+}
+
+// rewriteBundle returns the configuration with the values and the mount of the
+// files in it. bundle is the engine's, from where relative paths count.
+func rewriteBundle(config object, bundle string, resp wire.DeliverResponse) ([]byte, error) {
+	var process object
+	if err := config.get("process", &process); err != nil {
+		return nil, err
+	}
+	if err := setEnv(process, resp.Env); err != nil {
+		return nil, err
+	}
+	if err := config.set("process", process); err != nil {
+		return nil, err
+	}
+	if err := absoluteRoot(config, bundle); err != nil {
+		return nil, err
+	}
+	if resp.FilesDir != "" {
+		if err := addFilesMount(config, resp.FilesDir); err != nil {
+			return nil, err
+		}
+	}
+	return json.Marshal(config)
+}
+
+func absoluteRoot(config object, bundle string) error {
+	var root object
+	if err := config.get("root", &root); err != nil || root == nil {
+		return err
+	}
+	var path string
+	if err := root.get("path", &path); err != nil || path == "" || filepath.IsAbs(path) {
+		return err
+	}
+	if err := root.set("path", filepath.Join(bundle, path)); err != nil {
+		return err
+	}
+	return config.set("root", root)
+}
+
+// addFilesMount sets every option itself: runc 1.1.5 drops nosuid, nodev and
+// noexec from the engine's own read-only volume mounts.
+func addFilesMount(config object, dir string) error {
+	var mounts []json.RawMessage
+	if err := config.get("mounts", &mounts); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(mount{
+		Destination: wire.FilesTarget, Type: "bind", Source: dir,
+		Options: []string{"rbind", "ro", "nosuid", "nodev", "noexec", "rprivate"},
+	})
+	if err != nil {
+		return err
+	}
+	return config.set("mounts", append(mounts, raw))
+}
+
+// container describes the container of a bundle, as far as the bundle and the
+// engine's own record of the container tell.
+func container(config object, id string) (wire.DeliverRequest, error) {
+	req := wire.DeliverRequest{ContainerID: id}
+	var process object
+	var linux struct {
+		UIDMappings []wire.IDMap `json:"uidMappings"`
+		GIDMappings []wire.IDMap `json:"gidMappings"`
+	}
+	var mounts []mount
+	for key, into := range map[string]any{"process": &process, "linux": &linux, "mounts": &mounts} {
+		if err := config.get(key, into); err != nil {
+			return req, err
+		}
+	}
+	var u user
+	if err := process.get("user", &u); err != nil {
+		return req, err
+	}
+	req.UIDMap, req.GIDMap = linux.UIDMappings, linux.GIDMappings
+	req.UID, req.GID = wire.HostID(u.UID, req.UIDMap), wire.HostID(u.GID, req.GIDMap)
+	var err error
+	if req.References, err = references(process); err != nil {
+		return req, err
+	}
+	req.Name, req.Project = engineRecord(mounts, id)
+	return req, nil
+}

@@ -1,0 +1,191 @@
+package ociruntime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/deliver"
+)
+
+// Main runs the runtime with the arguments after the program's name and returns
+// the exit code. It does not return when it becomes the real runtime.
+func Main(args []string) int {
+	opts, args, err := parseOptions(args, Options{
+		Runtime: "runc", Socket: wire.RuntimeSocket, Private: wire.PrivateDir, Deadline: 10 * time.Second,
+	})
+	c := parseCall(args)
+	if err != nil {
+		return refuse(c, err)
+	}
+	runtime, err := exec.LookPath(opts.Runtime)
+	if err != nil {
+		return refuse(c, fmt.Errorf("find the real runtime: %w", err))
+	}
+	private, err := prepare(opts, c)
+	if err != nil {
+		return refuse(c, err)
+	}
+	if private == nil {
+		err = syscall.Exec(runtime, append([]string{runtime}, args...), os.Environ())
+		return refuse(c, fmt.Errorf("execute %s: %w", runtime, err))
+	}
+	code, err := execute(runtime, private.args)
+	if err = errors.Join(err, os.RemoveAll(private.dir)); err != nil {
+		return refuse(c, err)
+	}
+	return code
+}
+
+// rewritten is a command line of the real runtime that reads from a directory
+// of ours.
+type rewritten struct {
+	dir  string
+	args []string
+}
+
+// prepare returns nil when the call is none of our business.
+func prepare(o Options, c call) (*rewritten, error) {
+	switch {
+	case c.command == "create" || c.command == "run":
+		bundle := "."
+		if c.bundle >= 0 {
+			bundle = c.operand(c.bundle)
+		}
+		return prepareBundle(o, c, bundle)
+	case c.process >= 0:
+		return prepareProcess(o, c)
+	}
+	return nil, nil
+}
+
+func prepareBundle(o Options, c call, bundle string) (*rewritten, error) {
+	bundle, err := filepath.Abs(bundle)
+	if err != nil {
+		return nil, err
+	}
+	config, req, err := load(filepath.Join(bundle, "config.json"), c.id, container)
+	if err != nil || len(req.References) == 0 {
+		return nil, err
+	}
+	resp, err := ask(o, req)
+	if err != nil {
+		return nil, err
+	}
+	data, err := rewriteBundle(config, bundle, resp)
+	if err != nil {
+		return nil, fmt.Errorf("rewrite %s: %w", bundle, err)
+	}
+	dir, err := writePrivate(o.Private, "config.json", data)
+	if err != nil {
+		return nil, err
+	}
+	if c.bundle < 0 {
+		args := append([]string(nil), c.args[:len(c.args)-1]...)
+		return &rewritten{dir, append(args, "--bundle", dir, c.id)}, nil
+	}
+	return &rewritten{dir, c.replace(c.bundle, dir)}, nil
+}
+
+func prepareProcess(o Options, c call) (*rewritten, error) {
+	path := c.operand(c.process)
+	process, req, err := load(path, c.id, func(process object, id string) (wire.DeliverRequest, error) {
+		refs, err := references(process)
+		return wire.DeliverRequest{ContainerID: id, Exec: true, References: refs}, err
+	})
+	if err != nil || len(req.References) == 0 {
+		return nil, err
+	}
+	resp, ok := known(o.Private, req)
+	if !ok {
+		if resp, err = ask(o, req); err != nil {
+			return nil, err
+		}
+	}
+	if err := setEnv(process, resp.Env); err != nil {
+		return nil, fmt.Errorf("rewrite %s: %w", path, err)
+	}
+	data, err := json.Marshal(process)
+	if err != nil {
+		return nil, fmt.Errorf("rewrite %s: %w", path, err)
+	}
+	dir, err := writePrivate(o.Private, "process.json", data)
+	if err != nil {
+		return nil, err
+	}
+	return &rewritten{dir, c.replace(c.process, filepath.Join(dir, "process.json"))}, nil
+}
+
+// load reads a configuration that may hold references.
+func load(path, id string, describe func(object, string) (wire.DeliverRequest, error)) (object, wire.DeliverRequest, error) {
+	var req wire.DeliverRequest
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, req, fmt.Errorf("read the container's configuration: %w", err)
+	}
+	if !mayHoldReferences(data) {
+		return nil, req, nil
+	}
+	var config object
+	if err := json.Unmarshal(data, &config); err != nil {
+		return nil, req, fmt.Errorf("read %s: %w", path, err)
+	}
+	if req, err = describe(config, id); err != nil {
+		return nil, req, fmt.Errorf("read %s: %w", path, err)
+	}
+	return config, req, nil
+}
+
+// writePrivate writes what holds values into a new directory on the private
+// tmpfs, and refuses to write it anywhere else.
+func writePrivate(private, name string, data []byte) (string, error) {
+	if !deliver.IsTmpfsRoot(private) {
+		return "", fmt.Errorf("%s is not the agent's tmpfs in this mount namespace: a value would reach a disk; is dso-agent running beside the engine?", private)
+	}
+	dir, err := os.MkdirTemp(filepath.Join(private, deliver.BundlesDir), "b-")
+	if err != nil {
+		return "", fmt.Errorf("make a private bundle: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+		return "", errors.Join(fmt.Errorf("write a private bundle: %w", err), os.RemoveAll(dir))
+	}
+	return dir, nil
+}
+
+// execute runs the real runtime as a child, with the same standard streams, and
+// returns its exit code.
+func execute(runtime string, args []string) (int, error) {
+	cmd := exec.Command(runtime, args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() >= 0 {
+		return exit.ExitCode(), nil
+	}
+	if err != nil {
+		return 1, fmt.Errorf("run %s: %w", runtime, err)
+	}
+	return 0, nil
+}
+
+// refuse reports err where the engine shows it to the user: in the file of the
+// real runtime's --log option, in its JSON form.
+func refuse(c call, err error) int {
+	msg := "dso: " + err.Error()
+	fmt.Fprintln(os.Stderr, msg)
+	if c.log == "" {
+		return 1
+	}
+	line, _ := json.Marshal(map[string]string{"level": "error", "msg": msg, "time": time.Now().UTC().Format(time.RFC3339Nano)})
+	if f, openErr := os.OpenFile(c.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); openErr == nil {
+		_, _ = f.Write(append(line, '\n'))
+		_ = f.Close()
+	}
+	return 1
+}

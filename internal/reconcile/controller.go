@@ -1,0 +1,280 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/docker-secret-operator/dso/internal/deliver"
+	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/rotation"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Engine is what the controller needs of a Docker Engine besides the machine's.
+type Engine interface {
+	rotation.Engine
+	Ping(ctx context.Context) error
+	Events(ctx context.Context) (<-chan engine.Event, <-chan error)
+}
+
+// Deliveries knows what containers were given.
+type Deliveries interface {
+	Delivered(containerID string) (secret.Versions, time.Time, bool)
+	Pinned(containerID string) (deliver.Pin, bool)
+	Forget(containerID string) error
+	Known() ([]string, error)
+}
+
+// Current knows the current versions of secrets.
+type Current interface {
+	IDs(project string, refs []secret.Ref) []secret.ID
+	Desired(ctx context.Context, project string, refs []secret.Ref) (secret.Versions, error)
+}
+
+// Fronts finds and feeds the fronts of services.
+type Fronts interface {
+	// Find returns the front of the service that the container belongs to; nil
+	// when it has none.
+	Find(ctx context.Context, c engine.Container) (*rotation.Front, error)
+	// Serve makes the front send new connections to exactly these containers.
+	Serve(ctx context.Context, f rotation.Front, shortIDs []string) error
+}
+
+// Ports returns the TCP ports that a running container accepts connections on.
+type Ports func(c engine.Container) ([]uint16, error)
+
+// Controller decides what is rotated and when. All fields are required.
+type Controller struct {
+	Engine     Engine
+	Machine    *rotation.Machine
+	Locks      *rotation.Locks
+	Deliveries Deliveries
+	Current    Current
+	Fronts     Fronts
+	Ports      Ports
+	Aliases    *Aliases
+	Log        *slog.Logger
+	// Parallel bounds how many groups are worked on at once.
+	Parallel int
+	// Interval is the longest time between two comparisons.
+	Interval time.Duration
+
+	mu     sync.Mutex
+	groups map[string]*group
+	slots  chan struct{}
+	wg     sync.WaitGroup
+	mine   map[string]bool // ids of rotations that this process began
+	base   context.Context // ends when the agent shall stop
+	// fresh are the containers behind fronts that were created and have not
+	// started; only Run's goroutine uses it.
+	fresh map[string]bool
+}
+
+// group is the work going on in one group.
+type group struct {
+	again bool          // something changed since the running pass began
+	done  chan struct{} // closed when the work is over
+	force map[string]string
+	cause string
+	found []Result
+}
+
+// Result is what one comparison of one container led to.
+type Result struct {
+	Container string            `json:"container"`
+	Strategy  rotation.Strategy `json:"strategy,omitempty"`
+	Reasons   []string          `json:"reasons,omitempty"`
+	Outcome   rotation.Outcome  `json:"outcome,omitempty"` // empty: nothing was to be done
+	Error     string            `json:"error,omitempty"`
+}
+
+// Init prepares the controller; ctx is its life. Call it before anything else.
+func (c *Controller) Init(ctx context.Context) {
+	c.base = ctx
+	c.groups = map[string]*group{}
+	c.mine = map[string]bool{}
+	c.slots = make(chan struct{}, max(c.Parallel, 1))
+}
+
+// Wait returns when all work has ended or is parked.
+func (c *Controller) Wait() { c.wg.Wait() }
+
+// Target says what a person wants rotated.
+type Target struct {
+	Secret    secret.ID // the containers that use it
+	Container string    // or one container, by name or id
+	// Force rotates also what has the current versions, and what is pinned
+	// because these versions failed before.
+	Force bool
+	Cause string
+}
+
+// ErrNoContainer is returned when a target names no running managed container.
+var ErrNoContainer = errors.New("no running container matches")
+
+// Sync brings everything that the target names up to date and waits for it.
+func (c *Controller) Sync(ctx context.Context, t Target) ([]Result, error) {
+	members, err := c.members(ctx)
+	if err != nil {
+		return nil, err
+	}
+	members = slices.DeleteFunc(members, func(m engine.Container) bool { return !m.Running() || !c.matches(m, t) })
+	if len(members) == 0 && t.Container != "" {
+		return nil, ErrNoContainer
+	}
+	running := map[string]*group{}
+	for _, m := range members {
+		key := groupOf(m)
+		running[key] = c.kick(key, m.Name, t)
+	}
+	var results []Result
+	for _, g := range running {
+		select {
+		case <-g.done:
+			results = append(results, g.found...)
+		case <-ctx.Done():
+			return results, ctx.Err()
+		}
+	}
+	return slices.DeleteFunc(results, func(r Result) bool {
+		return !slices.ContainsFunc(members, func(m engine.Container) bool { return m.Name == r.Container })
+	}), nil
+}
+
+func (c *Controller) matches(m engine.Container, t Target) bool {
+	if t.Container != "" {
+		return m.Name == t.Container || m.ID == t.Container || m.ShortID() == t.Container
+	}
+	return slices.Contains(c.Current.IDs(m.Project(), refsOf(m)), t.Secret)
+}
+
+// members returns the managed containers, running or not, that carry all of the
+// labels.
+func (c *Controller) members(ctx context.Context, labels ...string) ([]engine.Container, error) {
+	ids, err := c.Engine.List(ctx, labels...)
+	if err != nil {
+		return nil, err
+	}
+	return c.inspectManaged(ctx, ids)
+}
+
+func (c *Controller) inspectManaged(ctx context.Context, ids []string) ([]engine.Container, error) {
+	var out []engine.Container
+	for _, id := range ids {
+		m, err := c.Engine.Inspect(ctx, id)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if managed(m) {
+			out = append(out, m)
+		}
+	}
+	return out, nil
+}
+
+// groupMembers returns the managed containers of one group.
+func (c *Controller) groupMembers(ctx context.Context, key string) ([]engine.Container, error) {
+	project, service, isService := strings.Cut(key, "/")
+	if !isService { // no container's name has a slash
+		return c.inspectManaged(ctx, []string{key})
+	}
+	return c.members(ctx, engine.LabelComposeProject+"="+project, engine.LabelComposeService+"="+service)
+}
+
+// Runtime is the name under which dso-runtime is registered in the engine. A
+// container with references but another runtime sees the references themselves;
+// rotating it would change nothing.
+const Runtime = "dso"
+
+// managed reports whether DSO looks after the container.
+func managed(m engine.Container) bool {
+	return m.Spec.HostConfig != nil && m.Spec.HostConfig.Runtime == Runtime && len(m.References()) > 0
+}
+
+func refsOf(m engine.Container) []secret.Ref {
+	refs := m.References()
+	out := make([]secret.Ref, len(refs))
+	for i, r := range refs {
+		out[i] = r.Ref
+	}
+	return out
+}
+
+// groupOf returns the key of the container's group.
+func groupOf(m engine.Container) string { return groupKey(m.Project(), m.Service(), m.Name) }
+
+func groupKey(project, service, name string) string {
+	if project != "" && service != "" {
+		return project + "/" + service
+	}
+	return name
+}
+
+// kick makes sure that a pass over the group begins after now, and returns the
+// work that includes it.
+func (c *Controller) kick(key, name string, t Target) *group {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g := c.groups[key]
+	if g == nil {
+		g = &group{done: make(chan struct{}), force: map[string]string{}}
+		c.groups[key] = g
+		c.wg.Go(func() { c.work(key, g) })
+	}
+	g.again = true
+	if t.Force {
+		g.force[name] = t.Cause
+	}
+	if t.Cause != "" {
+		g.cause = t.Cause
+	}
+	return g
+}
+
+// work passes over the group until nothing asks for another pass.
+func (c *Controller) work(key string, g *group) {
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+	case <-c.base.Done():
+	}
+	for {
+		c.mu.Lock()
+		if !g.again || c.base.Err() != nil {
+			delete(c.groups, key)
+			close(g.done)
+			c.mu.Unlock()
+			return
+		}
+		g.again = false
+		force, cause := g.force, g.cause
+		g.force = map[string]string{}
+		c.mu.Unlock()
+		g.found = merge(g.found, c.pass(key, force, cause))
+	}
+}
+
+// merge keeps the newest result of each container, and of two equal ones the
+// one that says something happened.
+func merge(old, fresh []Result) []Result {
+	for _, r := range fresh {
+		i := slices.IndexFunc(old, func(o Result) bool { return o.Container == r.Container })
+		switch {
+		case i < 0:
+			old = append(old, r)
+		case r.Outcome != "" || r.Error != "":
+			old[i] = r
+		}
+	}
+	return old
+}

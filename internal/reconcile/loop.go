@@ -1,0 +1,164 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/rotation"
+)
+
+// reconnect is the pause before an engine that went away is tried again.
+const reconnect = 250 * time.Millisecond
+
+// Run keeps the controller connected to the engine until ctx ends. recovered is
+// called once, when what an agent before left pending has ended. changed tells
+// that some secret may have a new version.
+func (c *Controller) Run(ctx context.Context, changed <-chan struct{}, recovered func()) {
+	once := sync.OnceFunc(recovered)
+	for ctx.Err() == nil {
+		err := c.connected(ctx, changed, once)
+		if ctx.Err() != nil {
+			return
+		}
+		c.Log.Warn("engine not reachable", "error", err)
+		select {
+		case <-time.After(reconnect):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// connected works on one connection: subscribe, list, compare, follow.
+func (c *Controller) connected(ctx context.Context, changed <-chan struct{}, recovered func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := c.Engine.Ping(ctx); err != nil {
+		return err
+	}
+	c.fresh = map[string]bool{}
+	events, failed := c.Engine.Events(ctx)
+	if err := c.Aliases.Finish(ctx); err != nil {
+		return err
+	}
+	if err := c.recover(ctx); err != nil {
+		return err
+	}
+	recovered()
+	if err := c.compareAll(ctx, ""); err != nil {
+		return err
+	}
+	tick := time.NewTicker(c.Interval)
+	defer tick.Stop()
+	for {
+		select {
+		case ev := <-events:
+			c.handle(ev)
+		case <-changed:
+			if err := c.compareAll(ctx, "secret changed"); err != nil {
+				return err
+			}
+		case <-tick.C:
+			if err := c.compareAll(ctx, ""); err != nil {
+				return err
+			}
+		case err := <-failed:
+			return errors.Join(errors.New("event stream ended"), err)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// recover carries on what the journal says is pending, and waits for it.
+func (c *Controller) recover(ctx context.Context) error {
+	pending := c.foreign(c.Machine.Journal.Pending())
+	if len(pending) == 0 {
+		return nil
+	}
+	c.Log.Info("Detected pending rotations, performing automatic recovery", "count", len(pending))
+	running := map[string]*group{}
+	for _, e := range pending {
+		key := groupOf(e.Original)
+		running[key] = c.kick(key, e.ContainerName, Target{})
+	}
+	for _, g := range running {
+		select {
+		case <-g.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	c.Log.Info("Automatic recovery completed", "rotations_processed", len(pending))
+	return nil
+}
+
+func (c *Controller) foreign(entries []rotation.Entry) []rotation.Entry {
+	var out []rotation.Entry
+	for _, e := range entries {
+		if !c.began(e.ID) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// compareAll kicks every group that has something to compare, and forgets the
+// containers that are gone.
+func (c *Controller) compareAll(ctx context.Context, cause string) error {
+	known, err := c.Deliveries.Known()
+	if err != nil {
+		return err
+	}
+	members, err := c.members(ctx)
+	if err != nil {
+		return err
+	}
+	alive := map[string]bool{}
+	for _, m := range members {
+		alive[m.ID] = true
+		c.kick(groupOf(m), m.Name, Target{Cause: cause})
+	}
+	for _, id := range known {
+		if !alive[id] && !c.Machine.Journal.Concerns(id) {
+			if err := c.Deliveries.Forget(id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// handle looks where an event points. It asks the engine nothing itself: the
+// engine answers no question about a container while that is starting.
+func (c *Controller) handle(ev engine.Event) {
+	switch {
+	case ev.Action == "create" && ev.Labels[engine.LabelFront] != "":
+		c.fresh[ev.ID] = true
+		c.dropAliases(ev.ID)
+	case ev.Action == engine.ActionNetworkConnect && c.fresh[ev.ID]:
+		c.dropAliases(ev.ID)
+	case ev.Action == "destroy":
+		delete(c.fresh, ev.ID)
+		if !c.Machine.Journal.Concerns(ev.ID) {
+			if err := c.Deliveries.Forget(ev.ID); err != nil {
+				c.Log.Warn("delivery not forgotten", "container", engine.ShortID(ev.ID), "error", err)
+			}
+		}
+	case ev.Action == "start", ev.Action == "die", strings.HasPrefix(ev.Action, "health_status"):
+		delete(c.fresh, ev.ID)
+		name := ev.Labels["name"]
+		c.kick(groupKey(ev.Labels[engine.LabelComposeProject], ev.Labels[engine.LabelComposeService], name), name, Target{})
+	}
+}
+
+func (c *Controller) dropAliases(id string) {
+	c.wg.Go(func() {
+		if err := c.Aliases.Drop(c.base, id); err != nil {
+			c.Log.Warn("network aliases not dropped", "container", engine.ShortID(id), "error", err)
+		}
+	})
+}

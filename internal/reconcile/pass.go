@@ -1,0 +1,231 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/rotation"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// pass compares every container of a group once, one after the other.
+func (c *Controller) pass(key string, force map[string]string, cause string) []Result {
+	ctx := c.base
+	results := c.resume(ctx, key)
+	members, err := c.groupMembers(ctx, key)
+	if err != nil {
+		return append(results, Result{Container: key, Error: err.Error()})
+	}
+	for _, m := range members {
+		why, forced := force[m.Name]
+		if !forced {
+			why = cause
+		}
+		results = append(results, c.settle(ctx, m, forced, why))
+	}
+	if err := c.feedFront(ctx, key); err != nil && ctx.Err() == nil {
+		c.Log.Warn("front not fed", "group", key, "error", err)
+	}
+	return results
+}
+
+// resume carries on what the journal says is pending in the group.
+func (c *Controller) resume(ctx context.Context, key string) []Result {
+	var results []Result
+	for _, e := range c.Machine.Journal.Pending() {
+		if groupOf(e.Original) != key {
+			continue
+		}
+		if !c.began(e.ID) {
+			e.Recovered = true
+		}
+		results = append(results, c.run(ctx, e))
+	}
+	return results
+}
+
+func (c *Controller) began(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mine[id]
+}
+
+// settle brings one container up to date.
+func (c *Controller) settle(ctx context.Context, m engine.Container, force bool, cause string) Result {
+	res := Result{Container: m.Name}
+	if !m.Running() {
+		if err := c.startFailed(ctx, m); err != nil {
+			res.Error = err.Error()
+		}
+		return res
+	}
+	to, err := c.Current.Desired(ctx, m.Project(), refsOf(m))
+	if err != nil {
+		c.Log.Warn("desired versions unknown", "container", m.Name, "error", err)
+		res.Error = err.Error()
+		return res
+	}
+	from, _, known := c.Deliveries.Delivered(m.ID)
+	if !force && known && from.Equal(to) {
+		return res
+	}
+	if pin, pinned := c.Deliveries.Pinned(m.ID); !force && pinned && pin.Failed.Equal(to) {
+		res.Error = fmt.Sprintf("pinned to the versions before: %s failed its health gate", describe(changed(from, to)))
+		return res
+	}
+	e, err := c.plan(ctx, m, from, to, cause)
+	if err != nil {
+		c.Log.Error("container cannot be rotated", "container", m.Name, "error", err)
+		res.Error = err.Error()
+		return res
+	}
+	return c.begin(ctx, e)
+}
+
+func changed(from, to secret.Versions) secret.Versions {
+	out := secret.Versions{}
+	for id, v := range to {
+		if from[id] != v {
+			out[id] = v
+		}
+	}
+	return out
+}
+
+func describe(vs secret.Versions) string {
+	parts := make([]string, 0, len(vs))
+	for _, id := range vs.IDs() {
+		parts = append(parts, fmt.Sprintf("%s version %s", id, vs[id]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (c *Controller) plan(ctx context.Context, m engine.Container, from, to secret.Versions, cause string) (rotation.Entry, error) {
+	o, err := c.Observe(ctx, m)
+	if err != nil {
+		return rotation.Entry{}, err
+	}
+	if cause == "" {
+		cause = "change detected"
+	}
+	return rotation.Plan(o, from, to, cause, time.Now())
+}
+
+// Observe looks at what a plan for the container depends on.
+func (c *Controller) Observe(ctx context.Context, m engine.Container) (rotation.Observed, error) {
+	o := rotation.Observed{Container: m}
+	var err error
+	if o.Front, err = c.Fronts.Find(ctx, m); err != nil {
+		return o, err
+	}
+	if o.Dependants, err = c.dependants(ctx, m); err != nil {
+		return o, err
+	}
+	if m.Running() {
+		o.Ports, err = c.Ports(m)
+	}
+	return o, err
+}
+
+func (c *Controller) dependants(ctx context.Context, m engine.Container) ([]string, error) {
+	ids, err := c.Engine.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, id := range ids {
+		d, err := c.Engine.Inspect(ctx, id)
+		if err != nil || !d.Running() || d.Spec.HostConfig == nil {
+			continue
+		}
+		if mode := d.Spec.HostConfig.NetworkMode; mode.IsContainer() && mode.ConnectedContainer() == m.ID {
+			out = append(out, d.ID)
+		}
+	}
+	return out, nil
+}
+
+func (c *Controller) begin(ctx context.Context, e rotation.Entry) Result {
+	c.mu.Lock()
+	c.mine[e.ID] = true
+	c.mu.Unlock()
+	return c.run(ctx, e)
+}
+
+// run carries an entry to its end under the locks of its secrets. An entry that
+// the journal does not know yet is recorded first.
+func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
+	res := Result{Container: e.ContainerName, Strategy: e.Strategy, Reasons: e.Reasons}
+	release, err := c.Locks.Acquire(ctx, e.To.IDs())
+	if err == nil {
+		defer release()
+		if !e.Pending() {
+			err = c.Machine.Begin(&e)
+		}
+	}
+	if err == nil {
+		err = c.Machine.Run(ctx, &e)
+	}
+	res.Outcome, res.Error = e.Outcome, e.ErrorMessage
+	if err != nil {
+		res.Error = err.Error()
+		if !errors.Is(err, rotation.ErrParked) {
+			c.Log.Error("rotation not carried on", "rotation", e.ID, "container", e.ContainerName, "error", err)
+		}
+	}
+	return res
+}
+
+// startFailed starts a container whose last start failed for our sake and that
+// its restart policy wants running: the engine never tries such a start again.
+func (c *Controller) startFailed(ctx context.Context, m engine.Container) error {
+	if m.Spec.HostConfig == nil || !strings.Contains(m.State.Error, "dso: ") {
+		return nil
+	}
+	switch m.Spec.HostConfig.RestartPolicy.Name {
+	case container.RestartPolicyAlways, container.RestartPolicyUnlessStopped, container.RestartPolicyOnFailure:
+	default:
+		return nil
+	}
+	c.Log.Info("starting a container whose start had failed", "container", m.Name, "reason", m.State.Error)
+	return c.Engine.Start(ctx, m.ID)
+}
+
+// feedFront sends the front's traffic to the healthy containers of the group.
+// Without a healthy one the front keeps what it has.
+func (c *Controller) feedFront(ctx context.Context, key string) error {
+	members, err := c.groupMembers(ctx, key)
+	if err != nil {
+		return err
+	}
+	var front *rotation.Front
+	var targets []string
+	for _, m := range members {
+		if c.Machine.Journal.Concerns(m.ID) {
+			return nil // the rotation itself moves the traffic
+		}
+		if !serves(m) {
+			continue
+		}
+		if front == nil {
+			if front, err = c.Fronts.Find(ctx, m); err != nil || front == nil {
+				return err
+			}
+		}
+		targets = append(targets, m.ShortID())
+	}
+	if front == nil {
+		return nil
+	}
+	return c.Fronts.Serve(ctx, *front, targets)
+}
+
+func serves(m engine.Container) bool {
+	return m.Running() && (m.State.Health == "" || m.State.Health == container.Healthy)
+}

@@ -1,0 +1,10 @@
+// Package resolve turns the references of one container into one consistent
+// snapshot of values.
+//
+// Invariants:
+//   - All or nothing: a snapshot has a value for every reference, or there is an
+//     error that names the reference, the provider and the cause.
+//   - All fields of one secret come from one version of it, and all secrets were
+//     current at one and the same moment.
+//   - No error contains a value.
+package resolve

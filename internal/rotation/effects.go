@@ -1,0 +1,364 @@
+package rotation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/docker-secret-operator/dso/internal/engine"
+)
+
+// effects maps every step to what it does. Each may be run again at any time
+// after it has been run, wholly or in part.
+var effects map[Step]func(*Machine, context.Context, *Entry) error
+
+func init() {
+	effects = map[Step]func(*Machine, context.Context, *Entry) error{
+		StepHold:              (*Machine).hold,
+		StepCreate:            (*Machine).create,
+		StepAssign:            (*Machine).assign,
+		StepStart:             (*Machine).start,
+		StepGate:              (*Machine).gate,
+		StepCutOver:           (*Machine).cutOver,
+		StepPark:              (*Machine).park,
+		StepWatch:             (*Machine).watch,
+		StepNameOriginal:      (*Machine).nameOriginal,
+		StepNameReplacement:   (*Machine).nameReplacement,
+		StepStop:              (*Machine).stop,
+		StepRemove:            (*Machine).remove,
+		StepRelease:           (*Machine).release,
+		StepRestart:           (*Machine).restart,
+		StepDependants:        (*Machine).dependants,
+		StepRefresh:           (*Machine).refresh,
+		StepCutBack:           (*Machine).cutBack,
+		StepNameBack:          (*Machine).nameBack,
+		StepRemoveReplacement: (*Machine).removeReplacement,
+		StepUnpark:            (*Machine).unpark,
+		StepPin:               (*Machine).pin,
+		StepRestartOld:        (*Machine).restart,
+		StepGateOld:           (*Machine).gate,
+		StepRefreshOld:        (*Machine).refresh,
+	}
+}
+
+// serving is the container that gets the new versions.
+func (e *Entry) serving() string {
+	if e.Strategy == Rolling {
+		return e.NewContainerID
+	}
+	return e.OriginalContainerID
+}
+
+func (m *Machine) hold(_ context.Context, e *Entry) error {
+	return m.Deliveries.Pin(e.OriginalContainerID, e.From, nil)
+}
+
+func (m *Machine) create(ctx context.Context, e *Entry) error {
+	spec, err := m.replacementSpec(ctx, e)
+	if err != nil {
+		return err
+	}
+	c, err := m.Engine.Inspect(ctx, e.NewName)
+	switch {
+	case err == nil && c.Label(engine.LabelRotation) == e.ID:
+		e.NewContainerID = c.ID
+		return m.Engine.ConnectAll(ctx, c.ID, spec)
+	case err == nil:
+		return fmt.Errorf("the name %s is taken by container %s, which is not ours", e.NewName, c.ShortID())
+	case !errdefs.IsNotFound(err):
+		return err
+	}
+	e.NewContainerID, err = m.Engine.Create(ctx, e.NewName, spec)
+	return err
+}
+
+// replacementSpec is a function of the journal's entry alone, but for the
+// question whether the image's name still means the image.
+func (m *Machine) replacementSpec(ctx context.Context, e *Entry) (engine.Spec, error) {
+	image := e.Original.ImageID
+	id, err := m.Engine.ImageID(ctx, e.Original.Spec.Config.Image)
+	if err != nil && !errdefs.IsNotFound(err) {
+		return engine.Spec{}, err
+	}
+	if id == image {
+		image = e.Original.Spec.Config.Image
+	}
+	return Replacement(e.Original, e.ID, image, e.Front != nil)
+}
+
+func (m *Machine) assign(_ context.Context, e *Entry) error {
+	return m.Deliveries.Pin(e.serving(), e.To, nil)
+}
+
+func (m *Machine) start(ctx context.Context, e *Entry) error {
+	return m.Engine.Start(ctx, e.NewContainerID)
+}
+
+func (m *Machine) cutOver(ctx context.Context, e *Entry) error {
+	if e.Front == nil {
+		return nil
+	}
+	return m.Fronts.Replace(ctx, *e.Front, engine.ShortID(e.OriginalContainerID), engine.ShortID(e.NewContainerID))
+}
+
+func (m *Machine) cutBack(ctx context.Context, e *Entry) error {
+	if e.Front == nil || e.NewContainerID == "" {
+		return nil
+	}
+	return m.Fronts.Replace(ctx, *e.Front, engine.ShortID(e.NewContainerID), engine.ShortID(e.OriginalContainerID))
+}
+
+// park takes the original's restart policy away: an engine that restarts would
+// start it again beside the replacement, even after it was stopped.
+func (m *Machine) park(ctx context.Context, e *Entry) error {
+	return ignoreGone(m.Engine.SetRestartPolicy(ctx, e.OriginalContainerID, container.RestartPolicy{Name: container.RestartPolicyDisabled}))
+}
+
+func (m *Machine) unpark(ctx context.Context, e *Entry) error {
+	return m.Engine.SetRestartPolicy(ctx, e.OriginalContainerID, e.policy())
+}
+
+func (m *Machine) nameOriginal(ctx context.Context, e *Entry) error {
+	return ignoreGone(m.rename(ctx, e.OriginalContainerID, e.BackupName))
+}
+
+func (m *Machine) nameReplacement(ctx context.Context, e *Entry) error {
+	return m.rename(ctx, e.NewContainerID, e.ContainerName)
+}
+
+func (m *Machine) nameBack(ctx context.Context, e *Entry) error {
+	if e.NewContainerID != "" {
+		if err := ignoreGone(m.rename(ctx, e.NewContainerID, e.NewName)); err != nil {
+			return err
+		}
+	}
+	return m.rename(ctx, e.OriginalContainerID, e.ContainerName)
+}
+
+// rename gives the container a name that it may have already.
+func (m *Machine) rename(ctx context.Context, id, name string) error {
+	c, err := m.Engine.Inspect(ctx, id)
+	if err != nil || c.Name == name {
+		return err
+	}
+	return m.Engine.Rename(ctx, id, name)
+}
+
+func (m *Machine) stop(ctx context.Context, e *Entry) error {
+	return m.Engine.Stop(ctx, e.OriginalContainerID)
+}
+
+func (m *Machine) remove(ctx context.Context, e *Entry) error {
+	if e.Recovered {
+		m.Log.Info("Removing orphaned backup container", "backup_id", engine.ShortID(e.OriginalContainerID))
+	}
+	if err := m.Engine.Remove(ctx, e.OriginalContainerID); err != nil {
+		return err
+	}
+	return m.Deliveries.Forget(e.OriginalContainerID)
+}
+
+// removeReplacement also finds a replacement whose creation was not recorded.
+func (m *Machine) removeReplacement(ctx context.Context, e *Entry) error {
+	if e.NewContainerID == "" {
+		c, err := m.Engine.Inspect(ctx, e.NewName)
+		if errdefs.IsNotFound(err) || err == nil && c.Label(engine.LabelRotation) != e.ID {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		e.NewContainerID = c.ID
+	}
+	if e.Recovered {
+		m.Log.Info("Removing orphaned new container", "new_id", engine.ShortID(e.NewContainerID))
+	}
+	if err := ignoreGone(m.Engine.Stop(ctx, e.NewContainerID)); err != nil {
+		return err
+	}
+	if err := m.Engine.Remove(ctx, e.NewContainerID); err != nil {
+		return err
+	}
+	return m.Deliveries.Forget(e.NewContainerID)
+}
+
+func (m *Machine) release(_ context.Context, e *Entry) error {
+	return m.Deliveries.Unpin(e.serving())
+}
+
+func (m *Machine) pin(_ context.Context, e *Entry) error {
+	return m.Deliveries.Pin(e.OriginalContainerID, e.From, e.To)
+}
+
+// restart restarts in place, unless the container already runs since with the
+// versions that this direction of the rotation is about.
+func (m *Machine) restart(ctx context.Context, e *Entry) error {
+	want := e.To
+	if e.Back {
+		want = e.From
+	}
+	c, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
+	if err != nil {
+		return err
+	}
+	got, at, ok := m.Deliveries.Delivered(c.ID)
+	if ok && c.Running() && got.Equal(want) && at.After(e.StartTime) {
+		return nil
+	}
+	return m.Engine.Restart(ctx, c.ID)
+}
+
+// dependants restarts what lives in the container's network: the restart took
+// its interfaces away. One that started after the container has them already.
+func (m *Machine) dependants(ctx context.Context, e *Entry) error {
+	main, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
+	if err != nil {
+		return err
+	}
+	for _, id := range e.Dependants {
+		c, err := m.Engine.Inspect(ctx, id)
+		if errdefs.IsNotFound(err) || err == nil && c.State.StartedAt.After(main.State.StartedAt) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := m.Engine.Restart(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Machine) refresh(ctx context.Context, e *Entry) error {
+	return m.Deliveries.Refresh(ctx, e.OriginalContainerID)
+}
+
+// The health gate looks this often, and without a health check wants the
+// container up for at least minUp.
+const (
+	gateInterval = 100 * time.Millisecond
+	minUp        = 2 * time.Second
+)
+
+// ErrUnhealthy is wrapped when a container fails its health gate.
+var ErrUnhealthy = errors.New("the container did not become healthy")
+
+// gate waits until the serving container is healthy.
+func (m *Machine) gate(ctx context.Context, e *Entry) error {
+	waitCtx, cancel := context.WithTimeout(ctx, e.Timing.Health)
+	defer cancel()
+	var why string
+	for {
+		c, err := m.Engine.Inspect(waitCtx, e.serving())
+		if err == nil {
+			var healthy bool
+			if healthy, why, err = m.healthy(waitCtx, e, c); healthy || err != nil {
+				return err
+			}
+		}
+		if err != nil && waitCtx.Err() == nil {
+			return err
+		}
+		select {
+		case <-time.After(gateInterval):
+		case <-waitCtx.Done():
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			return fmt.Errorf("%w within %s: %s", ErrUnhealthy, e.Timing.Health, why)
+		}
+	}
+}
+
+// healthy judges one look at a container. An error means that it cannot become
+// healthy any more; why says what is still missing.
+func (m *Machine) healthy(ctx context.Context, e *Entry, c engine.Container) (ok bool, why string, err error) {
+	if err := alive(c); err != nil {
+		return false, "", err
+	}
+	switch c.State.Health {
+	case container.Healthy:
+		return true, "", nil
+	case container.Unhealthy:
+		return false, "", fmt.Errorf("%w: its health check says unhealthy", ErrUnhealthy)
+	case container.Starting:
+		return false, "its health check has not passed yet", nil
+	}
+	if up := time.Since(c.State.StartedAt); up < minUp {
+		return false, fmt.Sprintf("it is up for %s of %s", up.Round(time.Millisecond), minUp), nil
+	}
+	for _, port := range e.Ports {
+		if err := m.Probe(ctx, c, port); err != nil {
+			return false, fmt.Sprintf("it does not accept connections on port %d, as the one before did", port), nil
+		}
+	}
+	return true, "", nil
+}
+
+func alive(c engine.Container) error {
+	switch {
+	case c.State.Status == container.StateRestarting, c.State.RestartCount > 0 && !c.Running():
+		return fmt.Errorf("%w: it ended with exit code %d and is being restarted", ErrUnhealthy, c.State.ExitCode)
+	case !c.Running():
+		return fmt.Errorf("%w: it is %s, exit code %d", ErrUnhealthy, c.State.Status, c.State.ExitCode)
+	}
+	return nil
+}
+
+// watch keeps an eye on the replacement for the monitor time, and waits until no
+// connection is left on the original or the drain time is over.
+func (m *Machine) watch(ctx context.Context, e *Entry) error {
+	begun := time.Now()
+	for {
+		c, err := m.Engine.Inspect(ctx, e.NewContainerID)
+		if err != nil {
+			return err
+		}
+		if err := alive(c); err != nil {
+			return err
+		}
+		if c.State.Health == container.Unhealthy {
+			return fmt.Errorf("%w: its health check says unhealthy", ErrUnhealthy)
+		}
+		if time.Since(begun) >= e.Timing.Monitor {
+			left, err := m.draining(ctx, e)
+			if err != nil {
+				return err
+			}
+			if left == 0 || time.Since(begun) >= e.Timing.Monitor+e.Timing.Drain {
+				return nil
+			}
+		}
+		select {
+		case <-time.After(gateInterval):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (m *Machine) draining(ctx context.Context, e *Entry) (int, error) {
+	if e.Front == nil {
+		return 0, nil
+	}
+	c, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
+	if errdefs.IsNotFound(err) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return m.Fronts.Draining(ctx, *e.Front, c)
+}
+
+func ignoreGone(err error) error {
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,130 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Status is the public state of a rotation, as the journal's readers know it.
+type Status string
+
+// The statuses of a rotation.
+const (
+	StatusInProgress       Status = "in_progress"
+	StatusRollbackRequired Status = "rollback_required" // on its way back
+	StatusCompleted        Status = "completed"
+	StatusRecovered        Status = "recovered" // rolled back, or finished by a later agent
+	StatusCritical         Status = "critical_error"
+)
+
+// Outcome says how a finished rotation ended.
+type Outcome string
+
+// The outcomes of a rotation.
+const (
+	OutcomeRotated    Outcome = "rotated"
+	OutcomeRolledBack Outcome = "rolled_back"
+	OutcomeFailed     Outcome = "failed" // neither was possible: a person must look
+)
+
+// Entry is one rotation of one container, as it stands in the journal. It holds
+// versions and references, never a value.
+type Entry struct {
+	ID                  string          `json:"id"`
+	ProviderName        string          `json:"provider_name"`
+	SecretName          string          `json:"secret_name"`
+	ContainerName       string          `json:"container_name"`
+	OriginalContainerID string          `json:"original_container_id"`
+	NewContainerID      string          `json:"new_container_id"`
+	Status              Status          `json:"status"`
+	Outcome             Outcome         `json:"outcome,omitempty"`
+	StartTime           time.Time       `json:"start_time"`
+	LastUpdate          time.Time       `json:"last_update"`
+	ErrorMessage        string          `json:"error_message"`
+	Cause               string          `json:"cause"`
+	Strategy            Strategy        `json:"strategy"`
+	Reasons             []string        `json:"reasons"`
+	Step                Step            `json:"step"`
+	Back                bool            `json:"back,omitempty"`
+	Recovered           bool            `json:"recovered,omitempty"` // continued by an agent that did not begin it
+	From                secret.Versions `json:"from"`
+	To                  secret.Versions `json:"to"`
+
+	// What the steps need, fixed when the rotation is planned.
+	NewName    string           `json:"new_name,omitempty"`
+	BackupName string           `json:"backup_name,omitempty"`
+	Front      *Front           `json:"front,omitempty"`
+	Dependants []string         `json:"dependants,omitempty"` // ids of containers inside the original's network
+	Ports      []uint16         `json:"ports,omitempty"`      // TCP ports the original accepted connections on
+	Original   engine.Container `json:"original"`             // as it was before
+	Timing     Timing           `json:"timing"`
+}
+
+// Front names the front that owns a service's name, address and ports.
+type Front struct {
+	Key string `json:"key"` // of its map
+	ID  string `json:"id"`  // of its container
+}
+
+// Timing bounds the waits of a rotation. All are set by labels, with defaults.
+type Timing struct {
+	Health  time.Duration `json:"health"`  // the longest wait for the health gate
+	Monitor time.Duration `json:"monitor"` // the shortest watch after the cut-over
+	Drain   time.Duration `json:"drain"`   // the longest wait for old connections
+}
+
+// Key returns the entry's key in the journal.
+func (e *Entry) Key() string {
+	return fmt.Sprintf("%s:%s:%s", e.ProviderName, e.SecretName, e.OriginalContainerID)
+}
+
+// Pending reports whether there is something left to do.
+func (e *Entry) Pending() bool { return e.Step != "" }
+
+// policy returns the restart policy that the user gave the original.
+func (e *Entry) policy() container.RestartPolicy {
+	if e.Original.Spec.HostConfig == nil {
+		return container.RestartPolicy{}
+	}
+	return e.Original.Spec.HostConfig.RestartPolicy
+}
+
+// advance moves to the next step of the direction, or to the end.
+func (e *Entry) advance() {
+	steps := program(e.Strategy, e.Back)
+	for i, s := range steps {
+		if s == e.Step {
+			if i+1 < len(steps) {
+				e.Step = steps[i+1]
+				return
+			}
+			break
+		}
+	}
+	e.finish()
+}
+
+func (e *Entry) finish() {
+	e.Step = ""
+	switch {
+	case e.Back:
+		e.Outcome, e.Status = OutcomeRolledBack, StatusRecovered
+	case e.Recovered:
+		e.Outcome, e.Status = OutcomeRotated, StatusRecovered
+	default:
+		e.Outcome, e.Status = OutcomeRotated, StatusCompleted
+	}
+}
+
+// turnBack starts the way back.
+func (e *Entry) turnBack(cause error) {
+	e.Back = true
+	e.Status = StatusRollbackRequired
+	e.ErrorMessage = cause.Error()
+	e.Step = program(e.Strategy, true)[0]
+}

@@ -1,0 +1,62 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Plan makes the entry of a new rotation. It is pure: now names what will be
+// created, and nothing else depends on it.
+func Plan(o Observed, from, to secret.Versions, cause string, now time.Time) (Entry, error) {
+	strategy, reasons, err := Choose(o)
+	if err != nil {
+		return Entry{}, err
+	}
+	timing, err := TimingOf(o.Container)
+	if err != nil {
+		return Entry{}, err
+	}
+	c := o.Container
+	main := mainSecret(from, to)
+	e := Entry{
+		ID:                  fmt.Sprintf("%s-%d", c.ShortID(), now.Unix()),
+		ProviderName:        main.Provider,
+		SecretName:          main.Path,
+		ContainerName:       c.Name,
+		OriginalContainerID: c.ID,
+		StartTime:           now.UTC(),
+		LastUpdate:          now.UTC(),
+		Cause:               cause,
+		Strategy:            strategy,
+		Reasons:             reasons,
+		From:                from,
+		To:                  to,
+		Front:               o.Front,
+		Dependants:          o.Dependants,
+		Ports:               o.Ports,
+		Original:            c,
+		Timing:              timing,
+	}
+	if strategy == Rolling {
+		e.NewName = fmt.Sprintf("%s_dso_new_%d", c.Name, now.Unix())
+		e.BackupName = fmt.Sprintf("%s_dso_backup_%d", c.Name, now.Unix())
+	}
+	return e, nil
+}
+
+// mainSecret is the first secret that changes, or the first of all when none
+// does: it gives the rotation its key in the journal.
+func mainSecret(from, to secret.Versions) secret.ID {
+	ids := to.IDs()
+	for _, id := range ids {
+		if from[id] != to[id] {
+			return id
+		}
+	}
+	if len(ids) > 0 {
+		return ids[0]
+	}
+	return secret.ID{}
+}

@@ -1,0 +1,105 @@
+package rotation
+
+import (
+	"slices"
+	"time"
+)
+
+// Step is one idempotent act of a rotation.
+type Step string
+
+// The steps, in the order in which the programs use them.
+const (
+	StepHold              Step = "hold"               // pin the original to the versions it has
+	StepCreate            Step = "create"             // make the replacement, not started
+	StepAssign            Step = "assign"             // pin the container that will serve to the new versions
+	StepStart             Step = "start"              // start the replacement
+	StepGate              Step = "gate"               // wait until it is healthy
+	StepCutOver           Step = "cut-over"           // point the front at the replacement
+	StepPark              Step = "park"               // keep the engine from starting the original again
+	StepWatch             Step = "watch"              // watch the replacement while the original drains
+	StepNameOriginal      Step = "name-original"      // the original takes the backup name
+	StepNameReplacement   Step = "name-replacement"   // the replacement takes the original's name
+	StepStop              Step = "stop"               // stop the original: from here on only forward
+	StepRemove            Step = "remove"             // remove the original
+	StepRelease           Step = "release"            // unpin: follow the current version again
+	StepRestart           Step = "restart"            // restart the container in place
+	StepDependants        Step = "dependants"         // restart what lives in its network
+	StepRefresh           Step = "refresh"            // change the files in place
+	StepCutBack           Step = "cut-back"           // point the front at the original again
+	StepNameBack          Step = "name-back"          // undo the names
+	StepRemoveReplacement Step = "remove-replacement" // remove the replacement
+	StepUnpark            Step = "unpark"             // give the original its restart policy again
+	StepPin               Step = "pin"                // pin to the old versions until the secret changes again
+	StepRestartOld        Step = "restart-old"        // restart in place with the old versions
+	StepGateOld           Step = "gate-old"           // wait until it is healthy again
+	StepRefreshOld        Step = "refresh-old"        // change the files back
+)
+
+// programs lists the steps of each strategy: the way forward and the way back.
+var programs = map[Strategy][2][]Step{
+	Rolling: {
+		{StepHold, StepCreate, StepAssign, StepStart, StepGate, StepCutOver, StepPark, StepWatch, StepNameOriginal, StepNameReplacement, StepStop, StepRemove, StepRelease},
+		{StepCutBack, StepNameBack, StepUnpark, StepRemoveReplacement, StepPin},
+	},
+	Restart: {
+		{StepAssign, StepRestart, StepGate, StepDependants, StepRelease},
+		{StepPin, StepRestartOld, StepGateOld, StepDependants},
+	},
+	None: {
+		{StepAssign, StepRefresh, StepRelease},
+		{StepPin, StepRefreshOld},
+	},
+}
+
+func program(s Strategy, back bool) []Step {
+	if back {
+		return programs[s][1]
+	}
+	return programs[s][0]
+}
+
+// retires is the first step that cannot be undone: from it on, a rotation only
+// moves forward.
+const retires = StepStop
+
+// undoable reports whether a failure at the entry's step still leads back.
+func (e *Entry) undoable() bool {
+	if e.Back {
+		return false
+	}
+	steps := program(e.Strategy, false)
+	point := slices.Index(steps, retires)
+	if point < 0 {
+		point = slices.Index(steps, StepRelease)
+	}
+	return slices.Index(steps, e.Step) < point
+}
+
+// effectDeadline bounds one step that is not a wait. An engine that needs longer
+// has hung; the step is tried again or rolled back.
+const effectDeadline = 90 * time.Second
+
+// deadline returns how long a step may take.
+func (e *Entry) deadline() time.Duration {
+	switch e.Step {
+	case StepGate, StepGateOld:
+		return e.Timing.Health + effectDeadline
+	case StepWatch:
+		return e.Timing.Monitor + e.Timing.Drain + effectDeadline
+	case StepStop, StepRestart, StepRestartOld, StepDependants:
+		return e.stopTimeout() + effectDeadline
+	default:
+		return effectDeadline
+	}
+}
+
+// defaultStopTimeout is the engine's own, when the container sets none.
+const defaultStopTimeout = 10 * time.Second
+
+func (e *Entry) stopTimeout() time.Duration {
+	if e.Original.Spec.Config == nil || e.Original.Spec.Config.StopTimeout == nil {
+		return defaultStopTimeout
+	}
+	return time.Duration(*e.Original.Spec.Config.StopTimeout) * time.Second
+}

@@ -1,0 +1,197 @@
+package rotation
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/docker-secret-operator/dso/internal/engine"
+)
+
+// Strategy says how a container is changed over.
+type Strategy string
+
+// The strategies that this version carries out.
+const (
+	Rolling Strategy = "rolling" // a second container beside the first, then change over
+	Restart Strategy = "restart" // the same container, restarted in place
+	None    Strategy = "none"    // the files change, nothing else
+)
+
+// The strategies that users may name besides those.
+const (
+	auto   = "auto"
+	signal = "signal"
+	exec   = "exec"
+)
+
+// ErrPlan is wrapped by every reason why a container cannot be rotated as its
+// labels ask.
+var ErrPlan = errors.New("cannot plan the rotation")
+
+// Observed is what a plan is made from.
+type Observed struct {
+	Container  engine.Container
+	Front      *Front   // nil: the container is behind no front
+	Dependants []string // ids of running containers with network_mode container:<this>
+	Ports      []uint16 // TCP ports the container accepts connections on now
+}
+
+// Choose picks the strategy: the one the label asks for, or for "auto" the one
+// that the container allows. The reasons are sentences for people.
+func Choose(o Observed) (Strategy, []string, error) {
+	c := o.Container
+	asked := c.Label(engine.LabelStrategy)
+	if c.Label(engine.LabelReloader) == "false" {
+		return None, []string{"label dso.reloader=false"}, nil
+	}
+	if c.Label(engine.LabelSwarmTask) != "" {
+		return "", nil, fmt.Errorf("%w: %s is a Swarm task; Swarm replaces its tasks itself: docker service update --force %s",
+			ErrPlan, c.Name, c.Label("com.docker.swarm.service.name"))
+	}
+	switch asked {
+	case "", auto:
+		return chooseAuto(o)
+	case string(Rolling):
+		if why := impossibleTwice(o); why != "" {
+			return "", nil, fmt.Errorf("%w: %s asks for dso.update.strategy=rolling but %s; use restart or auto", ErrPlan, c.Name, why)
+		}
+		return Rolling, []string{"label dso.update.strategy=rolling"}, nil
+	case string(Restart), string(None):
+		return Strategy(asked), []string{"label dso.update.strategy=" + asked}, nil
+	case signal, exec:
+		return "", nil, fmt.Errorf("%w: %s asks for dso.update.strategy=%s, which this version does not do yet; use rolling, restart, none or auto", ErrPlan, c.Name, asked)
+	default:
+		return "", nil, fmt.Errorf("%w: %s asks for dso.update.strategy=%s; it must be one of auto, rolling, restart, signal, exec, none", ErrPlan, c.Name, asked)
+	}
+}
+
+func chooseAuto(o Observed) (Strategy, []string, error) {
+	var reasons []string
+	if why := impossibleTwice(o); why != "" {
+		reasons = append(reasons, why)
+	}
+	reasons = append(reasons, unwiseTwice(o)...)
+	if len(reasons) > 0 {
+		return Restart, reasons, nil
+	}
+	if o.Front != nil {
+		return Rolling, []string{"nothing in it forbids two at once, and its front moves the traffic"}, nil
+	}
+	return Rolling, []string{"nothing in it forbids two at once, and it accepts no connections"}, nil
+}
+
+// impossibleTwice says why a second container could not run beside the first,
+// or not without losing requests; empty when it can.
+func impossibleTwice(o Observed) string {
+	c := o.Container
+	mode := container.NetworkMode("")
+	if c.Spec.HostConfig != nil {
+		mode = c.Spec.HostConfig.NetworkMode
+	}
+	switch {
+	case mode.IsHost():
+		return "it uses the host's network, where its ports exist once"
+	case mode.IsContainer():
+		return "it lives in the network of another container"
+	case len(o.Dependants) > 0:
+		return "other containers live in its network"
+	}
+	for name, ep := range c.Spec.Networks {
+		if ep != nil && ep.IPAMConfig != nil && (ep.IPAMConfig.IPv4Address.IsValid() || ep.IPAMConfig.IPv6Address.IsValid()) {
+			return "it has a static address on network " + name
+		}
+	}
+	if o.Front == nil {
+		if p := published(c); len(p) > 0 {
+			return "it publishes " + strings.Join(p, ", ") + " itself and a published port belongs to one container (docker dso up gives it a front)"
+		}
+	}
+	return ""
+}
+
+// unwiseTwice says why a second container should not run beside the first
+// unless the user asks for it.
+func unwiseTwice(o Observed) []string {
+	c := o.Container
+	var reasons []string
+	for _, m := range c.Mounts {
+		if !m.Writable || m.Type == "tmpfs" {
+			continue
+		}
+		if m.Type == "volume" {
+			reasons = append(reasons, fmt.Sprintf("it writes to volume %s at %s", engine.ShortID(m.Name), m.Destination))
+		} else {
+			reasons = append(reasons, fmt.Sprintf("it writes to %s at %s", m.Source, m.Destination))
+		}
+	}
+	if hc := c.Spec.HostConfig; hc != nil {
+		if len(hc.Devices) > 0 || len(hc.DeviceRequests) > 0 {
+			reasons = append(reasons, "it uses devices of the host")
+		}
+		if hc.AutoRemove {
+			reasons = append(reasons, "it removes itself when it stops (--rm), which leaves nothing to roll back to")
+		}
+		if hc.PidMode.IsContainer() || hc.IpcMode.IsContainer() {
+			reasons = append(reasons, "it lives in a namespace of another container")
+		}
+	}
+	if o.Front == nil && len(o.Ports) > 0 && len(published(c)) == 0 {
+		reasons = append(reasons, fmt.Sprintf("it accepts connections on %s and has no front to move them (docker dso up gives it one)", portList(o.Ports)))
+	}
+	return reasons
+}
+
+func published(c engine.Container) []string {
+	if c.Spec.HostConfig == nil {
+		return nil
+	}
+	var ports []string
+	for port, bindings := range c.Spec.HostConfig.PortBindings {
+		if len(bindings) > 0 {
+			ports = append(ports, port.String())
+		}
+	}
+	slices.Sort(ports)
+	return ports
+}
+
+func portList(ports []uint16) string {
+	parts := make([]string, len(ports))
+	for i, p := range ports {
+		parts[i] = fmt.Sprint(p)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// The waits, when no label sets them.
+const (
+	DefaultHealth  = 2 * time.Minute
+	DefaultMonitor = 2 * time.Second
+	DefaultDrain   = 10 * time.Second
+)
+
+// TimingOf reads the waits from a container's labels.
+func TimingOf(c engine.Container) (Timing, error) {
+	t := Timing{Health: DefaultHealth, Monitor: DefaultMonitor, Drain: DefaultDrain}
+	var errs []error
+	for label, field := range map[string]*time.Duration{
+		engine.LabelHealth: &t.Health, engine.LabelMonitor: &t.Monitor, engine.LabelDrain: &t.Drain,
+	} {
+		text := c.Label(label)
+		if text == "" {
+			continue
+		}
+		d, err := time.ParseDuration(text)
+		if err != nil || d < 0 {
+			errs = append(errs, fmt.Errorf("%w: label %s=%q of %s is not a duration such as 30s", ErrPlan, label, text, c.Name))
+			continue
+		}
+		*field = d
+	}
+	return t, errors.Join(errs...)
+}
