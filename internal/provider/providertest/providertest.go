@@ -1,0 +1,217 @@
+package providertest
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Put stores value as the current version of the secret at path and returns
+// that version. It fails the test itself when the store refuses.
+type Put func(path string, value []byte) secret.Version
+
+// New returns a provider of an empty store and what writes to that store. It is
+// called once for each case of the suite.
+type New func(t *testing.T) (provider.Provider, Put)
+
+// Options adapt the suite to a store that cannot do everything.
+type Options struct {
+	// Path is where the suite's secrets lie; "app/x" when empty.
+	Path string
+	// TextOnly leaves out values that are not UTF-8.
+	TextOnly bool
+	// Prompt bounds the return from a cancelled call; 2 s when zero.
+	Prompt time.Duration
+}
+
+// marker is the value that no error may show.
+const marker = "c0ffee-correct-horse"
+
+// Run runs the suite with the options of a store that can do everything.
+func Run(t *testing.T, open New) { RunWith(t, open, Options{}) }
+
+// RunWith runs the suite.
+func RunWith(t *testing.T, open New, opts Options) {
+	if opts.Path == "" {
+		opts.Path = "app/x"
+	}
+	if opts.Prompt == 0 {
+		opts.Prompt = 2 * time.Second
+	}
+	cases := []struct {
+		name string
+		run  func(*testing.T, provider.Provider, Put, Options)
+	}{
+		{"Get_CurrentValueWithItsVersion", getCurrent},
+		{"Get_ExactVersionAfterAnother", getExact},
+		{"Get_ValuesArriveIntact", getIntact},
+		{"Get_MissingSecretIsErrNotFound", getMissing},
+		{"Get_MissingVersionIsErrNoVersion", getMissingVersion},
+		{"Version_EqualsThatOfGet", versionEqualsGet},
+		{"Version_ChangesWithTheValue", versionChanges},
+		{"Version_StaysWithoutAChange", versionStays},
+		{"Version_MissingSecretIsErrNotFound", versionMissing},
+		{"Cancelled_ReturnsPromptly", cancelled},
+		{"Concurrent_ValueAndVersionBelongTogether", concurrent},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			p, put := open(t)
+			c.run(t, p, put, opts)
+		})
+	}
+}
+
+func getCurrent(t *testing.T, p provider.Provider, put Put, o Options) {
+	want := put(o.Path, []byte(marker))
+	value, ver, err := p.Get(t.Context(), o.Path, "")
+	assert.NilError(t, err)
+	assert.Equal(t, string(value.Reveal()), marker)
+	assert.Equal(t, ver, want)
+}
+
+func getExact(t *testing.T, p provider.Provider, put Put, o Options) {
+	first := put(o.Path, []byte("first"))
+	second := put(o.Path, []byte("second"))
+	for ver, want := range map[secret.Version]string{first: "first", second: "second", "": "second"} {
+		value, got, err := p.Get(t.Context(), o.Path, ver)
+		assert.NilError(t, err)
+		assert.Equal(t, string(value.Reveal()), want)
+		if ver != "" {
+			assert.Equal(t, got, ver)
+		}
+	}
+}
+
+func getIntact(t *testing.T, p provider.Provider, put Put, o Options) {
+	values := []string{"pa$$word ${HOME}", "trailing newline\n", " spaces ", `"quotes" 'and' \`, "ünïcödé", "{\"a\": 1}\n"}
+	if !o.TextOnly {
+		values = append(values, "nul \x00 and \xff\xfe", "\r\n")
+	}
+	for _, want := range values {
+		ver := put(o.Path, []byte(want))
+		value, _, err := p.Get(t.Context(), o.Path, ver)
+		assert.NilError(t, err)
+		assert.Equal(t, string(value.Reveal()), want)
+	}
+}
+
+func getMissing(t *testing.T, p provider.Provider, put Put, o Options) {
+	put(o.Path, []byte(marker))
+	_, _, err := p.Get(t.Context(), o.Path+"-missing", "")
+	assert.ErrorIs(t, err, provider.ErrNotFound)
+	assert.Assert(t, !provider.Retryable(err))
+	assertSilent(t, err)
+}
+
+func getMissingVersion(t *testing.T, p provider.Provider, put Put, o Options) {
+	put(o.Path, []byte(marker))
+	for _, ver := range []secret.Version{"4711", "no-such-version"} {
+		_, _, err := p.Get(t.Context(), o.Path, ver)
+		assert.ErrorIs(t, err, provider.ErrNoVersion)
+		assertSilent(t, err)
+	}
+}
+
+func versionEqualsGet(t *testing.T, p provider.Provider, put Put, o Options) {
+	want := put(o.Path, []byte(marker))
+	ver, err := p.Version(t.Context(), o.Path)
+	assert.NilError(t, err)
+	assert.Equal(t, ver, want)
+	_, got, err := p.Get(t.Context(), o.Path, "")
+	assert.NilError(t, err)
+	assert.Equal(t, got, ver)
+}
+
+func versionChanges(t *testing.T, p provider.Provider, put Put, o Options) {
+	seen := map[secret.Version]bool{}
+	for _, value := range []string{"a", "b", "a"} {
+		put(o.Path, []byte(value))
+		ver, err := p.Version(t.Context(), o.Path)
+		assert.NilError(t, err)
+		assert.Assert(t, ver != "" && !seen[ver], "version %q came twice", ver)
+		seen[ver] = true
+	}
+}
+
+func versionStays(t *testing.T, p provider.Provider, put Put, o Options) {
+	put(o.Path, []byte(marker))
+	first, err := p.Version(t.Context(), o.Path)
+	assert.NilError(t, err)
+	put(o.Path+"-other", []byte("other"))
+	again, err := p.Version(t.Context(), o.Path)
+	assert.NilError(t, err)
+	assert.Equal(t, first, again)
+}
+
+func versionMissing(t *testing.T, p provider.Provider, _ Put, o Options) {
+	_, err := p.Version(t.Context(), o.Path)
+	assert.ErrorIs(t, err, provider.ErrNotFound)
+}
+
+func cancelled(t *testing.T, p provider.Provider, put Put, o Options) {
+	put(o.Path, []byte(marker))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	began := time.Now()
+	_, _, err := p.Get(ctx, o.Path, "")
+	assert.ErrorIs(t, err, context.Canceled)
+	assertSilent(t, err)
+	_, err = p.Version(ctx, o.Path)
+	assert.ErrorIs(t, err, context.Canceled)
+	assert.Assert(t, time.Since(began) < o.Prompt, "took %s", time.Since(began))
+}
+
+// concurrent writes and reads at once. Every value is unique, so one that comes
+// under another value's version is noticed.
+func concurrent(t *testing.T, p provider.Provider, put Put, o Options) {
+	const writes, readers = 10, 4
+	var mu sync.Mutex
+	byVersion := map[secret.Version]string{}
+	read := map[secret.Version]string{}
+	byVersion[put(o.Path, []byte("value 0"))] = "value 0"
+
+	done := make(chan struct{})
+	var wg sync.WaitGroup
+	for range readers {
+		wg.Go(func() {
+			for finished := false; !finished; {
+				select {
+				case <-done:
+					finished = true
+				default:
+				}
+				value, ver, err := p.Get(t.Context(), o.Path, "")
+				assert.Check(t, err)
+				_, err = p.Version(t.Context(), o.Path)
+				assert.Check(t, err)
+				mu.Lock()
+				read[ver] = string(value.Reveal())
+				mu.Unlock()
+			}
+		})
+	}
+	for i := range writes {
+		value := fmt.Sprint("value ", i+1)
+		byVersion[put(o.Path, []byte(value))] = value
+	}
+	close(done)
+	wg.Wait()
+	for ver, value := range read {
+		assert.Equal(t, value, byVersion[ver])
+	}
+}
+
+// assertSilent fails when an error shows the marker.
+func assertSilent(t *testing.T, err error) {
+	t.Helper()
+	assert.Assert(t, !strings.Contains(fmt.Sprintf("%v %+v", err, err), marker), "an error contains the value")
+}
