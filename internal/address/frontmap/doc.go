@@ -1,5 +1,6 @@
-// Package frontmap owns the one file that the agent and a front share: which
-// containers are current. The agent stores it, the front loads it.
+// Package frontmap owns what the agent and a front say to each other. The agent
+// stores a map: which containers are current. The front leaves marks in the
+// kernel: which map it applied, and where those containers were.
 //
 // Invariants:
 //   - A map names containers and never addresses. An address outlives the

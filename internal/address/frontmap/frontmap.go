@@ -92,6 +92,9 @@ func Parse(data []byte) (Map, error) {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return Map{}, fmt.Errorf("%w: something follows the map", ErrInvalid)
 	}
+	if m.Targets == nil { // "refuse" must be said, not left out
+		return Map{}, fmt.Errorf("%w: no list of targets", ErrInvalid)
+	}
 	if err := m.validate(); err != nil {
 		return Map{}, err
 	}

@@ -60,6 +60,8 @@ func TestParse_RefusesWhatItDoesNotUnderstandWhole(t *testing.T) {
 		"a newer format":     `{"format":2,"generation":1,"targets":["a"]}`,
 		"no format":          `{"generation":1,"targets":["a"]}`,
 		"no generation":      `{"format":1,"targets":["a"]}`,
+		"no targets":         `{"format":1,"generation":1}`,
+		"null for targets":   `{"format":1,"generation":1,"targets":null}`,
 		"an unknown field":   `{"format":1,"generation":1,"targets":["a"],"weights":[1]}`,
 		"something after it": `{"format":1,"generation":1,"targets":["a"]} {}`,
 		"an IPv4 address":    `{"format":1,"generation":1,"targets":["172.17.0.2"]}`,
