@@ -1,0 +1,40 @@
+// Command dso-front is PID 1 of a front container: it has the kernel forward what
+// arrives at the container to the ones that the agent's map names.
+//
+// It takes no arguments. Its environment:
+//
+//	DSO_FRONT_DIR       directory with the map (default /run/dso-front)
+//	DSO_FRONT_TARGETS   names to use without a map, separated by commas
+//	DSO_FRONT_RESOLVER  host:port of the DNS server (default Docker's)
+package main
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/docker-secret-operator/dso/internal/front"
+)
+
+func main() {
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	f, err := front.New(front.Config{
+		Dir:      cmp.Or(os.Getenv("DSO_FRONT_DIR"), "/run/dso-front"),
+		Fallback: strings.FieldsFunc(os.Getenv("DSO_FRONT_TARGETS"), func(r rune) bool { return r == ',' || r == ' ' }),
+		Resolver: os.Getenv("DSO_FRONT_RESOLVER"),
+		Log:      log,
+	})
+	if err == nil {
+		err = f.Run(ctx)
+	}
+	if err != nil {
+		log.Error("dso-front", "error", err.Error())
+		os.Exit(1)
+	}
+}

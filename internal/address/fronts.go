@@ -1,0 +1,127 @@
+package address
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/docker-secret-operator/dso/internal/address/frontmap"
+	"github.com/docker-secret-operator/dso/internal/durable"
+)
+
+// ErrKey says that a key cannot name a front.
+var ErrKey = errors.New("not a front's key")
+
+// Fronts is the directory of all fronts of a host: one directory with one map
+// for each. The methods may be called concurrently; one process at a time.
+type Fronts struct {
+	dir string
+	mu  sync.Mutex
+}
+
+// New returns the fronts in dir, which need not exist.
+func New(dir string) *Fronts { return &Fronts{dir: dir} }
+
+// Dir is what to mount into the front of that key, read-only.
+func (f *Fronts) Dir(key string) (string, error) {
+	if err := validKey(key); err != nil {
+		return "", err
+	}
+	return filepath.Join(f.dir, key), nil
+}
+
+// Switch orders the front to send new connections to targets: container names or
+// short ids, in any order; none means to refuse. It returns the generation to
+// wait for. An order that stands already keeps its generation.
+//
+// A map that cannot be understood is replaced, with a generation of its own: the
+// front has refused it as well.
+func (f *Fronts) Switch(key string, targets []string) (generation uint64, err error) {
+	dir, err := f.Dir(key)
+	if err != nil {
+		return 0, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old, err := frontmap.Load(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, frontmap.ErrInvalid) {
+		return 0, fmt.Errorf("switch %s: %w", key, err)
+	}
+	exists := err == nil
+	want := slices.Clone(targets)
+	slices.Sort(want)
+	want = slices.Compact(want)
+	if exists && slices.Equal(old.Targets, want) {
+		return old.Generation, nil
+	}
+	if err := durable.MkdirPrivate(f.dir); err != nil {
+		return 0, fmt.Errorf("switch %s: %w", key, err)
+	}
+	m := frontmap.Map{Format: frontmap.Format, Generation: old.Generation + 1, Targets: want}
+	if err := frontmap.Store(dir, m); err != nil {
+		return 0, fmt.Errorf("switch %s: %w", key, err)
+	}
+	return m.Generation, nil
+}
+
+// Targets returns the standing order, sorted. The error wraps fs.ErrNotExist when
+// there is none.
+func (f *Fronts) Targets(key string) ([]string, error) {
+	dir, err := f.Dir(key)
+	if err != nil {
+		return nil, err
+	}
+	m, err := frontmap.Load(dir)
+	if err != nil {
+		return nil, fmt.Errorf("targets of %s: %w", key, err)
+	}
+	return m.Targets, nil
+}
+
+// Keys lists the fronts that have a directory, sorted.
+func (f *Fronts) Keys() ([]string, error) {
+	entries, err := os.ReadDir(f.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list fronts: %w", err)
+	}
+	var keys []string
+	for _, e := range entries {
+		if e.IsDir() && validKey(e.Name()) == nil {
+			keys = append(keys, e.Name())
+		}
+	}
+	return keys, nil
+}
+
+// Remove forgets a front whose container is gone. A front that still runs would
+// keep its mount of the old directory, and generations start from 1 again.
+func (f *Fronts) Remove(key string) error {
+	dir, err := f.Dir(key)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove front %s: %w", key, err)
+	}
+	if err := durable.SyncDir(f.dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove front %s: %w", key, err)
+	}
+	return nil
+}
+
+func validKey(key string) error {
+	ok := key != "" && key[0] != '.' && len(key) <= 200
+	for _, c := range []byte(key) {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-')
+	}
+	if !ok {
+		return fmt.Errorf("%w: %q", ErrKey, key)
+	}
+	return nil
+}

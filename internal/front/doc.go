@@ -1,0 +1,21 @@
+// Package front is what dso-front is made of: PID 1 of the container that owns a
+// service's name, address and published ports, and has the kernel of its own
+// network namespace forward them to the container that is current.
+//
+// It loads the map that the agent stores (package frontmap), finds the named
+// containers through Docker's DNS, and writes one nft transaction per change.
+// A cycle runs when the map changes and every 250 ms, so that a container that
+// came back at another address is found with nobody's help.
+//
+// Invariants:
+//   - Not a byte of traffic passes through this process, and the kernel goes on
+//     forwarding when it dies.
+//   - An address is in the kernel only while a name in force resolves to it. A
+//     name may fall silent for 300 ms (Docker's rename does that), no longer.
+//   - An address is on a network of the front itself: DNS servers behind Docker's
+//     cannot send traffic away.
+//   - Established TCP connections stay where they are. Flows that would otherwise
+//     stick to a container that has left are forgotten: UDP, and TCP handshakes
+//     that nobody answers.
+//   - An error leaves the kernel as it was; the next cycle tries again.
+package front

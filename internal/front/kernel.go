@@ -1,0 +1,134 @@
+package front
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/docker-secret-operator/dso/internal/address/frontmap"
+	"github.com/google/nftables"
+	"github.com/ti-mo/conntrack"
+	"golang.org/x/sys/unix"
+)
+
+const tcpSynSent = 1 // TCP_CONNTRACK_SYN_SENT, linux/netfilter/nf_conntrack_tcp.h
+
+// netfilter is the kernel of the network namespace this process is in.
+type netfilter struct{}
+
+// Apply puts the whole state in force in one transaction. IPv6 is left out where
+// the kernel has none and no target needs it.
+func (netfilter) Apply(generation uint64, targets []frontmap.Target) error {
+	families := []family{ipv4}
+	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
+		families = append(families, ipv6)
+	}
+	err := transact(families, generation, targets)
+	wants6 := slices.ContainsFunc(targets, func(t frontmap.Target) bool { return t.Addr.Is6() })
+	if err != nil && len(families) == 2 && !wants6 {
+		if transact(families[:1], generation, targets) == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func transact(families []family, generation uint64, targets []frontmap.Target) error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	for _, f := range families {
+		f.write(c, generation, targets)
+	}
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("write table %s: %w", frontmap.Table, err)
+	}
+	return nil
+}
+
+// Sweep forgets the flows that NAT would otherwise keep on an address that is
+// not in targets: UDP ones and, on request, TCP handshakes without an answer.
+func (netfilter) Sweep(targets []frontmap.Target, halfOpen bool) error {
+	local, err := localPrefixes()
+	if err != nil {
+		return err
+	}
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		return fmt.Errorf("open conntrack: %w", err)
+	}
+	defer c.Close()
+	flows, err := c.Dump(nil)
+	if err != nil {
+		return fmt.Errorf("list flows: %w", err)
+	}
+	var errs []error
+	for _, f := range flows {
+		if !stuck(f, local, targets, halfOpen) {
+			continue
+		}
+		if err := c.Delete(f); err != nil && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("delete flow from %s: %w", f.TupleOrig.IP.SourceAddress, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// stuck says whether a flow came to the front from outside and is answered by
+// something that is not a target, be it the front itself.
+func stuck(f conntrack.Flow, local []netip.Prefix, targets []frontmap.Target, halfOpen bool) bool {
+	own := func(a netip.Addr) bool {
+		return a.IsLoopback() || slices.ContainsFunc(local, func(p netip.Prefix) bool { return p.Addr() == a })
+	}
+	from, to := f.TupleOrig.IP.SourceAddress, f.TupleOrig.IP.DestinationAddress
+	if own(from) || to.IsLoopback() || !own(to) {
+		return false
+	}
+	answers := f.TupleReply.IP.SourceAddress
+	if slices.ContainsFunc(targets, func(t frontmap.Target) bool { return t.Addr == answers }) {
+		return false
+	}
+	switch f.TupleOrig.Proto.Protocol {
+	case unix.IPPROTO_UDP:
+		return true
+	case unix.IPPROTO_TCP:
+		return halfOpen && f.ProtoInfo.TCP != nil && f.ProtoInfo.TCP.State == tcpSynSent
+	default:
+		return false
+	}
+}
+
+// Prepare turns forwarding on and redirects off. In a container /proc/sys is
+// read-only and the container's own sysctls must have said so already; only
+// forwarding of IPv4 that stays off is an error.
+func (netfilter) Prepare() error {
+	const net = "/proc/sys/net/"
+	set(net+"ipv6/conf/all/forwarding", "1")
+	redirects, _ := filepath.Glob(net + "ipv4/conf/*/send_redirects")
+	for _, path := range redirects {
+		set(path, "0")
+	}
+	path := net + "ipv4/ip_forward"
+	set(path, "1")
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("prepare forwarding: %w", err)
+	}
+	if len(data) == 0 || data[0] != '1' {
+		return errors.New("prepare forwarding: net.ipv4.ip_forward is off and cannot be set; " +
+			"create the container with --sysctl net.ipv4.ip_forward=1")
+	}
+	return nil
+}
+
+// set writes what differs; a refusal shows in the value.
+func set(path, value string) {
+	if old, err := os.ReadFile(path); err == nil && string(old) != value+"\n" {
+		_ = os.WriteFile(path, []byte(value), 0)
+	}
+}
