@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -61,16 +62,19 @@ type Probe func(ctx context.Context, c engine.Container, port uint16) error
 
 // Progress is one thing worth telling about a rotation.
 type Progress struct {
-	RotationID string    `json:"rotation"`
-	Container  string    `json:"container"`
-	Secret     string    `json:"secret"`
-	Strategy   Strategy  `json:"strategy"`
-	Step       Step      `json:"step,omitempty"`
-	Back       bool      `json:"back,omitempty"`
-	Outcome    Outcome   `json:"outcome,omitempty"` // set on the last one
-	Detail     string    `json:"detail,omitempty"`
-	Time       time.Time `json:"time"`
+	RotationID string      `json:"rotation"`
+	Container  string      `json:"container"`
+	Secrets    []secret.ID `json:"secrets"`
+	Strategy   Strategy    `json:"strategy"`
+	Step       Step        `json:"step,omitempty"`
+	Back       bool        `json:"back,omitempty"`
+	Outcome    Outcome     `json:"outcome,omitempty"` // set on the last one
+	Detail     string      `json:"detail,omitempty"`
+	Time       time.Time   `json:"time"`
 }
+
+// About reports whether the rotation concerns the secret.
+func (p Progress) About(id secret.ID) bool { return slices.Contains(p.Secrets, id) }
 
 // ErrParked is returned when a rotation was left in the journal, at a step
 // boundary, for the next agent.
@@ -184,7 +188,7 @@ func (m *Machine) giveUp(e *Entry, cause error) {
 
 func (m *Machine) tell(e *Entry, detail string) {
 	p := Progress{
-		RotationID: e.ID, Container: e.ContainerName, Secret: e.SecretName, Strategy: e.Strategy,
+		RotationID: e.ID, Container: e.ContainerName, Secrets: e.To.IDs(), Strategy: e.Strategy,
 		Step: e.Step, Back: e.Back, Outcome: e.Outcome, Detail: detail, Time: time.Now(),
 	}
 	if e.Pending() {

@@ -1,0 +1,250 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/gofrs/flock"
+
+	"github.com/docker-secret-operator/dso/internal/address"
+	"github.com/docker-secret-operator/dso/internal/api"
+	"github.com/docker-secret-operator/dso/internal/deliver"
+	"github.com/docker-secret-operator/dso/internal/durable"
+	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/localvault"
+	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/provider/local"
+	"github.com/docker-secret-operator/dso/internal/reconcile"
+	"github.com/docker-secret-operator/dso/internal/resolve"
+	"github.com/docker-secret-operator/dso/internal/rotation"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Config says where the agent finds and keeps things.
+type Config struct {
+	Engine   string // the engine's address; empty: DOCKER_HOST or the default socket
+	StateDir string // durable state
+	RunDir   string // sockets and the private tmpfs, gone with the host
+	VaultDir string // of the local vault; empty: ~/.dso of the agent's user
+	Front    string // the program dso-front; empty: beside the agent's own
+	Version  string
+	Log      *slog.Logger
+}
+
+// ErrSecondAgent is returned when another agent holds the state directory.
+var ErrSecondAgent = errors.New("another agent is running")
+
+// Agent is a running agent's parts.
+type Agent struct {
+	cfg        Config
+	log        *slog.Logger
+	started    time.Time
+	lock       *flock.Flock
+	engine     *engine.Client
+	local      *local.Provider
+	vaultDir   string
+	resolver   *resolve.Resolver
+	deliveries *deliver.Store
+	fronts     *fronts
+	journal    *rotation.Journal
+	controller *reconcile.Controller
+	hub        hub
+}
+
+// New opens the state and takes the agent's lock. Nothing runs yet.
+func New(cfg Config) (*Agent, error) {
+	a := &Agent{cfg: cfg, log: cfg.Log, started: time.Now()}
+	if err := a.openDirs(); err != nil {
+		return nil, err
+	}
+	if err := a.openStores(); err != nil {
+		return nil, errors.Join(err, a.lock.Unlock())
+	}
+	return a, nil
+}
+
+func (a *Agent) state(parts ...string) string {
+	return filepath.Join(append([]string{a.cfg.StateDir}, parts...)...)
+}
+
+func (a *Agent) private() string { return filepath.Join(a.cfg.RunDir, "private") }
+
+func (a *Agent) openDirs() error {
+	if err := os.MkdirAll(a.cfg.StateDir, 0o755); err != nil {
+		return fmt.Errorf("create state directory: %w", err)
+	}
+	for _, dir := range []string{a.state("state"), a.state("locks"), a.state("fronts")} {
+		if err := durable.MkdirPrivate(dir); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(a.cfg.RunDir, 0o755); err != nil {
+		return fmt.Errorf("create run directory: %w", err)
+	}
+	a.lock = flock.New(a.state("agent.lock"))
+	ok, err := a.lock.TryLock()
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", a.state("agent.lock"), err)
+	}
+	if !ok {
+		holder, _ := os.ReadFile(a.state("agent.lock"))
+		return fmt.Errorf("%w: %s on %s", ErrSecondAgent, holder, a.cfg.StateDir)
+	}
+	text := fmt.Sprintf("pid %d since %s", os.Getpid(), a.started.UTC().Format(time.RFC3339))
+	return os.WriteFile(a.state("agent.lock"), []byte(text), 0o600)
+}
+
+func (a *Agent) openStores() error {
+	swappable, err := deliver.MountPrivate(a.private())
+	if err != nil {
+		return err
+	}
+	if swappable {
+		a.log.Warn("this kernel has no noswap for tmpfs (it came with Linux 6.4): delivered values may be swapped out", "dir", a.private())
+	}
+	if a.engine, err = engine.Open(a.cfg.Engine); err != nil {
+		return err
+	}
+	if a.vaultDir = a.cfg.VaultDir; a.vaultDir == "" {
+		if a.vaultDir, err = localvault.DefaultDir(); err != nil {
+			return err
+		}
+	}
+	a.local = local.New(a.vaultDir)
+	a.resolver = resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: a.local}))
+	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); err != nil {
+		return err
+	}
+	if a.journal, err = a.openJournal(); err != nil {
+		return err
+	}
+	a.fronts = &fronts{engine: a.engine, maps: address.New(a.state("fronts")), dir: a.state("fronts"), binary: a.frontProgram()}
+	aliases, err := reconcile.OpenAliases(a.state("state", "networks.json"), a.engine)
+	if err != nil {
+		return err
+	}
+	a.controller = a.newController(aliases)
+	return nil
+}
+
+func (a *Agent) openJournal() (*rotation.Journal, error) {
+	j, err := rotation.OpenJournal(a.state("state", "rotations.json"), time.Now())
+	var corrupt *rotation.CorruptError
+	if errors.As(err, &corrupt) {
+		a.log.Warn("rotation journal was unreadable and is begun anew", "reason", corrupt.Error(), "quarantine", corrupt.Quarantine)
+		return j, nil
+	}
+	return j, err
+}
+
+func (a *Agent) frontProgram() string {
+	if a.cfg.Front != "" {
+		return a.cfg.Front
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "dso-front"
+	}
+	return filepath.Join(filepath.Dir(self), "dso-front")
+}
+
+func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller {
+	return &reconcile.Controller{
+		Engine: a.engine,
+		Machine: &rotation.Machine{
+			Engine: a.engine, Journal: a.journal, Deliveries: a.deliveries, Fronts: a.fronts,
+			Probe: probe, Log: a.log, Observe: a.hub.publish,
+		},
+		Locks:      rotation.NewLocks(a.state("locks")),
+		Deliveries: a.deliveries,
+		Current:    a.resolver,
+		Fronts:     a.fronts,
+		Ports:      listening,
+		Aliases:    aliases,
+		Log:        a.log,
+		Parallel:   4,
+		Interval:   time.Minute,
+	}
+}
+
+// Run works until ctx ends, then parks what is going on and returns.
+func (a *Agent) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, a.lock.Unlock()) }()
+	runtimeSocket, err := listen(filepath.Join(a.cfg.RunDir, "runtime.sock"), 0o600, -1)
+	if err != nil {
+		return err
+	}
+	peopleSocket, err := listen(filepath.Join(a.cfg.RunDir, "dso.sock"), 0o660, groupID("dso"))
+	if err != nil {
+		return errors.Join(err, runtimeSocket.Close())
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	a.controller.Init(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { a.serveRuntime(ctx, runtimeSocket) })
+	wg.Go(func() {
+		if err := api.Serve(ctx, peopleSocket, a, a.log); err != nil {
+			cancel(err)
+		}
+	})
+	wg.Go(func() { a.controller.Run(ctx, a.watchVault(ctx), a.ready) })
+	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vaultDir)
+	<-ctx.Done()
+	a.log.Info("agent stops")
+	wg.Wait()
+	a.controller.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+func (a *Agent) ready() {
+	a.log.Info("agent ready")
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		a.log.Warn("systemd not notified", "error", err)
+	}
+}
+
+// listen serves a unix socket; what a killed agent left of it is replaced. The
+// agent's lock is held, so nobody else serves it.
+func listen(path string, mode os.FileMode, gid int) (net.Listener, error) {
+	if err := os.RemoveAll(path); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	if gid < 0 {
+		mode &= 0o700
+	}
+	if err := errors.Join(os.Chown(path, -1, gid), os.Chmod(path, mode)); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// groupID returns the group's number, or -1 when the host has no such group.
+func groupID(name string) int {
+	g, err := user.LookupGroup(name)
+	if err != nil {
+		return -1
+	}
+	id, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return -1
+	}
+	return id
+}

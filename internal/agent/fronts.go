@@ -1,0 +1,150 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/docker-secret-operator/dso/internal/address"
+	"github.com/docker-secret-operator/dso/internal/address/frontimage"
+	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/rotation"
+)
+
+// applyDeadline bounds the wait for a front to apply a map. It takes about two
+// milliseconds; a front that runs and does not is broken.
+const applyDeadline = 5 * time.Second
+
+// fronts joins the maps of the fronts with their containers.
+type fronts struct {
+	engine *engine.Client
+	maps   *address.Fronts
+	dir    string
+	binary string // path of dso-front
+}
+
+// Find returns the front of the container's Compose service.
+func (f *fronts) Find(ctx context.Context, c engine.Container) (*rotation.Front, error) {
+	if c.Project() == "" || c.Service() == "" {
+		return nil, nil
+	}
+	ids, err := f.engine.List(ctx, engine.LabelComposeProject+"="+c.Project(), engine.LabelFrontService+"="+c.Service())
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	return &rotation.Front{Key: c.Project() + "_" + c.Service(), ID: ids[len(ids)-1]}, nil
+}
+
+// Serve makes the front send new connections to exactly these containers.
+func (f *fronts) Serve(_ context.Context, front rotation.Front, shortIDs []string) error {
+	if len(shortIDs) == 0 {
+		return nil // keep what it has: it finds a restarted container by itself
+	}
+	_, err := f.maps.Switch(front.Key, shortIDs)
+	return err
+}
+
+// Replace puts to in the place of from, and waits until the kernel does so. A
+// front that does not run applies the map when it starts.
+func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to string) error {
+	targets, err := f.maps.Targets(front.Key)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	targets = slices.DeleteFunc(targets, func(t string) bool { return t == from || t == to })
+	generation, err := f.maps.Switch(front.Key, append(targets, to))
+	if err != nil {
+		return err
+	}
+	c, err := f.engine.Inspect(ctx, front.ID)
+	if errdefs.IsNotFound(err) || err == nil && !c.Running() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, applyDeadline)
+	defer cancel()
+	return address.WaitApplied(ctx, c.State.Pid, generation)
+}
+
+// Draining counts the established connections that the front still forwards to
+// the container.
+func (f *fronts) Draining(ctx context.Context, front rotation.Front, c engine.Container) (int, error) {
+	fc, err := f.engine.Inspect(ctx, front.ID)
+	if errdefs.IsNotFound(err) || err == nil && !fc.Running() {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	total := 0
+	for _, addr := range c.Addresses() {
+		n, err := address.Established(fc.State.Pid, addr)
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return total, nil
+}
+
+// EnsureImage loads the fronts' image into the engine unless it is there.
+func (f *fronts) EnsureImage(ctx context.Context) (string, error) {
+	binary, err := os.ReadFile(f.binary)
+	if err != nil {
+		return "", fmt.Errorf("read the front's program: %w", err)
+	}
+	tag := frontimage.Tag(binary)
+	if _, err := f.engine.ImageID(ctx, tag); err == nil || !errdefs.IsNotFound(err) {
+		return tag, err
+	}
+	archive, tag, err := frontimage.Tar(binary)
+	if err != nil {
+		return "", err
+	}
+	return tag, f.engine.LoadImage(ctx, archive)
+}
+
+// listening returns the TCP ports that a container accepts connections on.
+func listening(c engine.Container) ([]uint16, error) {
+	if c.State.Pid == 0 || c.Spec.HostConfig != nil && c.Spec.HostConfig.NetworkMode.IsHost() {
+		return nil, nil
+	}
+	ports, err := address.Listening(c.State.Pid)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // it ended meanwhile
+	}
+	if err != nil {
+		return nil, err
+	}
+	var numbers []uint16
+	for _, p := range ports {
+		numbers = append(numbers, p.Number)
+	}
+	slices.Sort(numbers)
+	return slices.Compact(numbers), nil
+}
+
+// probe succeeds when a process in the container's network accepts a connection
+// on the port, on loopback or on one of the container's own addresses.
+func probe(ctx context.Context, c engine.Container, port uint16) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	var errs []error
+	for _, addr := range append([]netip.Addr{netip.AddrFrom4([4]byte{127, 0, 0, 1})}, c.Addresses()...) {
+		err := address.DialIn(ctx, c.State.Pid, netip.AddrPortFrom(addr, port))
+		if err == nil {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

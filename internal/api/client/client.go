@@ -1,0 +1,112 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+)
+
+// Sentinels of this package.
+var (
+	ErrNoAgent = errors.New("no agent is running")
+	ErrDenied  = errors.New("the agent's socket may not be opened by this user")
+)
+
+// Client calls one agent.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// New returns a client of the agent that serves the socket. It does not connect.
+func New(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// RemoteError is what the agent said.
+type RemoteError struct{ wire.Problem }
+
+func (e *RemoteError) Error() string { return e.Problem.Error }
+
+// Call sends one request and reads the answer into resp, unless that is nil.
+func (c *Client) Call(ctx context.Context, method, path string, req, resp any) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	r, err := c.send(ctx, method, path, req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Body.Close() }()
+	if resp == nil {
+		return nil
+	}
+	if err := json.NewDecoder(r.Body).Decode(resp); err != nil {
+		return fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return nil
+}
+
+// Rotate asks for a rotation and reports its steps as they happen.
+func (c *Client) Rotate(ctx context.Context, req wire.RotateRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
+	r, err := c.send(ctx, http.MethodPost, "/v1/rotate", req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Body.Close() }()
+	d := json.NewDecoder(r.Body)
+	for {
+		var ev wire.RotateEvent
+		if err := d.Decode(&ev); err != nil {
+			return nil, fmt.Errorf("the agent hung up during the rotation, which the next agent carries on: %w", err)
+		}
+		switch {
+		case ev.Error != "":
+			return nil, &RemoteError{wire.Problem{Error: ev.Error}}
+		case ev.Step != nil:
+			tell(*ev.Step)
+		default:
+			return ev.Done, nil
+		}
+	}
+}
+
+func (c *Client) send(ctx context.Context, method, path string, req any) (*http.Response, error) {
+	body, err := json.Marshal(req)
+	if err != nil {
+		return nil, fmt.Errorf("encode request: %w", err)
+	}
+	hr, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r, err := c.http.Do(hr)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w (nobody serves %s)", ErrNoAgent, c.socket)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("%w (%s)", ErrDenied, c.socket)
+	case err != nil:
+		return nil, fmt.Errorf("call the agent: %w", err)
+	case r.StatusCode/100 == 2:
+		return r, nil
+	}
+	defer func() { _ = r.Body.Close() }()
+	var p wire.Problem
+	if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
+		return nil, fmt.Errorf("call the agent: %s %s: HTTP status %s", method, path, r.Status)
+	}
+	return nil, &RemoteError{p}
+}

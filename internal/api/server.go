@@ -1,0 +1,212 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+)
+
+// Caller is who asks, as the kernel says.
+type Caller struct {
+	UID uint32
+	PID int32
+}
+
+// Backend does what the routes ask for. Its errors may be a [*Error].
+type Backend interface {
+	Init(ctx context.Context) (wire.VaultInfo, error)
+	Set(ctx context.Context, who Caller, req wire.SetRequest) (wire.VersionResponse, error)
+	Get(ctx context.Context, req wire.NameRequest) (wire.ValueResponse, error)
+	List(ctx context.Context) ([]wire.SecretInfo, error)
+	Delete(ctx context.Context, req wire.NameRequest) error
+	History(ctx context.Context, req wire.NameRequest) ([]wire.SecretVersion, error)
+	Rollback(ctx context.Context, who Caller, req wire.NameRequest) (wire.VersionResponse, error)
+	Rotate(ctx context.Context, req wire.RotateRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
+	Status(ctx context.Context) (wire.Status, error)
+	Rotations(ctx context.Context) ([]wire.Rotation, error)
+	FrontImage(ctx context.Context) (wire.FrontImage, error)
+}
+
+// Error is an error that the caller can do something about.
+type Error struct {
+	Code string // of a wire.Problem
+	Err  error
+	Hint string
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// maxBody bounds a request, in bytes: the greatest value, in base64, and room.
+const maxBody = 32 << 20
+
+type callerKey struct{}
+
+// Serve answers on the listener until ctx ends.
+func Serve(ctx context.Context, l net.Listener, b Backend, log *slog.Logger) error {
+	srv := &http.Server{
+		Handler:           routes(b, log),
+		ReadHeaderTimeout: 5 * time.Second,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			who, err := peer(c)
+			if err != nil {
+				return ctx
+			}
+			return context.WithValue(ctx, callerKey{}, who)
+		},
+	}
+	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// peer asks the kernel who is at the other end of a unix socket.
+func peer(c net.Conn) (Caller, error) {
+	uc, ok := c.(*net.UnixConn)
+	if !ok {
+		return Caller{}, errors.New("not a unix socket")
+	}
+	raw, err := uc.SyscallConn()
+	if err != nil {
+		return Caller{}, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err := errors.Join(err, credErr); err != nil {
+		return Caller{}, err
+	}
+	return Caller{UID: cred.Uid, PID: cred.Pid}, nil
+}
+
+func routes(b Backend, log *slog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	// group: whoever can open the socket; owner: root and the agent's user.
+	group, owner := router{mux, log, false}, router{mux, log, true}
+	route(owner, "POST /v1/vault", func(ctx context.Context, _ Caller, _ struct{}) (wire.VaultInfo, error) { return b.Init(ctx) })
+	route(group, "PUT /v1/secret", b.Set)
+	route(owner, "POST /v1/secret/get", func(ctx context.Context, _ Caller, r wire.NameRequest) (wire.ValueResponse, error) {
+		return b.Get(ctx, r)
+	})
+	route(group, "GET /v1/secrets", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.SecretInfo, error) { return b.List(ctx) })
+	route(group, "POST /v1/secret/delete", func(ctx context.Context, _ Caller, r wire.NameRequest) (struct{}, error) {
+		return struct{}{}, b.Delete(ctx, r)
+	})
+	route(group, "POST /v1/secret/history", func(ctx context.Context, _ Caller, r wire.NameRequest) ([]wire.SecretVersion, error) {
+		return b.History(ctx, r)
+	})
+	route(group, "POST /v1/secret/rollback", b.Rollback)
+	route(group, "GET /v1/status", func(ctx context.Context, _ Caller, _ struct{}) (wire.Status, error) { return b.Status(ctx) })
+	route(group, "GET /v1/rotations", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Rotation, error) { return b.Rotations(ctx) })
+	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, _ struct{}) (wire.FrontImage, error) { return b.FrontImage(ctx) })
+	mux.HandleFunc("POST /v1/rotate", func(w http.ResponseWriter, r *http.Request) { rotate(w, r, b) })
+	return mux
+}
+
+// router carries what all routes of one kind share.
+type router struct {
+	mux       *http.ServeMux
+	log       *slog.Logger
+	ownerOnly bool
+}
+
+func route[Req, Resp any](r router, pattern string, call func(context.Context, Caller, Req) (Resp, error)) {
+	r.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+		who, ok := hr.Context().Value(callerKey{}).(Caller)
+		if !ok || r.ownerOnly && who.UID != 0 && int(who.UID) != os.Getuid() {
+			problem(w, &Error{Code: wire.CodeDenied, Err: fmt.Errorf("user %d may not do this", who.UID), Hint: "run it as root"})
+			return
+		}
+		var req Req
+		if hr.Method != http.MethodGet {
+			if err := decode(w, hr, &req); err != nil {
+				problem(w, err)
+				return
+			}
+		}
+		resp, err := call(hr.Context(), who, req)
+		if err != nil {
+			problem(w, err)
+			return
+		}
+		answer(w, r.log, resp)
+	})
+}
+
+func decode(w http.ResponseWriter, r *http.Request, into any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil && !errors.Is(err, io.EOF) {
+		return &Error{Code: wire.CodeInvalid, Err: fmt.Errorf("read request: %w", err)}
+	}
+	return nil
+}
+
+func answer(w http.ResponseWriter, log *slog.Logger, resp any) {
+	w.Header().Set("Content-Type", "application/json")
+	if err := json.NewEncoder(w).Encode(resp); err != nil {
+		log.Debug("answer not sent", "error", err)
+	}
+}
+
+// statuses maps the codes of problems to HTTP's.
+var statuses = map[string]int{
+	wire.CodeNotFound: http.StatusNotFound, wire.CodeDenied: http.StatusForbidden,
+	wire.CodeInvalid: http.StatusBadRequest, wire.CodeEmpty: http.StatusBadRequest,
+	wire.CodeInUse: http.StatusConflict, wire.CodeNoVault: http.StatusPreconditionFailed,
+}
+
+func problem(w http.ResponseWriter, err error) {
+	p := wire.Problem{Error: err.Error()}
+	var known *Error
+	if errors.As(err, &known) {
+		p.Code, p.Hint = known.Code, known.Hint
+	}
+	status, ok := statuses[p.Code]
+	if !ok {
+		status = http.StatusInternalServerError
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(p)
+}
+
+// rotate streams the steps as they happen.
+func rotate(w http.ResponseWriter, r *http.Request, b Backend) {
+	var req wire.RotateRequest
+	if err := decode(w, r, &req); err != nil {
+		problem(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	out := json.NewEncoder(w)
+	flush := http.NewResponseController(w)
+	send := func(ev wire.RotateEvent) {
+		_ = out.Encode(ev)
+		_ = flush.Flush()
+	}
+	results, err := b.Rotate(r.Context(), req, func(s wire.RotateStep) { send(wire.RotateEvent{Step: &s}) })
+	if err != nil {
+		send(wire.RotateEvent{Error: err.Error()})
+		return
+	}
+	if results == nil {
+		results = []wire.RotateResult{}
+	}
+	send(wire.RotateEvent{Done: results})
+}

@@ -1,0 +1,192 @@
+package wire
+
+import (
+	"time"
+)
+
+// The agent's API for people is HTTP with JSON bodies over [AgentSocket]. Names
+// of secrets are as typed; Project is the Compose project of the caller's
+// directory, for names without a namespace.
+
+// SetRequest stores a new version of a secret (PUT /v1/secret).
+type SetRequest struct {
+	Name       string `json:"name"`
+	Project    string `json:"project,omitempty"`
+	Value      []byte `json:"value"`
+	AllowEmpty bool   `json:"allow_empty,omitempty"`
+}
+
+// NameRequest names a secret, and a version where the call takes one.
+type NameRequest struct {
+	Name    string `json:"name"`
+	Project string `json:"project,omitempty"`
+	Version string `json:"version,omitempty"`
+	Force   bool   `json:"force,omitempty"`
+}
+
+// VersionResponse answers what stores a version.
+type VersionResponse struct {
+	Name    string `json:"name"` // with its namespace
+	Version string `json:"version"`
+	Changed bool   `json:"changed"` // false: the value was the current one already
+}
+
+// ValueResponse answers POST /v1/secret/get.
+type ValueResponse struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Value   []byte `json:"value"`
+}
+
+// SecretInfo is one row of GET /v1/secrets.
+type SecretInfo struct {
+	Name     string    `json:"name"`
+	Version  string    `json:"version"`
+	Created  time.Time `json:"created"`
+	Versions int       `json:"versions"` // how many are kept
+	Size     int       `json:"size"`     // of the current value, in bytes
+}
+
+// SecretVersion is one row of POST /v1/secret/history.
+type SecretVersion struct {
+	Version string    `json:"version"`
+	Created time.Time `json:"created"`
+	Author  string    `json:"author,omitempty"`
+	Size    int       `json:"size"`
+	Deleted bool      `json:"deleted,omitempty"`
+	Current bool      `json:"current,omitempty"`
+}
+
+// RotateRequest rotates what uses a secret, or one container (POST /v1/rotate).
+// The answer is a stream of [RotateEvent], one JSON document a line.
+type RotateRequest struct {
+	Secret    string `json:"secret,omitempty"`
+	Project   string `json:"project,omitempty"`
+	Container string `json:"container,omitempty"`
+	// Force rotates also what is up to date, or pinned after a failure.
+	Force bool   `json:"force,omitempty"`
+	Cause string `json:"cause,omitempty"`
+}
+
+// RotateEvent is one line of the answer to a [RotateRequest]. Exactly one member
+// is set; Done or Error comes last.
+type RotateEvent struct {
+	Step  *RotateStep    `json:"step,omitempty"`
+	Done  []RotateResult `json:"done"`
+	Error string         `json:"error,omitempty"`
+}
+
+// RotateStep is one step as it begins.
+type RotateStep struct {
+	Rotation  string    `json:"rotation"`
+	Container string    `json:"container"`
+	Strategy  string    `json:"strategy"`
+	Step      string    `json:"step,omitempty"`
+	Back      bool      `json:"back,omitempty"`
+	Outcome   string    `json:"outcome,omitempty"` // on the last one
+	Detail    string    `json:"detail,omitempty"`
+	Time      time.Time `json:"time"`
+}
+
+// RotateResult is how it ended for one container.
+type RotateResult struct {
+	Container string   `json:"container"`
+	Strategy  string   `json:"strategy,omitempty"`
+	Reasons   []string `json:"reasons,omitempty"`
+	Outcome   string   `json:"outcome,omitempty"` // empty: it was up to date
+	Error     string   `json:"error,omitempty"`
+}
+
+// Status answers GET /v1/status.
+type Status struct {
+	Runtime      RuntimeStatus     `json:"runtime"`
+	AgentReached bool              `json:"agent_reached"`
+	AgentError   string            `json:"agent_error"`
+	Providers    []ProviderStatus  `json:"providers"`
+	Containers   []ContainerStatus `json:"containers"`
+	Rotations    RotationStatus    `json:"rotations"`
+	Health       string            `json:"health"` // healthy, degraded
+}
+
+// RuntimeStatus describes the agent's process.
+type RuntimeStatus struct {
+	Mode      string    `json:"mode"`
+	Version   string    `json:"version"`
+	Uptime    string    `json:"uptime"`
+	StartTime time.Time `json:"start_time"`
+}
+
+// ProviderStatus describes one provider.
+type ProviderStatus struct {
+	Name    string `json:"name"`
+	Status  string `json:"status"`
+	Message string `json:"message,omitempty"`
+}
+
+// ContainerStatus describes one managed container.
+type ContainerStatus struct {
+	Name     string            `json:"name"`
+	ID       string            `json:"id"`
+	State    string            `json:"state"`
+	Health   string            `json:"health,omitempty"`
+	Has      map[string]string `json:"versions"` // by secret
+	Wants    map[string]string `json:"desired"`
+	Pinned   bool              `json:"pinned,omitempty"`
+	UpToDate bool              `json:"up_to_date"`
+	Strategy string            `json:"strategy,omitempty"`
+	Reasons  []string          `json:"reasons,omitempty"`
+	Error    string            `json:"error,omitempty"`
+}
+
+// RotationStatus counts the rotations that the journal remembers.
+type RotationStatus struct {
+	Pending    int    `json:"pending"`
+	Successful int    `json:"successful"`
+	Failed     int    `json:"failed"`
+	AvgTime    string `json:"avg_time,omitempty"`
+}
+
+// Rotation is one row of GET /v1/rotations.
+type Rotation struct {
+	Key       string    `json:"key"`
+	ID        string    `json:"id"`
+	Container string    `json:"container"`
+	Secret    string    `json:"secret"`
+	Strategy  string    `json:"strategy"`
+	Status    string    `json:"status"`
+	Step      string    `json:"step,omitempty"`
+	Outcome   string    `json:"outcome,omitempty"`
+	Cause     string    `json:"cause"`
+	Error     string    `json:"error,omitempty"`
+	Started   time.Time `json:"started"`
+	Updated   time.Time `json:"updated"`
+}
+
+// FrontImage answers POST /v1/fronts/image: the engine has the image now.
+type FrontImage struct {
+	Image string `json:"image"`
+	Dir   string `json:"dir"` // the host directory of the fronts' maps
+}
+
+// Problem is the body of every answer that is not 2xx.
+type Problem struct {
+	Error string `json:"error"`
+	Hint  string `json:"hint,omitempty"`
+	Code  string `json:"code,omitempty"` // not_found, empty, no_vault, denied, in_use, invalid
+}
+
+// The codes of a [Problem].
+const (
+	CodeNotFound = "not_found"
+	CodeEmpty    = "empty"
+	CodeNoVault  = "no_vault"
+	CodeDenied   = "denied"
+	CodeInUse    = "in_use"
+	CodeInvalid  = "invalid"
+)
+
+// VaultInfo answers POST /v1/vault.
+type VaultInfo struct {
+	Dir     string `json:"dir"`
+	Created bool   `json:"created"`
+}
