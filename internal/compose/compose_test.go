@@ -62,6 +62,14 @@ func TestLoad_FindsReferencesWhereverTheyStand(t *testing.T) {
 	})
 }
 
+func TestLoad_FindsReferencesInHooks(t *testing.T) {
+	fixture{dir: "jobs-hooks"}.enter(t)
+	assert.DeepEqual(t, fixture{}.load(t).Services()[0].References, []compose.Reference{
+		{Variable: "ADMIN", Ref: secret.Ref{Path: "admin"}},
+		{Variable: "KEY", Ref: secret.Ref{Kind: secret.KindFile, Path: "key"}},
+	})
+}
+
 func TestLoad_ConfigFilesAreThoseOfDockerComposeInOrder(t *testing.T) {
 	f := fixture{dir: "override", from: "sub/deeper"}
 	dir := f.enter(t)
@@ -190,6 +198,8 @@ func TestFrontFor_SaysWhy(t *testing.T) {
 		{"strategies", "device", false, "uses device /dev/null"},
 		{"strategies", "hostmode", false, "publishes port 5:5/tcp in host mode"},
 		{"strategies", "anonymous", false, "writes to an anonymous volume at /data"},
+		{"strategies", "linked", true, "linker links to it"},
+		{"jobs-hooks", "web", true, "exposes port 80"},
 		{"strategies", "lonely", false, "nothing connects to it: no ports, no expose, no service depends on it"},
 	} {
 		t.Run(tc.fixture+"/"+tc.service, func(t *testing.T) {

@@ -27,7 +27,7 @@ var fixtures = []fixture{
 	{dir: "profiles", opts: compose.Options{Profiles: []string{"debug"}}},
 	{dir: "several-files", opts: compose.Options{Files: []string{"base.yaml", "prod.yaml"}, ProjectName: "given"}},
 	{dir: "anchors"}, {dir: "no-references"}, {dir: "expose-only"}, {dir: "database"}, {dir: "static-ip"},
-	{dir: "replicas"}, {dir: "container-name"}, {dir: "aliases"}, {dir: "network-mode"}, {dir: "strategies"},
+	{dir: "replicas"}, {dir: "container-name"}, {dir: "aliases"}, {dir: "network-mode"}, {dir: "strategies"}, {dir: "jobs-hooks"},
 	{dir: "override", from: "sub/deeper"},
 }
 
@@ -76,6 +76,7 @@ func binary(t *testing.T) string {
 // rendered is what "docker compose config" prints, as far as tests look at it.
 type rendered struct {
 	Name     string
+	Jobs     map[string]struct{ Runtime string }
 	Services map[string]struct {
 		Runtime     string
 		Environment map[string]*string
@@ -83,6 +84,7 @@ type rendered struct {
 		Profiles    []string
 		MacAddress  string `json:"mac_address"`
 		Ports       []map[string]any
+		Links       []string
 		DependsOn   map[string]struct{ Condition string } `json:"depends_on"`
 		Networks    map[string]*struct {
 			Aliases     []string

@@ -21,7 +21,7 @@ func FrontFor(p *Project, service string) (need bool, reasons []string, err erro
 	if !ok {
 		return false, nil, fmt.Errorf("service %s: no such active service", service)
 	}
-	if err := checkLabels(service, s.Labels); err != nil {
+	if err := checkLabels("service "+service, s.Labels); err != nil {
 		return false, nil, err
 	}
 	strategy := strategyOf(s.Labels)
@@ -60,15 +60,20 @@ func (p *Project) users(s types.ServiceConfig) []string {
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.model.Services)) {
 		other := p.model.Services[name]
-		if _, ok := other.DependsOn[s.Name]; ok && name != s.Name {
-			users = append(users, name+" depends on it")
-			continue
-		}
-		if slices.ContainsFunc(other.Links, func(l string) bool { n, _, _ := strings.Cut(l, ":"); return n == s.Name }) {
+		// A link is a dependency too, once Compose has normalised the model.
+		if slices.ContainsFunc(other.Links, func(l string) bool { return linkedService(l) == s.Name }) {
 			users = append(users, name+" links to it")
+		} else if _, ok := other.DependsOn[s.Name]; ok {
+			users = append(users, name+" depends on it")
 		}
 	}
 	return users
+}
+
+// linkedService returns the service of a link, service[:alias].
+func linkedService(link string) string {
+	service, _, _ := strings.Cut(link, ":")
+	return service
 }
 
 // hindrances says what forbids two containers of the service at once.

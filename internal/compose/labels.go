@@ -48,11 +48,11 @@ var strategies = []string{string(Auto), string(Rolling), string(Restart), string
 func checkLabels(service string, labels types.Labels) error {
 	for _, label := range slices.Sorted(maps.Keys(labels)) {
 		if strings.HasPrefix(label, "dso.") && !slices.Contains(knownLabels, label) {
-			return fmt.Errorf("service %s: unknown label %s, did you mean %s?", service, label, nearest(label, knownLabels))
+			return fmt.Errorf("%s: unknown label %s, did you mean %s?", service, label, nearest(label, knownLabels))
 		}
 	}
 	if s, ok := labels[LabelStrategy]; ok && !slices.Contains(strategies, s) {
-		return fmt.Errorf("service %s: unknown %s %q, did you mean %q?", service, LabelStrategy, s, nearest(s, strategies))
+		return fmt.Errorf("%s: unknown %s %q, did you mean %q?", service, LabelStrategy, s, nearest(s, strategies))
 	}
 	return nil
 }

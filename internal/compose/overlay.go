@@ -1,21 +1,15 @@
 package compose
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
-	"go.yaml.in/yaml/v4"
-
-	"github.com/docker-secret-operator/dso/internal/durable"
 )
 
 // Runtime is the name under which the OCI runtime that resolves references is
@@ -23,9 +17,6 @@ import (
 const Runtime = "dso"
 
 const (
-	overlayDir  = ".dso"
-	overlayFile = "compose.yaml"
-
 	frontSuffix = "-front"
 	frontTarget = "/run/dso-front" // where the front reads its map
 )
@@ -39,23 +30,22 @@ type OverlayOptions struct {
 // FrontName returns the name of the service that stands before a service.
 func FrontName(service string) string { return service + frontSuffix }
 
-// isOverlay reports whether a file is one that [WriteOverlay] writes.
-func isOverlay(file string) bool {
-	return filepath.Base(file) == overlayFile && filepath.Base(filepath.Dir(file)) == overlayDir
-}
-
 // Overlay returns the YAML text of the model file that is loaded after the
 // user's files. It is the same for the same project. The error joins one for
 // each service that cannot be served: a runtime of its own, a label that does
 // not exist, a strategy that is not possible, a name that is taken.
 func Overlay(p *Project, opts OverlayOptions) ([]byte, error) {
-	out := overlay{Services: map[string]any{}}
+	out := overlay{Services: map[string]any{}, Jobs: map[string]any{}}
 	var errs []error
 	for _, s := range p.services {
 		errs = append(errs, p.lay(s.Name, opts, out.Services))
 	}
+	p.relink(out.Services)
 	for _, name := range slices.Sorted(maps.Keys(p.model.DisabledServices)) {
-		errs = append(errs, checkLabels(name, p.model.DisabledServices[name].Labels))
+		errs = append(errs, p.layDisabled(name, out.Services))
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.model.Jobs)) {
+		errs = append(errs, p.layJob(name, out.Jobs))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -73,14 +63,11 @@ func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) erro
 	if err != nil || !p.hasReferences(name) {
 		return err
 	}
-	if s.Runtime != "" && s.Runtime != Runtime {
-		return fmt.Errorf("service %s: it has secret references and runtime %q: references are resolved by runtime %q only, remove one of them", name, s.Runtime, Runtime)
+	fronted, err := p.resolved("service "+name, s.Runtime)
+	if err != nil {
+		return err
 	}
-	fronted := frontedService{Runtime: Runtime, Labels: map[string]string{}}
-	if len(p.ConfigFiles) > 0 {
-		fronted.Labels[LabelComposePath] = p.ConfigFiles[0]
-	}
-	out[name] = &fronted
+	out[name] = fronted
 	if !need {
 		return nil
 	}
@@ -94,6 +81,78 @@ func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) erro
 	fronted.giveUpAddresses(s)
 	out[front] = p.front(s, opts)
 	return nil
+}
+
+// resolved is the part of a service or job that has its references resolved.
+func (p *Project) resolved(name, runtime string) (*service, error) {
+	if runtime != "" && runtime != Runtime {
+		return nil, fmt.Errorf("%s: it has secret references and runtime %q: references are resolved by runtime %q only, remove one of them", name, runtime, Runtime)
+	}
+	s := &service{Runtime: Runtime, Labels: map[string]string{}}
+	if len(p.ConfigFiles) > 0 {
+		s.Labels[LabelComposePath] = p.ConfigFiles[0]
+	}
+	return s, nil
+}
+
+// layDisabled gives a service of another profile its runtime, for the day when
+// somebody starts that profile with plain docker compose. Its env_files were
+// not read, and what is wrong with it does not matter yet, except a label.
+func (p *Project) layDisabled(name string, out map[string]any) error {
+	s := p.model.DisabledServices[name]
+	if refs, err := references(environments(s)...); err == nil && len(refs) > 0 {
+		if r, err := p.resolved("service "+name, s.Runtime); err == nil {
+			out[name] = r
+		}
+	}
+	return checkLabels("service "+name, s.Labels)
+}
+
+// layJob gives a job its runtime. A job runs to its end and is never rotated.
+func (p *Project) layJob(name string, out map[string]any) error {
+	j := p.model.Jobs[name]
+	if refs, err := references(j.Environment); err != nil || len(refs) == 0 {
+		return err
+	}
+	r, err := p.resolved("job "+name, j.Runtime)
+	if err == nil {
+		out[name] = r
+	}
+	return err
+}
+
+// relink turns links to a fronted service into links to its front: a link is
+// resolved once, to a container, and would pass the front by.
+func (p *Project) relink(out map[string]any) {
+	for name, s := range p.model.Services {
+		var links overrideTag
+		dependsOn := map[string]dependency{}
+		for _, link := range s.Links {
+			target, alias, ok := strings.Cut(link, ":")
+			if !ok {
+				alias = target
+			}
+			if _, fronted := out[FrontName(target)].(*frontService); fronted {
+				link = FrontName(target) + ":" + alias
+				d := s.DependsOn[target]
+				dependsOn[target] = dependency{Condition: d.Condition, Restart: d.Restart, Required: d.Required}
+			}
+			links = append(links, link)
+		}
+		if len(dependsOn) == 0 {
+			continue
+		}
+		linking, ok := out[name].(*service)
+		if !ok {
+			linking = &service{}
+			out[name] = linking
+		}
+		linking.Links = links
+		if linking.DependsOn == nil {
+			linking.DependsOn = dependsOn
+		}
+		maps.Copy(linking.DependsOn, dependsOn)
+	}
 }
 
 func (p *Project) nameTaken(name string) bool {
@@ -166,7 +225,7 @@ func frontNetwork(service string, n *types.ServiceNetworkConfig) network {
 }
 
 // giveUpAddresses resets what only one container can have and the front now has.
-func (f *frontedService) giveUpAddresses(s types.ServiceConfig) {
+func (f *service) giveUpAddresses(s types.ServiceConfig) {
 	if s.MacAddress != "" {
 		f.MacAddress = resetTag{}
 	}
@@ -186,129 +245,5 @@ func (f *frontedService) giveUpAddresses(s types.ServiceConfig) {
 			}
 			f.Networks[name] = given
 		}
-	}
-}
-
-// WriteOverlay writes the overlay to .dso/compose.yaml in the project's working
-// directory, kept out of git, and returns its absolute path. An identical file
-// is left alone.
-func WriteOverlay(p *Project, text []byte) (string, error) {
-	dir := filepath.Join(p.WorkingDir, overlayDir)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", fmt.Errorf("write overlay: %w", err)
-	}
-	path := filepath.Join(dir, overlayFile)
-	for file, content := range map[string][]byte{filepath.Join(dir, ".gitignore"): []byte("*\n"), path: text} {
-		if err := writeChanged(file, content); err != nil {
-			return "", fmt.Errorf("write overlay: %w", err)
-		}
-	}
-	return path, nil
-}
-
-func writeChanged(file string, content []byte) error {
-	old, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if err == nil && bytes.Equal(old, content) {
-		return nil
-	}
-	return durable.WriteFile(file, content, 0o644)
-}
-
-// The parts of the overlay, in the order in which they are written.
-type (
-	overlay struct {
-		Services map[string]any `yaml:"services"`
-	}
-
-	frontedService struct {
-		Runtime    string                `yaml:"runtime"`
-		Ports      any                   `yaml:"ports,omitempty"`
-		Labels     map[string]string     `yaml:"labels,omitempty"`
-		DependsOn  map[string]dependency `yaml:"depends_on,omitempty"`
-		MacAddress any                   `yaml:"mac_address,omitempty"`
-		Networks   map[string]any        `yaml:"networks,omitempty"`
-	}
-
-	dependency struct {
-		Condition string `yaml:"condition"`
-		Restart   bool   `yaml:"restart"`
-		Required  bool   `yaml:"required"`
-	}
-
-	frontService struct {
-		Image       string                    `yaml:"image"`
-		PullPolicy  string                    `yaml:"pull_policy"`
-		Profiles    []string                  `yaml:"profiles,omitempty"`
-		Restart     string                    `yaml:"restart"`
-		ReadOnly    bool                      `yaml:"read_only"`
-		User        string                    `yaml:"user"`
-		CapDrop     []string                  `yaml:"cap_drop"`
-		CapAdd      []string                  `yaml:"cap_add"`
-		SecurityOpt []string                  `yaml:"security_opt"`
-		Sysctls     map[string]string         `yaml:"sysctls"`
-		Labels      map[string]string         `yaml:"labels"`
-		Environment map[string]string         `yaml:"environment"`
-		Volumes     []bindMount               `yaml:"volumes"`
-		Ports       []types.ServicePortConfig `yaml:"ports,omitempty"`
-		MacAddress  string                    `yaml:"mac_address,omitempty"`
-		Networks    map[string]network        `yaml:"networks,omitempty"`
-	}
-
-	bindMount struct {
-		Type     string          `yaml:"type"`
-		Source   string          `yaml:"source"`
-		Target   string          `yaml:"target"`
-		ReadOnly bool            `yaml:"read_only"`
-		Bind     map[string]bool `yaml:"bind"`
-	}
-
-	network struct {
-		Aliases         []string `yaml:"aliases,omitempty"`
-		Ipv4Address     string   `yaml:"ipv4_address,omitempty"`
-		Ipv6Address     string   `yaml:"ipv6_address,omitempty"`
-		MacAddress      string   `yaml:"mac_address,omitempty"`
-		Priority        int      `yaml:"priority,omitempty"`
-		GatewayPriority int      `yaml:"gw_priority,omitempty"`
-	}
-
-	// resetTag is Compose's way to take away what an earlier file has set.
-	resetTag struct{}
-)
-
-// MarshalYAML implements [yaml.Marshaler].
-func (resetTag) MarshalYAML() (any, error) {
-	return &yaml.Node{Kind: yaml.SequenceNode, Tag: "!reset", Style: yaml.TaggedStyle | yaml.FlowStyle}, nil
-}
-
-const overlayHead = "# Written by DSO from the Compose files of this project, and written again at\n" +
-	"# every \"docker dso up\". Changes here are lost.\n"
-
-// encode writes the overlay, with every dollar sign doubled: Compose expands
-// variables in this file as in any other.
-func encode(out overlay) ([]byte, error) {
-	var doc yaml.Node
-	if err := doc.Encode(out); err != nil {
-		return nil, fmt.Errorf("encode overlay: %w", err)
-	}
-	escape(&doc)
-	var text bytes.Buffer
-	text.WriteString(overlayHead)
-	enc := yaml.NewEncoder(&text)
-	enc.SetIndent(2)
-	if err := errors.Join(enc.Encode(&doc), enc.Close()); err != nil {
-		return nil, fmt.Errorf("encode overlay: %w", err)
-	}
-	return text.Bytes(), nil
-}
-
-func escape(n *yaml.Node) {
-	if n.Kind == yaml.ScalarNode {
-		n.Value = strings.ReplaceAll(n.Value, "$", "$$")
-	}
-	for _, child := range n.Content {
-		escape(child)
 	}
 }

@@ -47,16 +47,48 @@ func TestOverlay_IsWhatDockerComposeAccepts(t *testing.T) {
 		t.Run(f.dir, func(t *testing.T) {
 			f.enter(t)
 			p := f.load(t)
-			text, err := compose.Overlay(p, overlayOptions)
-			assert.NilError(t, err)
-			overlay := filepath.Join(t.TempDir(), "overlay.yaml")
-			write(t, overlay, text)
-			base := append(f.args(), fileArgs(p.ConfigFiles...)...)
-			before, after := config(t, bin, base...), config(t, bin, append(base, "-f", overlay)...)
+			before := config(t, bin, slices.Concat(f.args(), fileArgs(p.ConfigFiles...))...)
+			after := withOverlay(t, f)
 			assert.Equal(t, after.Name, before.Name)
 			checkServices(t, p, before, after)
 		})
 	}
+}
+
+func TestOverlay_JobsGetTheRuntime(t *testing.T) {
+	fixture{dir: "jobs-hooks"}.enter(t)
+	assert.Equal(t, withOverlay(t, fixture{}).Jobs["migrate"].Runtime, compose.Runtime)
+}
+
+func TestOverlay_ALinkLeadsToTheFrontAndStillWaitsForTheService(t *testing.T) {
+	fixture{dir: "strategies"}.enter(t)
+	linker := withOverlay(t, fixture{}).Services["linker"]
+	assert.DeepEqual(t, linker.Links, []string{"linked-front:l"})
+	assert.DeepEqual(t, slices.Sorted(maps.Keys(linker.DependsOn)), []string{"linked", "linked-front"})
+	assert.Equal(t, linker.Runtime, "")
+}
+
+func TestOverlay_AnInactiveServiceGetsTheRuntimeToo(t *testing.T) {
+	f := fixture{dir: "profiles"}
+	dir := f.enter(t)
+	text, err := compose.Overlay(f.load(t), overlayOptions)
+	assert.NilError(t, err)
+	overlay := filepath.Join(t.TempDir(), "overlay.yaml")
+	write(t, overlay, text)
+	r := config(t, binary(t), "--profile", "never", "-f", filepath.Join(dir, "compose.yaml"), "-f", overlay)
+	assert.Equal(t, r.Services["never"].Runtime, compose.Runtime)
+	assert.Equal(t, len(r.Services["never"].Ports), 1)
+}
+
+// withOverlay is what docker compose makes of a fixture and its overlay.
+func withOverlay(t *testing.T, f fixture) rendered {
+	t.Helper()
+	p := f.load(t)
+	text, err := compose.Overlay(p, overlayOptions)
+	assert.NilError(t, err)
+	overlay := filepath.Join(t.TempDir(), "overlay.yaml")
+	write(t, overlay, text)
+	return config(t, binary(t), slices.Concat(f.args(), fileArgs(p.ConfigFiles...), fileArgs(overlay))...)
 }
 
 // checkServices compares a project with and without the overlay.
@@ -71,7 +103,9 @@ func checkServices(t *testing.T, p *compose.Project, before, after rendered) {
 		assert.Equal(t, now.Runtime == compose.Runtime, len(s.References) > 0)
 		if !need {
 			assert.DeepEqual(t, now.Ports, old.Ports)
-			assert.DeepEqual(t, now.DependsOn, old.DependsOn)
+			for dep := range old.DependsOn {
+				assert.DeepEqual(t, now.DependsOn[dep], old.DependsOn[dep])
+			}
 			continue
 		}
 		t.Logf("%s: front because it %v", s.Name, reasons)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
 
@@ -17,7 +18,9 @@ type Service struct {
 	References []Reference // by variable
 }
 
-// Reference is a variable of a service whose value is a reference.
+// Reference is a variable whose value is a reference. It stands in the
+// environment of the service or of one of its hooks: a hook runs in a container
+// with the service's runtime, so its references are resolved too.
 type Reference struct {
 	Variable string
 	Ref      secret.Ref
@@ -33,23 +36,71 @@ func services(model *types.Project) ([]Service, error) {
 	var found []Service
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(model.Services)) {
-		s := Service{Name: name}
-		env := model.Services[name].Environment
-		for _, variable := range slices.Sorted(maps.Keys(env)) {
-			value := env[variable]
+		refs, err := references(environments(model.Services[name])...)
+		if err != nil {
+			errs = append(errs, inService("service "+name, err))
+		}
+		found = append(found, Service{Name: name, References: refs})
+	}
+	for _, name := range slices.Sorted(maps.Keys(model.Jobs)) {
+		if _, err := references(model.Jobs[name].Environment); err != nil {
+			errs = append(errs, inService("job "+name, err))
+		}
+	}
+	return found, errors.Join(errs...)
+}
+
+// environments returns those of the service and of its hooks.
+func environments(s types.ServiceConfig) []types.MappingWithEquals {
+	all := []types.MappingWithEquals{s.Environment}
+	for _, h := range s.PreStart {
+		all = append(all, h.Environment)
+	}
+	for _, h := range slices.Concat(s.PostStart, s.PreStop) {
+		all = append(all, h.Environment)
+	}
+	return all
+}
+
+// references returns what is a reference in environments, by variable, each
+// once. Its error joins one for each that is malformed.
+func references(envs ...types.MappingWithEquals) ([]Reference, error) {
+	var refs []Reference
+	var errs []error
+	for _, env := range envs {
+		for variable, value := range env {
 			if value == nil || !secret.IsRef(*value) {
 				continue
 			}
 			ref, err := secret.ParseRef(*value)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("service %s: variable %s: %w", name, variable, err))
+				errs = append(errs, fmt.Errorf("variable %s: %w", variable, err))
 				continue
 			}
-			s.References = append(s.References, Reference{Variable: variable, Ref: ref})
+			refs = append(refs, Reference{Variable: variable, Ref: ref})
 		}
-		found = append(found, s)
 	}
-	return found, errors.Join(errs...)
+	slices.SortFunc(refs, func(a, b Reference) int {
+		if c := strings.Compare(a.Variable, b.Variable); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Ref.String(), b.Ref.String())
+	})
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return slices.Compact(refs), errors.Join(errs...)
+}
+
+// inService names the service before each of joined errors.
+func inService(service string, err error) error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return fmt.Errorf("%s: %w", service, err)
+	}
+	var errs []error
+	for _, e := range joined.Unwrap() {
+		errs = append(errs, fmt.Errorf("%s: %w", service, e))
+	}
+	return errors.Join(errs...)
 }
 
 // hasReferences reports whether the named service is active and has any.
