@@ -86,8 +86,8 @@ func fromClient(t *testing.T, e *testengine.Engine, url string) func() string {
 func web(t *testing.T, e *testengine.Engine, args ...string) string {
 	t.Helper()
 	assert.NilError(t, e.ImportBusybox(t.Context(), "busybox:test"))
-	run := append([]string{"run", "-d", "--name", "web", "-p", "8080:80",
-		"--stop-signal", "KILL"} // httpd as the first process would ignore TERM for ten seconds, args...)
+	// httpd as the first process ignores TERM for ten seconds.
+	run := append([]string{"run", "-d", "--name", "web", "-p", "8080:80", "--stop-signal", "KILL"}, args...)
 	return docker(t, e, append(run, "busybox:test",
 		"sh", "-c", "mkdir /www; echo hello > /www/index.html; exec httpd -f -p 80 -h /www")...)
 }

@@ -89,7 +89,7 @@ func (e *Engine) hold(ctx context.Context) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 		e.holder.kill()
-		<-ready
+		_ = <-ready // the reader is gone before its pipe is closed
 	}
 	if err = errors.Join(err, out.Close()); err != nil {
 		return fmt.Errorf("hold namespaces: %w", err)

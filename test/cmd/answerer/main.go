@@ -32,18 +32,20 @@ import (
 	"time"
 )
 
-func main() {
+func main() { os.Exit(status()) }
+
+func status() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
 	if err == nil {
-		return
+		return 0
 	}
 	fmt.Fprintln(os.Stderr, "answerer:", err)
 	if errors.Is(err, errBadSecret) {
-		os.Exit(4)
+		return 4
 	}
-	os.Exit(1)
+	return 1
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {

@@ -29,18 +29,20 @@ import (
 
 var errHeld = errors.New("another process holds the data: two at once")
 
-func main() {
+func main() { os.Exit(status()) }
+
+func status() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	err := run(ctx, os.Args[1:], os.Getenv)
 	if err == nil {
-		return
+		return 0
 	}
 	fmt.Fprintln(os.Stderr, "datakeeper:", err)
 	if errors.Is(err, errHeld) {
-		os.Exit(3)
+		return 3
 	}
-	os.Exit(1)
+	return 1
 }
 
 func run(ctx context.Context, args []string, getenv func(string) string) error {
