@@ -87,9 +87,9 @@ func (e *Engine) hold(ctx context.Context) error {
 	select {
 	case err = <-ready:
 	case <-ctx.Done():
-		err = ctx.Err()
 		e.holder.kill()
-		_ = <-ready // the reader is gone before its pipe is closed
+		// The reader has to be gone before its pipe is closed.
+		err = errors.Join(ctx.Err(), <-ready)
 	}
 	if err = errors.Join(err, out.Close()); err != nil {
 		return fmt.Errorf("hold namespaces: %w", err)
