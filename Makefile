@@ -1,0 +1,92 @@
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= 4.0.0-dev
+COMPOSE_VERSION := v5.6.0
+MODULE := github.com/docker-secret-operator/dso
+
+# Every main package of this module. A folder with a go.mod of its own is another
+# module, and is built by its own rule.
+MAINS := $(filter-out $(patsubst %/go.mod,./%,$(wildcard cmd/*/go.mod)),$(patsubst %/,./%,$(dir $(wildcard cmd/*/main.go test/cmd/*/main.go))))
+LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION)
+
+export DSO_DOCKER_COMPOSE := $(CURDIR)/tools/bin/docker-compose
+
+# PKG narrows unit, e2e and leak down; RUN picks tests by name.
+PKG ?=
+RUN ?= .
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the programs and the test applications into bin/
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(MAINS)
+
+.PHONY: tools
+tools: tools/bin/docker-compose tools/bin/golangci-lint ## Build docker-compose and golangci-lint into tools/bin/
+
+tools/bin/docker-compose: tools/compose/go.mod tools/compose/go.sum
+	cd tools/compose && CGO_ENABLED=0 go build -trimpath \
+		-ldflags "-s -w -X github.com/docker/compose/v5/internal.Version=$(COMPOSE_VERSION)" \
+		-o ../bin/docker-compose github.com/docker/compose/v5/cmd
+	@touch $@
+
+tools/bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
+	cd tools/lint && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" \
+		-o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	@touch $@
+
+# Docker itself is a prerequisite: a machine without it gets a sentence, not a
+# package of our choice.
+DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static
+.PHONY: deps
+deps: ## Install the Debian packages the tests need, where they are missing (as root)
+	@for program in docker dockerd containerd runc; do \
+		command -v $$program >/dev/null || { echo "make deps: $$program is missing: install Docker Engine and its CLI" >&2; exit 1; }; \
+	done
+	@missing=; for package in $(DEBIAN_PACKAGES); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q '^install ok' || missing+=" $$package"; \
+	done; \
+	[ -z "$$missing" ] || { echo "installing$$missing"; \
+		apt-get update -qq >/dev/null && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; }
+
+.PHONY: lint
+lint: tools/bin/golangci-lint ## Check style, layers and dead code
+	tools/bin/golangci-lint run ./...
+
+.PHONY: unit
+unit: tools/bin/docker-compose ## Run the tests that need no engine, with the race detector
+	go test -race -run '$(RUN)' $(or $(PKG),$(patsubst %,./%/...,$(wildcard internal cmd)) ./test/load/... ./test/cmd/...)
+
+.PHONY: check
+check: lint unit ## Run lint and unit
+
+# One package at a time: each starts engines and load, and the machine is small.
+ENGINE_TEST := go test -count=1 -p 1 -timeout 30m -run '$(RUN)'
+
+.PHONY: e2e
+e2e: deps build tools/bin/docker-compose ## Run the tests against a private Docker engine (as root)
+	$(ENGINE_TEST) $(or $(PKG),./test/engine/... ./test/e2e/...)
+
+.PHONY: leak
+leak: deps build tools/bin/docker-compose ## Look for secrets where none may be (as root)
+	$(ENGINE_TEST) $(or $(PKG),./test/leak/...)
+
+.PHONY: demo
+demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)
+	bin/demo
+
+.PHONY: test
+test: ## Run everything: check, e2e, leak
+	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory e2e
+	@$(MAKE) --no-print-directory leak
+
+.PHONY: clean
+clean: ## Remove what was built, except the tools
+	rm -rf bin

@@ -1,0 +1,138 @@
+// Command answerer is the test's web application: it answers the secret that it
+// was given. The secrets of the tests are markers such as v3, so the answer
+// tells which version a request was served with.
+//
+//	answerer                 serve
+//	answerer healthcheck     exit 0 when the server in this container is healthy
+//	answerer get URL         print what the URL answers, exit 1 unless it is 200
+//
+// Environment:
+//
+//	APP_SECRET         the marker
+//	APP_SECRET_FILE    a file that holds it instead
+//	APP_RELOAD=1       read that file at each request, not once and at SIGHUP
+//	APP_UNHEALTHY_IF   a part of a bad marker: /healthz answers 500
+//	APP_EXIT_IF        a part of a bad marker: exit with 4 instead of serving
+//	PORT               8080
+//	START_DELAY        milliseconds before it listens
+//	DRAIN              milliseconds it goes on serving after SIGTERM, asking
+//	                   clients to close their connections
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+)
+
+func main() { os.Exit(status()) }
+
+func status() int {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	err := run(ctx, os.Args[1:], os.Getenv, os.Stdout)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, "answerer:", err)
+	if errors.Is(err, errBadSecret) {
+		return 4
+	}
+	return 1
+}
+
+func run(ctx context.Context, args []string, getenv func(string) string, out io.Writer) error {
+	switch {
+	case len(args) == 0:
+		return serve(ctx, getenv)
+	case args[0] == "healthcheck":
+		return healthcheck(ctx, getenv)
+	case args[0] == "get" && len(args) == 2:
+		return get(ctx, args[1], out)
+	default:
+		return fmt.Errorf("unknown arguments %q", args)
+	}
+}
+
+func serve(ctx context.Context, getenv func(string) string) error {
+	app, err := newApp(getenv)
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	go func() {
+		for range hup {
+			if err := app.load(); err != nil {
+				fmt.Fprintln(os.Stderr, "answerer: reload:", err)
+			}
+		}
+	}()
+	defer close(hup)
+	if err := wait(ctx, milliseconds(getenv("START_DELAY"))); err != nil {
+		return nil // told to stop before it began
+	}
+	return app.serve(ctx, ":"+port(getenv), milliseconds(getenv("DRAIN")))
+}
+
+func port(getenv func(string) string) string {
+	if p := getenv("PORT"); p != "" {
+		return p
+	}
+	return "8080"
+}
+
+func milliseconds(text string) time.Duration {
+	n, _ := strconv.Atoi(text)
+	return time.Duration(n) * time.Millisecond
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// healthcheck is what the image's HEALTHCHECK executes. It also refuses to be
+// healthy when this process was given an unresolved reference: what is executed
+// in a container must see the same environment as its first process.
+func healthcheck(ctx context.Context, getenv func(string) string) error {
+	for _, name := range []string{"APP_SECRET", "APP_SECRET_FILE"} {
+		if isReference(getenv(name)) {
+			return fmt.Errorf("%s is an unresolved reference", name)
+		}
+	}
+	return get(ctx, "http://127.0.0.1:"+port(getenv)+"/healthz", io.Discard)
+}
+
+func get(ctx context.Context, url string, out io.Writer) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("get %s: %s", url, resp.Status)
+	}
+	_, err = io.Copy(out, resp.Body)
+	return err
+}

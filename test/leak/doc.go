@@ -1,0 +1,3 @@
+// Package leak looks for the values of secrets in every place where none may
+// be.
+package leak
