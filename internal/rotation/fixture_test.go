@@ -104,7 +104,7 @@ func (c change) arrange(t *testing.T) *scene {
 	s.Behave = func(_ engine.Container, got secret.Versions) enginetest.Behaviour {
 		if c.bad && c.breaks == "" && got[db] == "2" {
 			if c.late {
-				return enginetest.Behaviour{HealthyAfter: time.Second, UnhealthyAfter: 2500 * time.Millisecond}
+				return enginetest.Behaviour{HealthyAfter: time.Second, UnhealthyAfter: 1500 * time.Millisecond}
 			}
 			return enginetest.Behaviour{UnhealthyAfter: 500 * time.Millisecond}
 		}
