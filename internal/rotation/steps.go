@@ -41,7 +41,7 @@ const (
 var programs = map[Strategy][2][]Step{
 	Rolling: {
 		{StepHold, StepCreate, StepAssign, StepStart, StepGate, StepCutOver, StepPark, StepWatch, StepNameOriginal, StepNameReplacement, StepStop, StepRemove, StepRelease},
-		{StepPin, StepRevive, StepCutBack, StepNameBack, StepUnpark, StepRemoveReplacement},
+		{StepPin, StepUnpark, StepRevive, StepCutBack, StepNameBack, StepRemoveReplacement},
 	},
 	Restart: {
 		{StepAssign, StepRestart, StepGate, StepDependants, StepRelease},
