@@ -54,7 +54,7 @@ type Host struct {
 // New returns a host whose agent runs.
 func New(t *testing.T) *Host {
 	h := &Host{
-		Dir:     dir(t),
+		Dir:     Dir(t),
 		Engine:  enginetest.New(),
 		Secrets: &Secrets{values: map[string][]string{}},
 		Fronts:  &Fronts{targets: map[string][]string{}, connections: map[string]int{}},
@@ -66,8 +66,9 @@ func New(t *testing.T) *Host {
 	return h
 }
 
-// dir prefers memory to a disk: the agent syncs all it writes.
-func dir(t *testing.T) string {
+// Dir returns a directory for one test, in memory where there is such a thing: the
+// agent syncs all it writes.
+func Dir(t testing.TB) string {
 	d, err := os.MkdirTemp("/dev/shm", "dso-hosttest-")
 	if err != nil {
 		return t.TempDir()
