@@ -98,10 +98,17 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if req.Exec {
 		return resp, nil
 	}
+	files, err := filesFor(req, vars, snap)
+	if err != nil {
+		return wire.DeliverResponse{}, err
+	}
 	if err := s.keepEnv(req.ContainerID, req.References, resp.Env); err != nil {
 		return wire.DeliverResponse{}, err
 	}
-	return resp, s.keep(req, vars, snap)
+	if err := s.keep(req, files, snap.Versions); err != nil {
+		return wire.DeliverResponse{}, err
+	}
+	return resp, nil
 }
 
 // keepEnv leaves the values where dso-runtime finds them at an exec.
@@ -150,11 +157,7 @@ func (s *Store) wanted(req *wire.DeliverRequest) (secret.Versions, error) {
 }
 
 // keep writes the files, then the record.
-func (s *Store) keep(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Snapshot) error {
-	files, err := filesFor(req, vars, snap)
-	if err != nil {
-		return err
-	}
+func (s *Store) keep(req wire.DeliverRequest, files []File, versions secret.Versions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -163,7 +166,7 @@ func (s *Store) keep(req wire.DeliverRequest, vars []resolve.Variable, snap reso
 			return fmt.Errorf("deliver files: %w", err)
 		}
 	}
-	data, err := json.Marshal(record{Request: req, Versions: snap.Versions, Time: now})
+	data, err := json.Marshal(record{Request: req, Versions: versions, Time: now})
 	if err != nil {
 		return fmt.Errorf("encode delivery record: %w", err)
 	}
@@ -183,6 +186,11 @@ func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Sna
 				continue // two variables that name the same file
 			}
 			return nil, fmt.Errorf("references %s and %s both ask for the file %s", first, v.Ref, name)
+		}
+		for other, ref := range by {
+			if strings.HasPrefix(other, name+"/") || strings.HasPrefix(name, other+"/") {
+				return nil, fmt.Errorf("references %s and %s ask for the files %s and %s, and a file cannot be a directory too", ref, v.Ref, other, name)
+			}
 		}
 		by[name] = v.Ref.String()
 		f := File{Path: name, Value: snap.Values[v.Name], UID: int(req.UID), GID: int(req.GID), Mode: secret.DefaultFileMode}
@@ -238,7 +246,11 @@ func (s *Store) Refresh(ctx context.Context, containerID string) error {
 	if err != nil {
 		return err
 	}
-	return s.keep(rec.Request, vars, snap)
+	files, err := filesFor(rec.Request, vars, snap)
+	if err != nil {
+		return err
+	}
+	return s.keep(rec.Request, files, snap.Versions)
 }
 
 // Delivered returns the versions that the container got last, and when.

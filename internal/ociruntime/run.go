@@ -87,8 +87,7 @@ func prepareBundle(o Options, c call, bundle string) (*rewritten, error) {
 		return nil, err
 	}
 	if c.bundle < 0 {
-		args := append([]string(nil), c.args[:len(c.args)-1]...)
-		return &rewritten{dir, append(args, "--bundle", dir, c.id)}, nil
+		return &rewritten{dir, c.withBundle(dir)}, nil
 	}
 	return &rewritten{dir, c.replace(c.bundle, dir)}, nil
 }
