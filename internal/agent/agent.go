@@ -18,6 +18,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/address"
 	"github.com/docker-secret-operator/dso/internal/api"
+	"github.com/docker-secret-operator/dso/internal/api/vault"
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
@@ -52,7 +53,7 @@ type Agent struct {
 	lock       *flock.Flock
 	engine     *engine.Client
 	local      *local.Provider
-	vaultDir   string
+	vault      vault.Service
 	resolver   *resolve.Resolver
 	deliveries *deliver.Store
 	fronts     *fronts
@@ -115,13 +116,14 @@ func (a *Agent) openStores() error {
 	if a.engine, err = engine.Open(a.cfg.Engine); err != nil {
 		return err
 	}
-	if a.vaultDir = a.cfg.VaultDir; a.vaultDir == "" {
-		if a.vaultDir, err = localvault.DefaultDir(); err != nil {
+	if a.vault.Dir = a.cfg.VaultDir; a.vault.Dir == "" {
+		if a.vault.Dir, err = localvault.DefaultDir(); err != nil {
 			return err
 		}
 	}
-	a.local = local.New(a.vaultDir)
+	a.local = local.New(a.vault.Dir)
 	a.resolver = resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: a.local}))
+	a.vault.IsProvider = a.resolver.Providers().Has
 	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); err != nil {
 		return err
 	}
@@ -199,7 +201,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 	})
 	wg.Go(func() { a.controller.Run(ctx, a.watchVault(ctx), a.ready) })
-	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vaultDir)
+	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)
 	<-ctx.Done()
 	a.log.Info("agent stops")
 	wg.Wait()
