@@ -32,7 +32,7 @@ func Applied(pid int) (generation uint64, addrs []netip.Addr, err error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	defer ns.Close()
+	defer func() { _ = ns.Close() }()
 	c, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
 	if err != nil {
 		return 0, nil, fmt.Errorf("read front of pid %d: %w", pid, err)
@@ -71,7 +71,7 @@ func WaitApplied(ctx context.Context, pid int, generation uint64) error {
 	if err != nil {
 		return err
 	}
-	defer ns.Close()
+	defer func() { _ = ns.Close() }()
 	// Not a lasting connection: what an interrupted answer leaves in it would be
 	// taken for the next one.
 	c, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
@@ -104,12 +104,12 @@ func Established(pid int, addr netip.Addr) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer ns.Close()
+	defer func() { _ = ns.Close() }()
 	c, err := conntrack.Dial(&netlink.Config{NetNS: int(ns.Fd())})
 	if err != nil {
 		return 0, fmt.Errorf("count connections to %s: %w", addr, err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	flows, err := c.Dump(nil)
 	if err != nil {
 		return 0, fmt.Errorf("count connections to %s: %w", addr, err)

@@ -23,6 +23,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/localvault"
+	"github.com/docker-secret-operator/dso/internal/private"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/local"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
@@ -102,11 +103,11 @@ func (a *Agent) openDirs() error {
 		return fmt.Errorf("%w: %s on %s", ErrSecondAgent, holder, a.cfg.StateDir)
 	}
 	text := fmt.Sprintf("pid %d since %s", os.Getpid(), a.started.UTC().Format(time.RFC3339))
-	return os.WriteFile(a.state("agent.lock"), []byte(text), 0o600)
+	return durable.Overwrite(a.state("agent.lock"), []byte(text))
 }
 
 func (a *Agent) openStores() error {
-	swappable, err := deliver.MountPrivate(a.private())
+	swappable, err := private.Mount(a.private())
 	if err != nil {
 		return err
 	}

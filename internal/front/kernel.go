@@ -62,7 +62,7 @@ func (netfilter) Sweep(targets []frontmap.Target, halfOpen bool) error {
 	if err != nil {
 		return fmt.Errorf("open conntrack: %w", err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	flows, err := c.Dump(nil)
 	if err != nil {
 		return fmt.Errorf("list flows: %w", err)

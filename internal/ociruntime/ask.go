@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/private"
 )
 
 // redial is how often a socket that nobody serves is tried again.
@@ -53,9 +54,9 @@ func dial(socket string, end time.Time) (net.Conn, error) {
 
 // known returns the values that the container was started with, when they cover
 // all references of an exec.
-func known(private string, req wire.DeliverRequest) (wire.DeliverResponse, bool) {
+func known(root string, req wire.DeliverRequest) (wire.DeliverResponse, bool) {
 	resp := wire.DeliverResponse{Env: map[string][]byte{}}
-	data, err := os.ReadFile(wire.EnvFile(private, req.ContainerID))
+	data, err := os.ReadFile(private.EnvFile(root, req.ContainerID))
 	if err != nil {
 		return resp, false
 	}

@@ -11,14 +11,14 @@ import (
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
-	"github.com/docker-secret-operator/dso/internal/deliver"
+	"github.com/docker-secret-operator/dso/internal/private"
 )
 
 // Main runs the runtime with the arguments after the program's name and returns
 // the exit code. It does not return when it becomes the real runtime.
 func Main(args []string) int {
 	opts, args, err := parseOptions(args, Options{
-		Runtime: "runc", Socket: wire.RuntimeSocket, Private: wire.PrivateDir, Deadline: 10 * time.Second,
+		Runtime: "runc", Socket: wire.RuntimeSocket, Private: private.Dir, Deadline: 10 * time.Second,
 	})
 	c := parseCall(args)
 	if err != nil {
@@ -28,16 +28,16 @@ func Main(args []string) int {
 	if err != nil {
 		return refuse(c, fmt.Errorf("find the real runtime: %w", err))
 	}
-	private, err := prepare(opts, c)
+	ours, err := prepare(opts, c)
 	if err != nil {
 		return refuse(c, err)
 	}
-	if private == nil {
+	if ours == nil {
 		err = syscall.Exec(runtime, append([]string{runtime}, args...), os.Environ())
 		return refuse(c, fmt.Errorf("execute %s: %w", runtime, err))
 	}
-	code, err := execute(runtime, private.args)
-	if err = errors.Join(err, os.RemoveAll(private.dir)); err != nil {
+	code, err := execute(runtime, ours.args)
+	if err = errors.Join(err, os.RemoveAll(ours.dir)); err != nil {
 		return refuse(c, err)
 	}
 	return code
@@ -144,11 +144,11 @@ func load(path, id string, describe func(object, string) (wire.DeliverRequest, e
 
 // writePrivate writes what holds values into a new directory on the private
 // tmpfs, and refuses to write it anywhere else.
-func writePrivate(private, name string, data []byte) (string, error) {
-	if !deliver.IsTmpfsRoot(private) {
-		return "", fmt.Errorf("%s is not the agent's tmpfs in this mount namespace: a value would reach a disk; is dso-agent running beside the engine?", private)
+func writePrivate(root, name string, data []byte) (string, error) {
+	if !private.Mounted(root) {
+		return "", fmt.Errorf("%s is not the agent's tmpfs in this mount namespace: a value would reach a disk; is dso-agent running beside the engine?", root)
 	}
-	dir, err := os.MkdirTemp(filepath.Join(private, deliver.BundlesDir), "b-")
+	dir, err := os.MkdirTemp(private.Bundles(root), "b-")
 	if err != nil {
 		return "", fmt.Errorf("make a private bundle: %w", err)
 	}

@@ -43,7 +43,7 @@ func Load(dir string) (Map, error) {
 	if err != nil {
 		return Map{}, fmt.Errorf("load map: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err != nil {
 		return Map{}, fmt.Errorf("load map: %w", err)

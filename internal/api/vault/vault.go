@@ -10,7 +10,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
-// ErrForeign: the name means a secret of a store that DSO only reads.
+// ErrForeign says that the name means a secret of a store that DSO only reads.
 var ErrForeign = errors.New("not a secret of the local vault")
 
 // Service is the vault in one directory.

@@ -34,20 +34,23 @@ services:
       APP_SECRET: dso://marker
 `
 
-func main() {
+func main() { os.Exit(status()) }
+
+func status() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	d := &demo{began: time.Now()}
 	err := d.run(ctx)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo: error:", err)
-		os.Exit(1)
+		return 1
 	}
 	fmt.Printf("demo: rotations=%d agent_kills=%d requests=%d failed=%d wrong_version=%d leftovers=%d first_new_ms=%d\n",
 		d.rotated, d.kills, d.result.Requests, d.result.Failed, d.result.WrongVersion, len(d.leftovers), d.firstNew.Milliseconds())
 	if d.result.Failed+d.result.WrongVersion+len(d.leftovers) > 0 || d.rotated != rotations {
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 type demo struct {
@@ -164,7 +167,9 @@ func (d *demo) rotateAndKill(ctx context.Context, marker string) error {
 	}
 	d.kills++
 	d.say("the agent was killed with SIGKILL, in the middle of it")
-	<-done // the command line lost its agent
+	if err := <-done; err == nil {
+		return errors.New("the command line did not notice that its agent died")
+	}
 	if err := d.lab.StartAgent(ctx); err != nil {
 		return err
 	}
@@ -225,9 +230,7 @@ func (d *demo) takeDown(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		for _, f := range found {
-			d.leftovers = append(d.leftovers, f)
-		}
+		d.leftovers = append(d.leftovers, found...)
 	}
 	d.say("docker dso down")
 	return nil
