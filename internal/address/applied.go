@@ -2,7 +2,9 @@ package address
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"time"
@@ -37,10 +39,6 @@ func Applied(pid int) (generation uint64, addrs []netip.Addr, err error) {
 	if err != nil {
 		return 0, nil, fmt.Errorf("read front of pid %d: %w", pid, err)
 	}
-	return readMarks(c, pid)
-}
-
-func readMarks(c *nftables.Conn, pid int) (uint64, []netip.Addr, error) {
 	table := &nftables.Table{Name: frontmap.Table, Family: nftables.TableFamilyIPv4}
 	rules, err := c.GetRules(table, &nftables.Chain{Name: frontmap.MarkChain})
 	if err != nil {
@@ -56,7 +54,6 @@ func readMarks(c *nftables.Conn, pid int) (uint64, []netip.Addr, error) {
 	if err != nil {
 		return 0, nil, fmt.Errorf("read front of pid %d: %w", pid, err)
 	}
-	var addrs []netip.Addr
 	for _, t := range targets {
 		addrs = append(addrs, t.Addr)
 	}
@@ -65,32 +62,23 @@ func readMarks(c *nftables.Conn, pid int) (uint64, []netip.Addr, error) {
 
 // WaitApplied returns once the front has the generation, or a later one, in
 // force. When ctx ends first the error wraps ctx's and says what the front shows
-// instead.
+// instead; when the process is gone it wraps fs.ErrNotExist, at once.
 func WaitApplied(ctx context.Context, pid int, generation uint64) error {
-	ns, err := openNetwork(pid)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	// Not a lasting connection: what an interrupted answer leaves in it would be
-	// taken for the next one.
-	c, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
-	if err != nil {
-		return fmt.Errorf("read front of pid %d: %w", pid, err)
-	}
 	tick := time.NewTicker(pollApplied)
 	defer tick.Stop()
 	for {
-		// An error may be half of a change, or a front that has only just started.
-		shown, _, err := readMarks(c, pid)
-		if err == nil && shown >= generation {
+		// Another error may be half of a change, or a front that only just started.
+		shown, _, err := Applied(pid)
+		switch {
+		case err == nil && shown >= generation:
 			return nil
+		case err == nil:
+			err = fmt.Errorf("generation %d is in force", shown)
+		case errors.Is(err, fs.ErrNotExist):
+			return fmt.Errorf("wait for generation %d: %w", generation, err)
 		}
 		select {
 		case <-ctx.Done():
-			if err == nil {
-				err = fmt.Errorf("generation %d is in force", shown)
-			}
 			return fmt.Errorf("wait for generation %d at the front of pid %d: %w (%w)", generation, pid, ctx.Err(), err)
 		case <-tick.C:
 		}
