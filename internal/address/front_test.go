@@ -85,6 +85,7 @@ func TestFront_SwitchTakesEffectInMilliseconds(t *testing.T) {
 	}
 	slices.Sort(took)
 	median := took[len(took)/2]
+	t.Log(l.log)
 	t.Logf("from the rename to the kernel, as the agent sees it: median %v, worst %v", median, took[len(took)-1])
 	// Well below the 250 ms of a cycle: it was the rename that woke it.
 	assert.Assert(t, median < 50*time.Millisecond, "median %v", median)

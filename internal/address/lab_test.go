@@ -51,7 +51,7 @@ type lab struct {
 
 	env   []string
 	front *exec.Cmd
-	log   *bytes.Buffer
+	log   *record
 }
 
 func newLab(t *testing.T) *lab {
@@ -166,6 +166,24 @@ func answerAll(c net.PacketConn, name string) {
 	}
 }
 
+// record is what a front wrote, readable while it runs.
+type record struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (r *record) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.buf.Write(p)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.buf.String()
+}
+
 var frontBinary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "dsofr-bin-")
 	if err != nil {
@@ -196,20 +214,20 @@ func (l *lab) start(fallback ...string) int {
 	assert.NilError(l.t, err)
 	maps, err := l.fronts.Prepare(key)
 	assert.NilError(l.t, err)
-	l.log = &bytes.Buffer{}
+	l.log = &record{}
 	l.front = exec.Command("nsenter", "--net="+l.nsFile("fr"),
 		"setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all", "--no-new-privs", filepath.Join(dir, "dso-front"))
 	l.front.Env = []string{"DSO_FRONT_DIR=" + maps, "DSO_FRONT_RESOLVER=" + dnsAddr, "DSO_FRONT_TARGETS=" + strings.Join(fallback, ",")}
 	l.front.Stderr = l.log
 	assert.NilError(l.t, l.front.Start())
-	started := l.front
+	started, log := l.front, l.log
 	l.t.Cleanup(func() {
 		if started.ProcessState == nil {
 			_ = started.Process.Kill()
 			_ = started.Wait()
 		}
 		if l.t.Failed() {
-			l.t.Logf("front:\n%s", l.log)
+			l.t.Logf("front:\n%s", log)
 		}
 	})
 	return l.front.Process.Pid
