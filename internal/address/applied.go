@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
 	"os"
 	"time"
@@ -30,32 +29,13 @@ var ErrNotApplied = frontmap.ErrNoMarks
 // no map or nothing that the map names; no addresses mean that it refuses. The
 // error wraps ErrNotApplied when there is nothing to read yet.
 func Applied(pid int) (generation uint64, addrs []netip.Addr, err error) {
-	ns, err := openNetwork(pid)
+	c, err := dialFront(pid)
 	if err != nil {
 		return 0, nil, err
 	}
-	defer ns.Close()
-	c, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
-	if err != nil {
+	generation, addrs, err = readMarks(c)
+	if err := errors.Join(err, c.CloseLasting()); err != nil {
 		return 0, nil, fmt.Errorf("read front of pid %d: %w", pid, err)
-	}
-	table := &nftables.Table{Name: frontmap.Table, Family: nftables.TableFamilyIPv4}
-	rules, err := c.GetRules(table, &nftables.Chain{Name: frontmap.MarkChain})
-	if err != nil {
-		return 0, nil, fmt.Errorf("read front of pid %d: %w", pid, err)
-	}
-	var marks []string
-	for _, r := range rules {
-		if mark, ok := userdata.GetString(r.UserData, userdata.TypeComment); ok {
-			marks = append(marks, mark)
-		}
-	}
-	generation, targets, err := frontmap.ParseMarks(marks)
-	if err != nil {
-		return 0, nil, fmt.Errorf("read front of pid %d: %w", pid, err)
-	}
-	for _, t := range targets {
-		addrs = append(addrs, t.Addr)
 	}
 	return generation, addrs, nil
 }
@@ -64,18 +44,26 @@ func Applied(pid int) (generation uint64, addrs []netip.Addr, err error) {
 // force. When ctx ends first the error wraps ctx's and says what the front shows
 // instead; when the process is gone it wraps fs.ErrNotExist, at once.
 func WaitApplied(ctx context.Context, pid int, generation uint64) error {
+	c, err := dialFront(pid)
+	if err != nil {
+		return fmt.Errorf("wait for generation %d: %w", generation, err)
+	}
+	// Closing waits for the kernel to throw away the last transaction, some ten
+	// milliseconds that the caller need not spend.
+	defer func() { go c.CloseLasting() }()
 	tick := time.NewTicker(pollApplied)
 	defer tick.Stop()
 	for {
-		// Another error may be half of a change, or a front that only just started.
-		shown, _, err := Applied(pid)
-		switch {
-		case err == nil && shown >= generation:
+		// An error may be half of a change, or a front that only just started.
+		shown, _, err := readMarks(c)
+		if err == nil && shown >= generation {
 			return nil
-		case err == nil:
+		}
+		if err == nil {
 			err = fmt.Errorf("generation %d is in force", shown)
-		case errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("wait for generation %d: %w", generation, err)
+		}
+		if _, gone := os.Stat(networkOf(pid)); gone != nil {
+			return fmt.Errorf("wait for generation %d: %w", generation, gone)
 		}
 		select {
 		case <-ctx.Done():
@@ -83,6 +71,38 @@ func WaitApplied(ctx context.Context, pid int, generation uint64) error {
 		case <-tick.C:
 		}
 	}
+}
+
+func dialFront(pid int) (*nftables.Conn, error) {
+	ns, err := openNetwork(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	c, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())), nftables.AsLasting())
+	if err != nil {
+		return nil, fmt.Errorf("read front of pid %d: %w", pid, err)
+	}
+	return c, nil
+}
+
+func readMarks(c *nftables.Conn) (generation uint64, addrs []netip.Addr, err error) {
+	table := &nftables.Table{Name: frontmap.Table, Family: nftables.TableFamilyIPv4}
+	rules, err := c.GetRules(table, &nftables.Chain{Name: frontmap.MarkChain})
+	if err != nil {
+		return 0, nil, err
+	}
+	var marks []string
+	for _, r := range rules {
+		if mark, ok := userdata.GetString(r.UserData, userdata.TypeComment); ok {
+			marks = append(marks, mark)
+		}
+	}
+	generation, targets, err := frontmap.ParseMarks(marks)
+	for _, t := range targets {
+		addrs = append(addrs, t.Addr)
+	}
+	return generation, addrs, err
 }
 
 // Established counts the TCP connections that the front of pid forwards to addr
@@ -123,9 +143,11 @@ func openNetwork(pid int) (*os.File, error) {
 	if pid <= 0 {
 		return nil, fmt.Errorf("open network of pid %d: %w", pid, os.ErrInvalid)
 	}
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	ns, err := os.Open(networkOf(pid))
 	if err != nil {
 		return nil, fmt.Errorf("open network of pid %d: %w", pid, err)
 	}
 	return ns, nil
 }
+
+func networkOf(pid int) string { return fmt.Sprintf("/proc/%d/ns/net", pid) }

@@ -219,6 +219,7 @@ func (l *lab) start(fallback ...string) int {
 		"setpriv", "--bounding-set=-all,+net_admin", "--inh-caps=-all", "--no-new-privs", filepath.Join(dir, "dso-front"))
 	l.front.Env = []string{"DSO_FRONT_DIR=" + maps, "DSO_FRONT_RESOLVER=" + dnsAddr, "DSO_FRONT_TARGETS=" + strings.Join(fallback, ",")}
 	l.front.Stderr = l.log
+	l.front.WaitDelay = 2 * time.Second
 	assert.NilError(l.t, l.front.Start())
 	started, log := l.front, l.log
 	l.t.Cleanup(func() {
@@ -230,7 +231,17 @@ func (l *lab) start(fallback ...string) int {
 			l.t.Logf("front:\n%s", log)
 		}
 	})
-	return l.front.Process.Pid
+	pid := l.front.Process.Pid
+	// A container's process is born in its namespace, this one has to go there.
+	eventually(l.t, "the front enters its network", func() error {
+		want, err1 := os.Stat(l.nsFile("fr"))
+		got, err2 := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
+		if err := errors.Join(err1, err2); err != nil || !os.SameFile(want, got) {
+			return fmt.Errorf("still outside: %w", err)
+		}
+		return nil
+	})
+	return pid
 }
 
 func (l *lab) kill() {
