@@ -128,6 +128,9 @@ func (a *Agent) openStores() error {
 	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); err != nil {
 		return err
 	}
+	if err := private.SweepBundles(a.private()); err != nil {
+		return err
+	}
 	if a.journal, err = a.openJournal(); err != nil {
 		return err
 	}

@@ -72,7 +72,11 @@ func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to str
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyDeadline)
 	defer cancel()
-	return address.WaitApplied(ctx, c.State.Pid, generation)
+	err = address.WaitApplied(ctx, c.State.Pid, generation)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it ended meanwhile
+	}
+	return err
 }
 
 // Draining counts the established connections that the front still forwards to
