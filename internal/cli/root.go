@@ -85,13 +85,16 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool) *cobra.Command {
 	return root
 }
 
-// noArgs and exactArgs are cobra's, with the exit code of a wrong command line.
-func noArgs(cmd *cobra.Command, args []string) error { return exactArgs(0)(cmd, args) }
+// noArgs, exactArgs and rangeArgs are cobra's, with the exit code of a wrong
+// command line.
+func noArgs(cmd *cobra.Command, args []string) error { return rangeArgs(0, 0)(cmd, args) }
 
-func exactArgs(n int) cobra.PositionalArgs {
+func exactArgs(n int) cobra.PositionalArgs { return rangeArgs(n, n) }
+
+func rangeArgs(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if len(args) != n {
-			return withHint(usageError("%s takes %d argument(s), got %d", cmd.CommandPath(), n, len(args)), cmd.UseLine())
+		if err := cobra.RangeArgs(least, most)(cmd, args); err != nil {
+			return withHint(&coded{err, ExitUsage}, "usage: "+cmd.UseLine())
 		}
 		return nil
 	}

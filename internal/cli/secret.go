@@ -211,7 +211,7 @@ func (a *app) secretHistory() *cobra.Command {
 func (a *app) secretRollback() *cobra.Command {
 	var follow followOptions
 	cmd := &cobra.Command{
-		Use: "rollback NAME [VERSION]", Short: "Make an older value current again, as a new version", Args: cobra.RangeArgs(1, 2),
+		Use: "rollback NAME [VERSION]", Short: "Make an older value current again, as a new version", Args: rangeArgs(1, 2),
 		Example: "  docker dso secret rollback app/db_password\n  docker dso secret rollback app/db_password 3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
