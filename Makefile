@@ -87,6 +87,10 @@ leak: deps build tools/bin/docker-compose ## Look for secrets where none may be 
 demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)
 	bin/demo
 
+.PHONY: lab
+lab: deps build tools/bin/docker-compose ## Open a shell in a private engine with an agent in it (as root)
+	bin/lab
+
 .PHONY: test
 test: ## Run everything: check, e2e, leak
 	@$(MAKE) --no-print-directory check
