@@ -43,8 +43,10 @@ type Fronts interface {
 	// Find returns the front of the service that the container belongs to; nil
 	// when it has none.
 	Find(ctx context.Context, c engine.Container) (*rotation.Front, error)
-	// Serve makes the front send new connections to exactly these containers.
-	Serve(ctx context.Context, f rotation.Front, shortIDs []string) error
+	// Serve makes the front send new connections to the ready containers, and to
+	// those of the starting ones that it sends them to already, by short id.
+	// Without any, nothing changes.
+	Serve(ctx context.Context, f rotation.Front, ready, starting []string) error
 }
 
 // Ports returns the TCP ports that a running container accepts connections on.
