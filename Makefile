@@ -92,7 +92,7 @@ lab: deps build tools/bin/docker-compose ## Open a shell in a private engine wit
 	bin/lab
 
 .PHONY: test
-test: ## Run everything: check, e2e, leak
+test: deps ## Run everything: check, e2e, leak
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory leak

@@ -198,9 +198,11 @@ func (c *Controller) groupMembers(ctx context.Context, key string) ([]engine.Con
 // rotating it would change nothing.
 const Runtime = "dso"
 
-// managed reports whether DSO looks after the container.
+// managed reports whether DSO looks after the container. It does not after the one
+// that "docker compose run" makes beside a service: that is somebody's command at
+// work, and never a place to send the service's traffic to.
 func managed(m engine.Container) bool {
-	return m.Spec.HostConfig != nil && m.Spec.HostConfig.Runtime == Runtime && len(m.References()) > 0
+	return m.Label(engine.LabelComposeOneoff) != "True" && m.Spec.HostConfig != nil && m.Spec.HostConfig.Runtime == Runtime && len(m.References()) > 0
 }
 
 func refsOf(m engine.Container) []secret.Ref {
