@@ -73,7 +73,9 @@ type Controller struct {
 	slots  chan struct{}
 	wg     sync.WaitGroup
 	mine   map[string]bool // ids of rotations that this process began
-	base   context.Context // ends when the agent shall stop
+	// attempts are the containers that could not be started, by id.
+	attempts map[string]attempt
+	base     context.Context // ends when the agent shall stop
 	// fresh are the containers behind fronts that were created and have not
 	// started; only Run's goroutine uses it.
 	fresh map[string]bool
@@ -102,6 +104,7 @@ func (c *Controller) Init(ctx context.Context) {
 	c.base = ctx
 	c.groups = map[string]*group{}
 	c.mine = map[string]bool{}
+	c.attempts = map[string]attempt{}
 	c.slots = make(chan struct{}, max(c.Parallel, 1))
 }
 
