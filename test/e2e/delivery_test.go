@@ -368,7 +368,7 @@ func TestUnresolvable_AContainerGetsAllOfItsReferencesOrNone(t *testing.T) {
 		"absent file":       {"dsofile://app/missing", "dsofile://app/missing"},
 		"malformed":         {"dso://app//", "empty segment"},
 		"one file twice":    {"dsofile://app/there?mode=0444", "both ask for the file app/there"},
-		"file or directory": {"dsofile://app/there/below", "app/there"},
+		"file or directory": {"dsofile://app/there/below", "asks for the file app/there, and dsofile://app/there/below for a file below it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := h.in(t)
