@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,7 +83,8 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	resp := wire.DeliverResponse{Env: map[string][]byte{}}
 	for _, v := range vars {
 		if v.Ref.Kind == secret.KindFile {
-			if req.Exec && !s.startedWith(req.ContainerID, v.Ref) {
+			if req.Exec {
+				// dso-runtime knows every file that the container was started with.
 				return wire.DeliverResponse{}, fmt.Errorf("cannot resolve %s for %s: the container was not started with this file, and an exec cannot add one", v.Ref, v.Name)
 			}
 			resp.Env[v.Name] = []byte(wire.FilesTarget + "/" + fileName(v.Ref))
@@ -149,13 +149,6 @@ func (s *Store) wanted(req *wire.DeliverRequest) (secret.Versions, error) {
 	}
 	req.Project = rec.Request.Project
 	return rec.Versions, nil
-}
-
-// startedWith reports whether a reference is one that the container was started
-// with.
-func (s *Store) startedWith(containerID string, ref secret.Ref) bool {
-	rec, err := s.load(containerID)
-	return err == nil && slices.ContainsFunc(rec.Request.References, func(r wire.Reference) bool { return r.Ref == ref.String() })
 }
 
 // keep writes the files, then the record.
