@@ -180,7 +180,7 @@ func (h *host) run(name string, args ...string) string {
 
 // sleeper are the arguments of a container that has a shell and does nothing.
 func sleeper(options ...string) []string {
-	return append(options, busybox, "sleep", "3600")
+	return append(options, "--stop-signal", "KILL", busybox, "sleep", "3600")
 }
 
 func (h *host) startAgent() {
@@ -196,7 +196,11 @@ func (h *host) killAgent() {
 // reload merges settings over the engine's own for the rest of the test.
 func (h *host) reload(settings map[string]any) {
 	h.t.Helper()
-	h.t.Cleanup(func() { assert.NilError(h.t, h.ReloadWith(context.Background(), nil)) })
+	h.t.Cleanup(func() {
+		// The engine needs a container's runtime as it was to kill it.
+		h.removeContainers()
+		assert.NilError(h.t, h.ReloadWith(context.Background(), nil))
+	})
 	assert.NilError(h.t, h.ReloadWith(h.t.Context(), settings))
 }
 
