@@ -9,7 +9,9 @@ import (
 	"github.com/docker/cli/cli"
 
 	"github.com/docker-secret-operator/dso/internal/api/client"
+	"github.com/docker-secret-operator/dso/internal/api/vault"
 	"github.com/docker-secret-operator/dso/internal/localvault"
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // The exit codes of every command.
@@ -66,6 +68,8 @@ func ExitCode(err error) int {
 		return ExitDenied
 	case errors.Is(err, localvault.ErrNotFound), errors.Is(err, localvault.ErrNoVersion):
 		return ExitNotFound
+	case isInvalid(err):
+		return ExitUsage
 	case errors.As(err, &remote):
 		switch remote.Code {
 		case "not_found":
@@ -77,6 +81,17 @@ func ExitCode(err error) int {
 		}
 	}
 	return ExitError
+}
+
+// isInvalid reports whether the vault refused what it was given: what an agent
+// calls "invalid" or "empty", said by the vault itself.
+func isInvalid(err error) bool {
+	for _, refusal := range []error{localvault.ErrEmpty, localvault.ErrTooLarge, localvault.ErrBadName, secret.ErrBadRef, vault.ErrForeign} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
 }
 
 // PrintError writes the error and the way out.

@@ -42,7 +42,7 @@ func (a *app) initCommand() *cobra.Command {
 }
 
 func (a *app) secretCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "secret", Short: "Store and read secrets of the local vault", Args: noArgs,
+	cmd := &cobra.Command{Use: "secret", Short: "Store and read secrets of the local vault", Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(a.secretSet(), a.secretGet(), a.secretList(), a.secretDelete(), a.secretHistory(), a.secretRollback())
 	return cmd
@@ -211,7 +211,7 @@ func (a *app) secretHistory() *cobra.Command {
 func (a *app) secretRollback() *cobra.Command {
 	var follow followOptions
 	cmd := &cobra.Command{
-		Use: "rollback NAME [VERSION]", Short: "Make an older value current again, as a new version", Args: cobra.RangeArgs(1, 2),
+		Use: "rollback NAME [VERSION]", Short: "Make an older value current again, as a new version", Args: rangeArgs(1, 2),
 		Example: "  docker dso secret rollback app/db_password\n  docker dso secret rollback app/db_password 3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
