@@ -19,7 +19,7 @@ RUN ?= .
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the programs and the test applications into bin/
@@ -67,7 +67,7 @@ lint: tools/bin/golangci-lint ## Check style, layers and dead code
 
 .PHONY: unit
 unit: tools/bin/docker-compose ## Run the tests that need no engine, with the race detector
-	go test -race -run '$(RUN)' $(or $(PKG),$(patsubst %,./%/...,$(wildcard internal cmd)) ./test/load/... ./test/cmd/...)
+	go test -race -run '$(RUN)' $(or $(PKG),$(patsubst %,./%/...,$(wildcard internal cmd)) ./test/load/... ./test/cmd/... ./test/deps/...)
 
 .PHONY: check
 check: lint unit ## Run lint and unit
@@ -82,6 +82,10 @@ e2e: deps build tools/bin/docker-compose ## Run the tests against a private Dock
 .PHONY: leak
 leak: deps build tools/bin/docker-compose ## Look for secrets where none may be (as root)
 	$(ENGINE_TEST) $(or $(PKG),./test/leak/...)
+
+.PHONY: bench-start
+bench-start: deps build ## Measure what a start costs, and hold it to its limits (as root)
+	go test -count=1 -timeout 10m -v ./test/bench/
 
 .PHONY: demo
 demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)

@@ -76,12 +76,23 @@ func ExitCode(err error) int {
 		return ExitDenied
 	case errors.Is(err, localvault.ErrNotFound), errors.Is(err, localvault.ErrNoVersion):
 		return ExitNotFound
-	case errors.Is(err, secret.ErrBadRef), errors.Is(err, vault.ErrForeign), errors.Is(err, localvault.ErrEmpty):
+	case isInvalid(err):
 		return ExitUsage
 	case errors.As(err, &remote):
 		return remoteCodes[remote.Code]
 	}
 	return ExitError
+}
+
+// isInvalid reports whether the vault refused what it was given: what an agent
+// calls "invalid" or "empty", said by the vault itself.
+func isInvalid(err error) bool {
+	for _, refusal := range []error{localvault.ErrEmpty, localvault.ErrTooLarge, localvault.ErrBadName, secret.ErrBadRef, vault.ErrForeign} {
+		if errors.Is(err, refusal) {
+			return true
+		}
+	}
+	return false
 }
 
 // PrintError writes the error and the way out.

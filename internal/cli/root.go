@@ -63,13 +63,8 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool) *cobra.Command {
 		SilenceUsage:     true,
 		SilenceErrors:    true,
 		TraverseChildren: true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return withHint(usageError("unknown command %q", args[0]), "docker dso --help lists the commands")
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Args:             noSuchCommand,
+		RunE:             func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	if asPlugin {
 		root.PersistentPreRunE = plugin.PersistentPreRunE
@@ -85,18 +80,35 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool) *cobra.Command {
 	return root
 }
 
+// noSuchCommand refuses what follows a command that only has commands below it.
+func noSuchCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return withHint(usageError("unknown command %q", args[0]), cmd.CommandPath()+" --help lists the commands")
+	}
+	return nil
+}
+
 // noArgs, exactArgs and rangeArgs are cobra's, with the exit code of a wrong
-// command line.
-func noArgs(cmd *cobra.Command, args []string) error { return rangeArgs(0, 0)(cmd, args) }
+// command line. They never print an argument: it may be a value.
+func noArgs(cmd *cobra.Command, args []string) error { return exactArgs(0)(cmd, args) }
 
 func exactArgs(n int) cobra.PositionalArgs { return rangeArgs(n, n) }
 
 func rangeArgs(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
-		if err := cobra.RangeArgs(least, most)(cmd, args); err != nil {
-			return withHint(&coded{err, ExitUsage}, "usage: "+cmd.UseLine())
+		if len(args) >= least && len(args) <= most {
+			return nil
 		}
-		return nil
+		takes := "no arguments"
+		switch {
+		case most == 1 && least == 1:
+			takes = "1 argument"
+		case least != most:
+			takes = fmt.Sprintf("%d or %d arguments", least, most)
+		case most > 0:
+			takes = fmt.Sprintf("%d arguments", most)
+		}
+		return withHint(usageError("%s takes %s, got %d", cmd.CommandPath(), takes, len(args)), cmd.UseLine())
 	}
 }
 

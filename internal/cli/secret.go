@@ -42,7 +42,7 @@ func (a *app) initCommand() *cobra.Command {
 }
 
 func (a *app) secretCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "secret", Short: "Store and read secrets of the local vault", Args: noArgs,
+	cmd := &cobra.Command{Use: "secret", Short: "Store and read secrets of the local vault", Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(a.secretSet(), a.secretGet(), a.secretList(), a.secretDelete(), a.secretHistory(), a.secretRollback())
 	return cmd

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -75,9 +76,17 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err != nil {
 		return wire.DeliverResponse{}, err
 	}
+	files, err := filesFor(req, vars, snap)
+	if err != nil {
+		return wire.DeliverResponse{}, err
+	}
 	resp := wire.DeliverResponse{Env: map[string][]byte{}}
 	for _, v := range vars {
 		if v.Ref.Kind == secret.KindFile {
+			if req.Exec {
+				// dso-runtime knows every file that the container was started with.
+				return wire.DeliverResponse{}, fmt.Errorf("cannot resolve %s for %s: the container was not started with this file, and an exec cannot add one", v.Ref, v.Name)
+			}
 			resp.Env[v.Name] = []byte(wire.FilesTarget + "/" + fileName(v.Ref))
 			resp.FilesDir = private.Files(s.root, req.ContainerID)
 			continue
@@ -94,7 +103,7 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err := s.keepEnv(req.ContainerID, req.References, resp.Env); err != nil {
 		return wire.DeliverResponse{}, err
 	}
-	return resp, s.keep(req, vars, snap)
+	return resp, s.keep(req, files, snap.Versions)
 }
 
 // keepEnv leaves the values where dso-runtime finds them at an exec.
@@ -143,11 +152,7 @@ func (s *Store) wanted(req *wire.DeliverRequest) (secret.Versions, error) {
 }
 
 // keep writes the files, then the record.
-func (s *Store) keep(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Snapshot) error {
-	files, err := filesFor(req, vars, snap)
-	if err != nil {
-		return err
-	}
+func (s *Store) keep(req wire.DeliverRequest, files []File, versions secret.Versions) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -156,7 +161,7 @@ func (s *Store) keep(req wire.DeliverRequest, vars []resolve.Variable, snap reso
 			return fmt.Errorf("deliver files: %w", err)
 		}
 	}
-	data, err := json.Marshal(record{Request: req, Versions: snap.Versions, Time: now})
+	data, err := json.Marshal(record{Request: req, Versions: versions, Time: now})
 	if err != nil {
 		return fmt.Errorf("encode delivery record: %w", err)
 	}
@@ -189,6 +194,13 @@ func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Sna
 			f.Mode = *o.Mode
 		}
 		files = append(files, f)
+	}
+	for name, ref := range by {
+		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+			if other, taken := by[dir]; taken {
+				return nil, fmt.Errorf("reference %s asks for the file %s, and %s for a file below it", other, dir, ref)
+			}
+		}
 	}
 	return files, nil
 }
@@ -231,7 +243,11 @@ func (s *Store) Refresh(ctx context.Context, containerID string) error {
 	if err != nil {
 		return err
 	}
-	return s.keep(rec.Request, vars, snap)
+	files, err := filesFor(rec.Request, vars, snap)
+	if err != nil {
+		return err
+	}
+	return s.keep(rec.Request, files, snap.Versions)
 }
 
 // Delivered returns the versions that the container got last, and when.

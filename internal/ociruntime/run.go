@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -102,13 +103,16 @@ func prepareProcess(o Options, c call) (*rewritten, error) {
 	if err != nil || len(req.References) == 0 {
 		return nil, err
 	}
-	resp, ok := known(o.Private, req)
-	if !ok {
-		if resp, err = ask(o, req); err != nil {
+	env, open := known(o.Private, req)
+	if len(open) > 0 {
+		req.References = open
+		resp, err := ask(o, req)
+		if err != nil {
 			return nil, err
 		}
+		maps.Copy(env, resp.Env)
 	}
-	if err := setEnv(process, resp.Env); err != nil {
+	if err := setEnv(process, env); err != nil {
 		return nil, fmt.Errorf("rewrite %s: %w", path, err)
 	}
 	data, err := json.Marshal(process)

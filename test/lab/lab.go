@@ -141,6 +141,9 @@ func (l *Lab) endAgent(sig syscall.Signal) error {
 	return err
 }
 
+// AgentRuns reports whether an agent was started and has not been ended.
+func (l *Lab) AgentRuns() bool { return l.agent != nil }
+
 // AgentPID is the process of the running agent, in the machine's numbering.
 func (l *Lab) AgentPID() int { return l.agent.Process.Pid }
 
