@@ -19,12 +19,18 @@ RUN ?= .
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the programs and the test applications into bin/
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(MAINS)
+
+PREFIX ?= /usr/local
+.PHONY: install
+install: build ## Install the programs and the plugin below PREFIX (DESTDIR goes in front)
+	install -D -t $(DESTDIR)$(PREFIX)/bin bin/dso-agent bin/dso-runtime bin/dso-front
+	install -D -t $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins bin/docker-dso
 
 .PHONY: tools
 tools: tools/bin/docker-compose tools/bin/golangci-lint ## Build docker-compose and golangci-lint into tools/bin/
@@ -61,7 +67,7 @@ lint: tools/bin/golangci-lint ## Check style, layers and dead code
 
 .PHONY: unit
 unit: tools/bin/docker-compose ## Run the tests that need no engine, with the race detector
-	go test -race -run '$(RUN)' $(or $(PKG),$(patsubst %,./%/...,$(wildcard internal cmd)) ./test/load/... ./test/cmd/...)
+	go test -race -run '$(RUN)' $(or $(PKG),$(patsubst %,./%/...,$(wildcard internal cmd)) ./test/load/... ./test/cmd/... ./test/deps/...)
 
 .PHONY: check
 check: lint unit ## Run lint and unit
@@ -71,18 +77,26 @@ ENGINE_TEST := go test -count=1 -p 1 -timeout 30m -run '$(RUN)'
 
 .PHONY: e2e
 e2e: deps build tools/bin/docker-compose ## Run the tests against a private Docker engine (as root)
-	$(ENGINE_TEST) $(or $(PKG),./test/engine/... ./test/e2e/...)
+	$(ENGINE_TEST) $(or $(PKG),./test/engine/... ./test/e2e/... ./test/docs/...)
 
 .PHONY: leak
 leak: deps build tools/bin/docker-compose ## Look for secrets where none may be (as root)
 	$(ENGINE_TEST) $(or $(PKG),./test/leak/...)
 
+.PHONY: bench-start
+bench-start: deps build ## Measure what a start costs, and hold it to its limits (as root)
+	go test -count=1 -timeout 10m -v ./test/bench/
+
 .PHONY: demo
 demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)
 	bin/demo
 
+.PHONY: lab
+lab: deps build tools/bin/docker-compose ## Open a shell in a private engine with an agent in it (as root)
+	bin/lab
+
 .PHONY: test
-test: ## Run everything: check, e2e, leak
+test: deps ## Run everything: check, e2e, leak
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory leak

@@ -22,6 +22,13 @@ import (
 
 func main() {
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	if err := run(log); err != nil {
+		log.Error("dso-front", "error", err.Error())
+		os.Exit(1)
+	}
+}
+
+func run(log *slog.Logger) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	f, err := front.New(front.Config{
@@ -30,11 +37,8 @@ func main() {
 		Resolver: os.Getenv("DSO_FRONT_RESOLVER"),
 		Log:      log,
 	})
-	if err == nil {
-		err = f.Run(ctx)
-	}
 	if err != nil {
-		log.Error("dso-front", "error", err.Error())
-		os.Exit(1)
+		return err
 	}
+	return f.Run(ctx)
 }

@@ -18,10 +18,12 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/address"
 	"github.com/docker-secret-operator/dso/internal/api"
+	"github.com/docker-secret-operator/dso/internal/api/vault"
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/localvault"
+	"github.com/docker-secret-operator/dso/internal/private"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/local"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
@@ -52,7 +54,7 @@ type Agent struct {
 	lock       *flock.Flock
 	engine     *engine.Client
 	local      *local.Provider
-	vaultDir   string
+	vault      vault.Service
 	resolver   *resolve.Resolver
 	deliveries *deliver.Store
 	fronts     *fronts
@@ -101,11 +103,11 @@ func (a *Agent) openDirs() error {
 		return fmt.Errorf("%w: %s on %s", ErrSecondAgent, holder, a.cfg.StateDir)
 	}
 	text := fmt.Sprintf("pid %d since %s", os.Getpid(), a.started.UTC().Format(time.RFC3339))
-	return os.WriteFile(a.state("agent.lock"), []byte(text), 0o600)
+	return durable.Overwrite(a.state("agent.lock"), []byte(text))
 }
 
 func (a *Agent) openStores() error {
-	swappable, err := deliver.MountPrivate(a.private())
+	swappable, err := private.Mount(a.private())
 	if err != nil {
 		return err
 	}
@@ -115,14 +117,18 @@ func (a *Agent) openStores() error {
 	if a.engine, err = engine.Open(a.cfg.Engine); err != nil {
 		return err
 	}
-	if a.vaultDir = a.cfg.VaultDir; a.vaultDir == "" {
-		if a.vaultDir, err = localvault.DefaultDir(); err != nil {
+	if a.vault.Dir = a.cfg.VaultDir; a.vault.Dir == "" {
+		if a.vault.Dir, err = localvault.DefaultDir(); err != nil {
 			return err
 		}
 	}
-	a.local = local.New(a.vaultDir)
+	a.local = local.New(a.vault.Dir)
 	a.resolver = resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: a.local}))
+	a.vault.IsProvider = a.resolver.Providers().Has
 	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); err != nil {
+		return err
+	}
+	if err := private.SweepBundles(a.private()); err != nil {
 		return err
 	}
 	if a.journal, err = a.openJournal(); err != nil {
@@ -163,7 +169,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Engine: a.engine,
 		Machine: &rotation.Machine{
 			Engine: a.engine, Journal: a.journal, Deliveries: a.deliveries, Fronts: a.fronts,
-			Probe: probe, Log: a.log, Observe: a.hub.publish,
+			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.hub.publish,
 		},
 		Locks:      rotation.NewLocks(a.state("locks")),
 		Deliveries: a.deliveries,
@@ -199,7 +205,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 	})
 	wg.Go(func() { a.controller.Run(ctx, a.watchVault(ctx), a.ready) })
-	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vaultDir)
+	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)
 	<-ctx.Done()
 	a.log.Info("agent stops")
 	wg.Wait()

@@ -22,10 +22,10 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// ErrNoFile: neither the options nor the working directory name a Compose file.
+// ErrNoFile says that neither the options nor the working directory name a Compose file.
 var ErrNoFile = errors.New("no compose file here or in a parent directory")
 
-// ErrStdin: the Compose file is to come from standard input. It could be read
+// ErrStdin says that the Compose file is to come from standard input. It could be read
 // only once, and docker compose has to read it after DSO.
 var ErrStdin = errors.New("a compose file from standard input is not supported: save it to a file and use -f <file>")
 

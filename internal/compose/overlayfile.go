@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -162,4 +163,16 @@ func escape(n *yaml.Node) {
 	for _, child := range n.Content {
 		escape(child)
 	}
+}
+
+// WrittenOverlay returns the path of an overlay that was written before.
+func WrittenOverlay(p *Project) (string, bool) {
+	path := filepath.Join(p.WorkingDir, overlayDir, overlayFile)
+	_, err := os.Stat(path)
+	return path, err == nil
+}
+
+// UsesReferences reports whether any active service holds a reference.
+func UsesReferences(p *Project) bool {
+	return slices.ContainsFunc(p.Services(), func(s Service) bool { return len(s.References) > 0 })
 }

@@ -7,7 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/durable"
+	"github.com/docker-secret-operator/dso/internal/private"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -41,27 +42,20 @@ type record struct {
 	Time     time.Time           `json:"time"`
 }
 
-// Open returns the store over the private root (see [MountPrivate]) and the
+// Open returns the store over the private root (see [private.Mount]) and the
 // durable file of the pins.
 func Open(root, pinsPath string, resolver Resolver) (*Store, error) {
 	p, err := openPins(pinsPath)
 	if err != nil {
 		return nil, err
 	}
-	for _, dir := range []string{filesDir, recordsDir, "env", BundlesDir} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
+	for _, dir := range private.Dirs(root) {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("open deliveries: %w", err)
 		}
 	}
 	return &Store{root: root, pins: p, resolver: resolver}, nil
 }
-
-// The directories below the private root. BundlesDir is dso-runtime's.
-const (
-	filesDir   = "files"
-	recordsDir = "delivered"
-	BundlesDir = "bundles"
-)
 
 // Deliver answers dso-runtime: it resolves the references (pinned versions
 // first), writes the container's files and records the versions. An exec gets
@@ -82,11 +76,19 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err != nil {
 		return wire.DeliverResponse{}, err
 	}
+	files, err := filesFor(req, vars, snap)
+	if err != nil {
+		return wire.DeliverResponse{}, err
+	}
 	resp := wire.DeliverResponse{Env: map[string][]byte{}}
 	for _, v := range vars {
 		if v.Ref.Kind == secret.KindFile {
+			if req.Exec {
+				// dso-runtime knows every file that the container was started with.
+				return wire.DeliverResponse{}, fmt.Errorf("cannot resolve %s for %s: the container was not started with this file, and an exec cannot add one", v.Ref, v.Name)
+			}
 			resp.Env[v.Name] = []byte(wire.FilesTarget + "/" + fileName(v.Ref))
-			resp.FilesDir = s.filesOf(req.ContainerID)
+			resp.FilesDir = private.Files(s.root, req.ContainerID)
 			continue
 		}
 		value := snap.Values[v.Name].Reveal()
@@ -97,10 +99,6 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	}
 	if req.Exec {
 		return resp, nil
-	}
-	files, err := filesFor(req, vars, snap)
-	if err != nil {
-		return wire.DeliverResponse{}, err
 	}
 	if err := s.keepEnv(req.ContainerID, req.References, resp.Env); err != nil {
 		return wire.DeliverResponse{}, err
@@ -121,7 +119,7 @@ func (s *Store) keepEnv(containerID string, refs []wire.Reference, env map[strin
 	if err != nil {
 		return fmt.Errorf("encode environment: %w", err)
 	}
-	return durable.WriteFile(wire.EnvFile(s.root, containerID), data, 0o600)
+	return durable.WriteFile(private.EnvFile(s.root, containerID), data, 0o600)
 }
 
 // maxEnvString is Linux's limit for one string of an environment, in bytes, with
@@ -162,7 +160,7 @@ func (s *Store) keep(req wire.DeliverRequest, files []File, versions secret.Vers
 	defer s.mu.Unlock()
 	now := time.Now()
 	if len(files) > 0 {
-		if err := WriteFiles(s.filesOf(req.ContainerID), files, now); err != nil {
+		if err := WriteFiles(private.Files(s.root, req.ContainerID), files, now); err != nil {
 			return fmt.Errorf("deliver files: %w", err)
 		}
 	}
@@ -170,7 +168,7 @@ func (s *Store) keep(req wire.DeliverRequest, files []File, versions secret.Vers
 	if err != nil {
 		return fmt.Errorf("encode delivery record: %w", err)
 	}
-	return durable.WriteFile(s.recordOf(req.ContainerID), data, 0o600)
+	return durable.WriteFile(private.Record(s.root, req.ContainerID), data, 0o600)
 }
 
 func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Snapshot) ([]File, error) {
@@ -204,6 +202,13 @@ func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Sna
 			f.Mode = *o.Mode
 		}
 		files = append(files, f)
+	}
+	for name, ref := range by {
+		for dir := path.Dir(name); dir != "."; dir = path.Dir(dir) {
+			if other, taken := by[dir]; taken {
+				return nil, fmt.Errorf("reference %s asks for the file %s, and %s for a file below it", other, dir, ref)
+			}
+		}
 	}
 	return files, nil
 }
@@ -281,15 +286,15 @@ func (s *Store) Forget(containerID string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return errors.Join(
-		os.RemoveAll(s.recordOf(containerID)),
-		os.RemoveAll(wire.EnvFile(s.root, containerID)),
-		os.RemoveAll(s.filesOf(containerID)),
+		os.RemoveAll(private.Record(s.root, containerID)),
+		os.RemoveAll(private.EnvFile(s.root, containerID)),
+		os.RemoveAll(private.Files(s.root, containerID)),
 		s.pins.drop(containerID))
 }
 
 // Known returns the ids of all containers that something is kept for.
 func (s *Store) Known() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(s.root, recordsDir))
+	entries, err := os.ReadDir(private.Records(s.root))
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
@@ -304,15 +309,12 @@ func (s *Store) Known() ([]string, error) {
 
 func (s *Store) load(containerID string) (record, error) {
 	var rec record
-	data, err := os.ReadFile(s.recordOf(containerID))
+	data, err := os.ReadFile(private.Record(s.root, containerID))
 	if err != nil {
 		return rec, err
 	}
 	return rec, json.Unmarshal(data, &rec)
 }
-
-func (s *Store) filesOf(id string) string  { return filepath.Join(s.root, filesDir, id) }
-func (s *Store) recordOf(id string) string { return filepath.Join(s.root, recordsDir, id+".json") }
 
 // checkID keeps ids from being anything but a file's name.
 func checkID(id string) error {

@@ -96,3 +96,7 @@ func Rename(from, to string) error {
 	}
 	return SyncDir(filepath.Dir(to))
 }
+
+// Overwrite replaces the content of an existing file in place, which keeps the
+// locks on it. It is neither atomic nor durable: for what only informs people.
+func Overwrite(path string, data []byte) error { return os.WriteFile(path, data, 0o600) }

@@ -285,11 +285,17 @@ func (f *Fronts) Find(_ context.Context, c engine.Container) (*rotation.Front, e
 }
 
 // Serve implements reconcile.Fronts.
-func (f *Fronts) Serve(_ context.Context, front rotation.Front, ids []string) error {
+func (f *Fronts) Serve(_ context.Context, front rotation.Front, ready, starting []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	ids := slices.Clone(ready)
+	for _, id := range starting {
+		if slices.Contains(f.targets[front.Key], id) {
+			ids = append(ids, id)
+		}
+	}
 	if len(ids) > 0 {
-		f.targets[front.Key] = slices.Clone(ids)
+		f.targets[front.Key] = ids
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"filippo.io/age"
@@ -40,6 +41,9 @@ type Vault struct {
 	dir string
 	key *key
 	now func() time.Time
+
+	mu       sync.Mutex
+	versions map[string]seenVersion // by path
 }
 
 // DefaultDir returns the directory of the calling user's vault, ~/.dso.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/private"
 )
 
 // redial is how often a socket that nobody serves is tried again.
@@ -59,24 +60,21 @@ func dial(socket string, end time.Time) (net.Conn, error) {
 	}
 }
 
-// known returns the values that the container was started with, when they cover
-// all references of an exec.
-func known(private string, req wire.DeliverRequest) (wire.DeliverResponse, bool) {
-	resp := wire.DeliverResponse{Env: map[string][]byte{}}
-	data, err := os.ReadFile(wire.EnvFile(private, req.ContainerID))
-	if err != nil {
-		return resp, false
-	}
+// known returns the values that the container was started with, as far as they
+// answer the request, and the references that they leave open.
+func known(root string, req wire.DeliverRequest) (env map[string][]byte, open []wire.Reference) {
+	env = map[string][]byte{}
 	var byRef map[string][]byte
-	if json.Unmarshal(data, &byRef) != nil {
-		return resp, false
+	data, err := os.ReadFile(private.EnvFile(root, req.ContainerID))
+	if err != nil || json.Unmarshal(data, &byRef) != nil {
+		return env, req.References
 	}
 	for _, r := range req.References {
-		value, ok := byRef[r.Ref]
-		if !ok {
-			return resp, false
+		if value, ok := byRef[r.Ref]; ok {
+			env[r.Variable] = value
+		} else {
+			open = append(open, r)
 		}
-		resp.Env[r.Variable] = value
 	}
-	return resp, true
+	return env, open
 }

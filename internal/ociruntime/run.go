@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,14 +12,14 @@ import (
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
-	"github.com/docker-secret-operator/dso/internal/deliver"
+	"github.com/docker-secret-operator/dso/internal/private"
 )
 
 // Main runs the runtime with the arguments after the program's name and returns
 // the exit code. It does not return when it becomes the real runtime.
 func Main(args []string) int {
 	opts, args, err := parseOptions(args, Options{
-		Runtime: "runc", Socket: wire.RuntimeSocket, Private: wire.PrivateDir, Deadline: 10 * time.Second,
+		Runtime: "runc", Socket: wire.RuntimeSocket, Private: private.Dir, Deadline: 10 * time.Second,
 	})
 	c := parseCall(args)
 	if err != nil {
@@ -28,16 +29,16 @@ func Main(args []string) int {
 	if err != nil {
 		return refuse(c, fmt.Errorf("find the real runtime: %w", err))
 	}
-	private, err := prepare(opts, c)
+	ours, err := prepare(opts, c)
 	if err != nil {
 		return refuse(c, err)
 	}
-	if private == nil {
+	if ours == nil {
 		err = syscall.Exec(runtime, append([]string{runtime}, args...), os.Environ())
 		return refuse(c, fmt.Errorf("execute %s: %w", runtime, err))
 	}
-	code, err := execute(runtime, private.args)
-	if err = errors.Join(err, os.RemoveAll(private.dir)); err != nil {
+	code, err := execute(runtime, ours.args)
+	if err = errors.Join(err, ours.bundle.Remove()); err != nil {
 		return refuse(c, err)
 	}
 	return code
@@ -46,8 +47,8 @@ func Main(args []string) int {
 // rewritten is a command line of the real runtime that reads from a directory
 // of ours.
 type rewritten struct {
-	dir  string
-	args []string
+	bundle *private.Bundle
+	args   []string
 }
 
 // prepare returns nil when the call is none of our business.
@@ -82,14 +83,14 @@ func prepareBundle(o Options, c call, bundle string) (*rewritten, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rewrite %s: %w", bundle, err)
 	}
-	dir, err := writePrivate(o.Private, "config.json", data)
+	ours, err := writeBundle(o.Private, "config.json", data)
 	if err != nil {
 		return nil, err
 	}
 	if c.bundle < 0 {
-		return &rewritten{dir, c.withBundle(dir)}, nil
+		return &rewritten{ours, c.withBundle(ours.Dir)}, nil
 	}
-	return &rewritten{dir, c.replace(c.bundle, dir)}, nil
+	return &rewritten{ours, c.replace(c.bundle, ours.Dir)}, nil
 }
 
 func prepareProcess(o Options, c call) (*rewritten, error) {
@@ -101,24 +102,27 @@ func prepareProcess(o Options, c call) (*rewritten, error) {
 	if err != nil || len(req.References) == 0 {
 		return nil, err
 	}
-	resp, ok := known(o.Private, req)
-	if !ok {
-		if resp, err = ask(o, req); err != nil {
+	env, open := known(o.Private, req)
+	if len(open) > 0 {
+		req.References = open
+		resp, err := ask(o, req)
+		if err != nil {
 			return nil, err
 		}
+		maps.Copy(env, resp.Env)
 	}
-	if err := setEnv(process, resp.Env); err != nil {
+	if err := setEnv(process, env); err != nil {
 		return nil, fmt.Errorf("rewrite %s: %w", path, err)
 	}
 	data, err := json.Marshal(process)
 	if err != nil {
 		return nil, fmt.Errorf("rewrite %s: %w", path, err)
 	}
-	dir, err := writePrivate(o.Private, "process.json", data)
+	ours, err := writeBundle(o.Private, "process.json", data)
 	if err != nil {
 		return nil, err
 	}
-	return &rewritten{dir, c.replace(c.process, filepath.Join(dir, "process.json"))}, nil
+	return &rewritten{ours, c.replace(c.process, filepath.Join(ours.Dir, "process.json"))}, nil
 }
 
 // load reads a configuration that may hold references.
@@ -141,20 +145,15 @@ func load(path, id string, describe func(object, string) (wire.DeliverRequest, e
 	return config, req, nil
 }
 
-// writePrivate writes what holds values into a new directory on the private
-// tmpfs, and refuses to write it anywhere else.
-func writePrivate(private, name string, data []byte) (string, error) {
-	if !deliver.IsTmpfsRoot(private) {
-		return "", fmt.Errorf("%s is not the agent's tmpfs in this mount namespace: a value would reach a disk; is dso-agent running beside the engine?", private)
-	}
-	dir, err := os.MkdirTemp(filepath.Join(private, deliver.BundlesDir), "b-")
+func writeBundle(root, name string, data []byte) (*private.Bundle, error) {
+	b, err := private.NewBundle(root)
 	if err != nil {
-		return "", fmt.Errorf("make a private bundle: %w", err)
+		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-		return "", errors.Join(fmt.Errorf("write a private bundle: %w", err), os.RemoveAll(dir))
+	if _, err := b.Write(name, data); err != nil {
+		return nil, errors.Join(err, b.Remove())
 	}
-	return dir, nil
+	return b, nil
 }
 
 // execute runs the real runtime as a child, with the same standard streams, and

@@ -151,7 +151,7 @@ func (c *Controller) handle(ev engine.Event) {
 				c.Log.Warn("delivery not forgotten", "container", engine.ShortID(ev.ID), "error", err)
 			}
 		}
-	case ev.Action == "start", ev.Action == "die", strings.HasPrefix(ev.Action, "health_status"):
+	case ev.Action == "start", ev.Action == "die", ev.Action == "unpause", strings.HasPrefix(ev.Action, "health_status"):
 		delete(c.fresh, ev.ID)
 		name := ev.Labels["name"]
 		c.kick(groupKey(ev.Labels[engine.LabelComposeProject], ev.Labels[engine.LabelComposeService], name), name, Target{})

@@ -263,20 +263,21 @@ func (c *Controller) startLater(m engine.Container) {
 	})
 }
 
-// feedFront sends the front's traffic to the healthy containers of the group.
-// Without a healthy one the front keeps what it has.
+// feedFront sends the front's traffic to the healthy containers of the group, and
+// to those that serve already and whose health the engine has not looked at yet.
+// Without any the front keeps what it has.
 func (c *Controller) feedFront(ctx context.Context, key string) error {
 	members, err := c.groupMembers(ctx, key)
 	if err != nil {
 		return err
 	}
 	var front *rotation.Front
-	var targets []string
+	var ready, starting []string
 	for _, m := range members {
 		if c.Machine.Journal.Concerns(m.ID) {
 			return nil // the rotation itself moves the traffic
 		}
-		if !serves(m) {
+		if !m.Running() || m.State.Health == container.Unhealthy {
 			continue
 		}
 		if front == nil {
@@ -284,14 +285,14 @@ func (c *Controller) feedFront(ctx context.Context, key string) error {
 				return err
 			}
 		}
-		targets = append(targets, m.ShortID())
+		if m.State.Health == container.Starting {
+			starting = append(starting, m.ShortID())
+		} else {
+			ready = append(ready, m.ShortID())
+		}
 	}
 	if front == nil {
 		return nil
 	}
-	return c.Fronts.Serve(ctx, *front, targets)
-}
-
-func serves(m engine.Container) bool {
-	return m.Running() && (m.State.Health == "" || m.State.Health == container.Healthy)
+	return c.Fronts.Serve(ctx, *front, ready, starting)
 }

@@ -307,7 +307,7 @@ func (m *Machine) healthy(ctx context.Context, e *Entry, c engine.Container) (ok
 	if err := alive(c); err != nil {
 		return false, "", err
 	}
-	switch c.State.Health {
+	switch m.health(ctx, c) {
 	case container.Healthy:
 		return true, "", nil
 	case container.Unhealthy:
@@ -324,6 +324,16 @@ func (m *Machine) healthy(ctx context.Context, e *Entry, c engine.Container) (ok
 		}
 	}
 	return true, "", nil
+}
+
+// health is what the engine says. While it has not looked yet, the same check is
+// run here: the engine waits for a whole interval, often half a minute, before it
+// looks for the first time.
+func (m *Machine) health(ctx context.Context, c engine.Container) container.HealthStatus {
+	if c.State.Health == container.Starting && m.Check != nil && m.Check(ctx, c) == nil {
+		return container.Healthy
+	}
+	return c.State.Health
 }
 
 func alive(c engine.Container) error {
@@ -349,11 +359,14 @@ func (m *Machine) watch(ctx context.Context, e *Entry) error {
 		if err := alive(c); err != nil {
 			return err
 		}
-		if c.State.Health == container.Unhealthy {
-			return fmt.Errorf("%w: its health check says unhealthy", ErrUnhealthy)
-		}
 		passed := time.Since(begun)
-		starting := c.State.Health == container.Starting
+		starting := false
+		switch {
+		case c.State.Health == container.Unhealthy:
+			return fmt.Errorf("%w: its health check says unhealthy", ErrUnhealthy)
+		case c.State.Health == container.Starting && passed >= e.Timing.Monitor:
+			starting = m.health(ctx, c) == container.Starting
+		}
 		switch {
 		case starting && passed >= max(e.Timing.Health, e.Timing.Monitor):
 			return fmt.Errorf("%w again within %s", ErrUnhealthy, passed.Round(time.Second))

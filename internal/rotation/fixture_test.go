@@ -124,7 +124,7 @@ func (c change) arrange(t *testing.T) *scene {
 	s.original = s.Container(t, "web")
 	if front, _ := s.Fronts.Find(t.Context(), s.original); front != nil {
 		o.Front = front
-		assert.NilError(t, s.Fronts.Serve(t.Context(), *front, []string{s.original.ShortID()}))
+		assert.NilError(t, s.Fronts.Serve(t.Context(), *front, []string{s.original.ShortID()}, nil))
 	}
 	s.Secrets.Set(db.Path, "second")
 	if c.bad && c.strategy == rotation.None {

@@ -61,6 +61,9 @@ type Fronts interface {
 // Probe tells whether the container accepts TCP connections on a port.
 type Probe func(ctx context.Context, c engine.Container, port uint16) error
 
+// Check runs the container's own health check once; nil when it passes.
+type Check func(ctx context.Context, c engine.Container) error
+
 // Progress is one thing worth telling about a rotation.
 type Progress struct {
 	RotationID string      `json:"rotation"`
@@ -88,6 +91,7 @@ type Machine struct {
 	Deliveries Deliveries
 	Fronts     Fronts
 	Probe      Probe
+	Check      Check // optional
 	Log        *slog.Logger
 	// Observe is told about every step as it begins, and about the end.
 	Observe func(Progress)

@@ -35,7 +35,10 @@ func Start(ctx context.Context, opts Options) (*Engine, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	sweep(ctx)
+	if opts.TempDir == "" {
+		opts.TempDir = os.TempDir()
+	}
+	sweep(opts.TempDir)
 	e, err := prepare(opts)
 	if err != nil {
 		return nil, err
@@ -58,13 +61,9 @@ func prepare(opts Options) (*Engine, error) {
 		return nil, fmt.Errorf("start private engine: %w", err)
 	}
 	suffix := hex.EncodeToString(id)
-	parent := opts.TempDir
-	if parent == "" {
-		parent = os.TempDir()
-	}
 	e := &Engine{
 		opts: opts, name: "dsot-" + suffix, client: "dsoc-" + suffix,
-		dir: filepath.Join(parent, "dsot-"+suffix),
+		dir: filepath.Join(opts.TempDir, "dsot-"+suffix),
 	}
 	e.api = e.newAPI()
 	err := os.Mkdir(e.dir, 0o700)

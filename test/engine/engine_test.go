@@ -1,8 +1,10 @@
 package testengine_test
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -56,6 +58,9 @@ func eventually(t *testing.T, want string, ask func() string) {
 var answerer string
 
 func TestMain(m *testing.M) {
+	if os.Getenv("TESTENGINE_ABANDON") != "" {
+		abandon()
+	}
 	dir, err := os.MkdirTemp("", "answerer-")
 	if err != nil {
 		panic(err)
@@ -69,6 +74,33 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// abandon is an owner of an engine that is killed before it can close it.
+func abandon() {
+	e, err := testengine.Start(context.Background(), testengine.Options{})
+	if err != nil {
+		panic(err)
+	}
+	fmt.Println(e.Name())
+	select {}
+}
+
+func TestStart_RemovesTheEngineOfAnOwnerThatWasKilled(t *testing.T) {
+	owner := exec.CommandContext(t.Context(), os.Args[0])
+	owner.Env = append(os.Environ(), "TESTENGINE_ABANDON=1")
+	out, err := owner.StdoutPipe()
+	assert.NilError(t, err)
+	assert.NilError(t, owner.Start())
+	name, err := bufio.NewReader(out).ReadString('\n')
+	assert.NilError(t, err)
+	name = strings.TrimSpace(name)
+	assert.NilError(t, owner.Process.Kill())
+	assert.ErrorContains(t, owner.Wait(), "killed")
+	assert.Assert(t, len(leftovers(t, name)) > 0)
+
+	start(t, testengine.Options{})
+	assert.DeepEqual(t, leftovers(t, name), []string(nil))
 }
 
 func fromClient(t *testing.T, e *testengine.Engine, url string) func() string {

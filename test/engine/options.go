@@ -35,6 +35,9 @@ type Options struct {
 // programs: root/bin first in PATH, docker-dso and docker-compose as plugins
 // and dso-runtime registered, as far as they are built.
 func FromRepository(root string) Options {
+	if abs, err := filepath.Abs(root); err == nil {
+		root = abs // the engine takes an absolute path for a runtime only
+	}
 	bin := filepath.Join(root, "bin")
 	opts := Options{BinDir: bin}
 	for _, plugin := range []string{

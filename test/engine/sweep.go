@@ -1,7 +1,6 @@
 package testengine
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -15,8 +14,8 @@ func (e *Engine) own() error {
 
 // sweep closes the engines of owners that died before they could: a test binary
 // that ran into its timeout runs no clean-up. It is best effort.
-func sweep(context.Context) {
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "dsot-*"))
+func sweep(parent string) {
+	dirs, _ := filepath.Glob(filepath.Join(parent, "dsot-*"))
 	for _, dir := range dirs {
 		owner, err := os.ReadFile(filepath.Join(dir, "owner"))
 		if err != nil || ownerLives(string(owner)) {

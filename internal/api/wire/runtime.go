@@ -13,17 +13,6 @@ const (
 	AgentSocket   = "/run/dso/dso.sock"     // 0660 root:dso: for people
 )
 
-// PrivateDir is the tmpfs, never swapped, on which every value that must be a
-// file lies. Only root can enter it.
-const PrivateDir = "/run/dso/private"
-
-// EnvFile returns the path, below the private directory, of the values that a
-// container was started with, by reference (a JSON object of base64 strings). It
-// lets dso-runtime answer an exec, and so every health check, without the agent.
-func EnvFile(private, containerID string) string {
-	return private + "/env/" + containerID + ".json"
-}
-
 // FilesTarget is where a container sees its files.
 const FilesTarget = "/run/secrets/dso"
 

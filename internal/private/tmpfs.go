@@ -1,4 +1,4 @@
-package deliver
+package private
 
 import (
 	"errors"
@@ -8,17 +8,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountPrivate makes dir a tmpfs that only root can enter and that is never
+// Mount makes dir a tmpfs that only root can enter and that is never
 // swapped out. An existing tmpfs is kept as it is: mounting another one over it
 // would leave running containers on the old one for ever.
 //
 // Kernels before 6.4 do not know noswap; there the pages may be swapped, and
 // swappable is true.
-func MountPrivate(dir string) (swappable bool, err error) {
+func Mount(dir string) (swappable bool, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return false, fmt.Errorf("create %s: %w", dir, err)
 	}
-	if IsTmpfsRoot(dir) {
+	if Mounted(dir) {
 		return false, nil
 	}
 	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
@@ -33,8 +33,8 @@ func MountPrivate(dir string) (swappable bool, err error) {
 	return swappable, nil
 }
 
-// IsTmpfsRoot reports whether dir is the root of a tmpfs of its own.
-func IsTmpfsRoot(dir string) bool {
+// Mounted reports whether dir is the root of a tmpfs of its own.
+func Mounted(dir string) bool {
 	var fs unix.Statfs_t
 	var here, parent unix.Stat_t
 	if unix.Statfs(dir, &fs) != nil || fs.Type != unix.TMPFS_MAGIC {

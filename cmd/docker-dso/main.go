@@ -1,0 +1,46 @@
+// Command docker-dso is DSO's command line: the Docker CLI plugin "docker dso",
+// and "dso" when it is installed under that name.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/docker/cli/cli-plugins/plugin"
+	"github.com/docker/cli/cli/command"
+
+	"github.com/docker-secret-operator/dso/internal/cli"
+)
+
+func main() {
+	if filepath.Base(os.Args[0]) == "dso" {
+		os.Exit(standalone())
+	}
+	os.Exit(asPlugin())
+}
+
+func standalone() int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	return finish(cli.New(os.Stdin, os.Stdout, os.Stderr, false).ExecuteContext(ctx))
+}
+
+func asPlugin() int {
+	dockerCLI, err := command.NewDockerCli()
+	if err != nil {
+		return finish(err)
+	}
+	root := cli.New(os.Stdin, os.Stdout, os.Stderr, true)
+	root.SetContext(context.Background())
+	return finish(plugin.RunPlugin(dockerCLI, root, cli.Metadata))
+}
+
+func finish(err error) int {
+	if err != nil {
+		cli.PrintError(os.Stderr, err)
+	}
+	return cli.ExitCode(err)
+}

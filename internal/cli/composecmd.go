@@ -1,0 +1,210 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/docker/cli/cli"
+	"github.com/docker/cli/cli-plugins/metadata"
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/compose"
+)
+
+func (a *app) composeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "compose [OPTIONS] COMMAND [ARG...]", Short: "Run docker compose with what DSO adds to the project",
+		Long: `Run docker compose with what DSO adds to the project.
+
+The project is loaded as docker compose would load it, and every option and argument
+is passed on. DSO adds a second model file, .dso/compose.yaml beside the first one:
+the runtime of the services that use references, and a front for those that can be
+changed over without an interruption. It holds no values.`,
+		Example:            "  docker dso compose -f compose.yaml -f prod.yaml up -d\n  docker dso compose logs -f web",
+		DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 && (args[0] == "--help" || args[0] == "-h") {
+				return cmd.Help()
+			}
+			return a.compose(cmd.Context(), args)
+		},
+	}
+}
+
+func (a *app) upCommand() *cobra.Command {
+	return a.shortcut("up", "Create and start the project's containers (docker compose up)", "  docker dso up -d\n  docker dso up -f compose.yaml --profile web -d")
+}
+
+func (a *app) downCommand() *cobra.Command {
+	return a.shortcut("down", "Stop and remove the project's containers (docker compose down)", "  docker dso down")
+}
+
+// shortcut is a Compose command of its own, which also takes the options that
+// choose the project.
+func (a *app) shortcut(name, short, example string) *cobra.Command {
+	return &cobra.Command{
+		Use: name + " [OPTIONS] [SERVICE...]", Short: short, Example: example, DisableFlagParsing: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if slices.Contains(args, "--help") || slices.Contains(args, "-h") {
+				return cmd.Help()
+			}
+			global, rest := splitGlobal(args)
+			return a.compose(cmd.Context(), append(append(global, name), rest...))
+		},
+	}
+}
+
+// globalOptions are the options of docker compose that stand before its command
+// and take a value (docker compose --help). The first group chooses the project.
+func globalOptions(o *compose.Options) *pflag.FlagSet {
+	fs := pflag.NewFlagSet("compose", pflag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.SetInterspersed(false)
+	fs.ParseErrorsAllowlist.UnknownFlags = false
+	fs.StringArrayVarP(&o.Files, "file", "f", nil, "")
+	fs.StringArrayVar(&o.Profiles, "profile", nil, "")
+	fs.StringArrayVar(&o.EnvFiles, "env-file", nil, "")
+	fs.StringVar(&o.ProjectDirectory, "project-directory", "", "")
+	fs.StringVar(&o.ProjectDirectory, "workdir", "", "")
+	fs.StringVarP(&o.ProjectName, "project-name", "p", "", "")
+	fs.String("ansi", "", "")
+	fs.String("progress", "", "")
+	fs.Int("parallel", 0, "")
+	for _, name := range []string{"compatibility", "dry-run", "all-resources", "insecure-registry", "verbose"} {
+		fs.Bool(name, false, "")
+	}
+	return fs
+}
+
+// splitGlobal takes the options that choose the project out of a command's
+// arguments, wherever they stand.
+func splitGlobal(args []string) (global, rest []string) {
+	takesValue := func(name string) bool {
+		return slices.Contains([]string{"-f", "--file", "--profile", "--env-file", "--project-directory", "-p", "--project-name"}, name)
+	}
+	for i := 0; i < len(args); i++ {
+		name, _, inline := strings.Cut(args[i], "=")
+		switch {
+		case !takesValue(name):
+			rest = append(rest, args[i])
+		case inline || i+1 == len(args):
+			global = append(global, args[i])
+		default:
+			global = append(global, args[i], args[i+1])
+			i++
+		}
+	}
+	return global, rest
+}
+
+// needsModel lists the commands of docker compose that make or change containers,
+// and so need the agent and a model that is up to date.
+var needsModel = []string{"up", "create", "run", "start", "restart", "scale", "watch"}
+
+// compose runs docker compose on the project with DSO's model file.
+func (a *app) compose(ctx context.Context, args []string) error {
+	var opts compose.Options
+	fs := globalOptions(&opts)
+	if err := fs.Parse(args); err != nil {
+		return withHint(usageError("docker compose: %v", err), "docker compose --help lists its options")
+	}
+	rest := fs.Args()
+	command := ""
+	if len(rest) > 0 {
+		command = rest[0]
+	}
+	p, err := loadProject(ctx, opts)
+	if errors.Is(err, compose.ErrNoFile) && !slices.Contains(needsModel, command) {
+		return a.runCompose(ctx, args) // such as: down -p name, ls, version
+	}
+	if err != nil {
+		return err
+	}
+	files, err := a.modelFiles(ctx, p, slices.Contains(needsModel, command))
+	if err != nil {
+		return err
+	}
+	return a.runCompose(ctx, slices.Concat(files, otherGlobals(fs), []string{"--project-name", p.Name, "--project-directory", p.WorkingDir}, rest))
+}
+
+// loadProject keeps the loader's warnings quiet: docker compose prints them too.
+func loadProject(ctx context.Context, opts compose.Options) (*compose.Project, error) {
+	logrus.SetOutput(io.Discard)
+	return compose.Load(ctx, opts)
+}
+
+// modelFiles returns the -f options: the user's files, then DSO's.
+func (a *app) modelFiles(ctx context.Context, p *compose.Project, fresh bool) ([]string, error) {
+	var files []string
+	for _, f := range p.ConfigFiles {
+		files = append(files, "--file", f)
+	}
+	if !compose.UsesReferences(p) {
+		return files, nil
+	}
+	var front wire.FrontImage
+	err := a.agent().Call(ctx, "POST", "/v1/fronts/image", nil, &front)
+	if err == nil {
+		text, err := compose.Overlay(p, compose.OverlayOptions{FrontImage: front.Image, FrontDir: front.Dir})
+		if err != nil {
+			return nil, err
+		}
+		path, err := compose.WriteOverlay(p, text)
+		return append(files, "--file", path), err
+	}
+	if fresh {
+		return nil, fmt.Errorf("prepare project %s: %w", p.Name, err)
+	}
+	if path, ok := compose.WrittenOverlay(p); ok {
+		files = append(files, "--file", path)
+	}
+	return files, nil
+}
+
+// otherGlobals passes on what does not choose the project's files.
+func otherGlobals(fs *pflag.FlagSet) []string {
+	var out []string
+	fs.Visit(func(f *pflag.Flag) {
+		switch f.Name {
+		case "file", "project-directory", "workdir", "project-name":
+			return
+		}
+		if s, ok := f.Value.(pflag.SliceValue); ok {
+			for _, v := range s.GetSlice() {
+				out = append(out, "--"+f.Name, v)
+			}
+			return
+		}
+		out = append(out, "--"+f.Name+"="+f.Value.String())
+	})
+	return out
+}
+
+// runCompose runs the user's docker compose and passes its exit code on.
+func (a *app) runCompose(ctx context.Context, args []string) error {
+	docker := os.Getenv(metadata.ReexecEnvvar)
+	if docker == "" {
+		docker = "docker"
+	}
+	cmd := exec.CommandContext(ctx, docker, append([]string{"compose"}, args...)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return cli.StatusError{StatusCode: exit.ExitCode()}
+	}
+	if err != nil {
+		return fmt.Errorf("run docker compose: %w", err)
+	}
+	return nil
+}
