@@ -72,7 +72,7 @@ func references(process object) ([]wire.Reference, error) {
 // setEnv puts the values in place of the references.
 func setEnv(process object, values map[string][]byte) error {
 	var env []json.RawMessage
-	if err := process.get("env", &env); err != nil {
+	if err := process.get("env", &env); err != nil || len(env) == 0 {
 		return err
 	}
 	for i, raw := range env {
