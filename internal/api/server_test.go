@@ -1,0 +1,254 @@
+package api_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/internal/api"
+	"github.com/docker-secret-operator/dso/internal/api/client"
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+)
+
+// callEnv makes the test binary a caller: it does every call of the API on that
+// socket and prints what came of each.
+const callEnv = "DSO_TEST_CALL"
+
+// nobody is a user who is neither root nor the agent's own.
+const nobody = 65534
+
+func TestMain(m *testing.M) {
+	if socket := os.Getenv(callEnv); socket != "" {
+		out, _ := json.Marshal(callAll(context.Background(), socket))
+		fmt.Println(string(out))
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// routes are all calls of the API.
+var routes = []string{
+	"POST /v1/vault", "PUT /v1/secret", "POST /v1/secret/get", "GET /v1/secrets", "POST /v1/secret/delete", "POST /v1/secret/history",
+	"POST /v1/secret/rollback", "GET /v1/status", "GET /v1/rotations", "POST /v1/fronts/image", "POST /v1/rotate",
+}
+
+// callAll returns the code of the problem that each route answers; "" is none.
+func callAll(ctx context.Context, socket string) map[string]string {
+	c := client.New(socket)
+	got := map[string]string{}
+	for _, route := range routes {
+		method, path, _ := strings.Cut(route, " ")
+		var err error
+		if path == "/v1/rotate" {
+			_, err = c.Rotate(ctx, wire.RotateRequest{Secret: "app/db"}, func(wire.RotateStep) {})
+		} else {
+			err = c.Call(ctx, method, path, struct{}{}, nil)
+		}
+		got[route] = code(err)
+	}
+	return got
+}
+
+func code(err error) string {
+	var remote *client.RemoteError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &remote):
+		return remote.Code
+	}
+	return err.Error()
+}
+
+// backend answers everything and remembers who set a secret.
+type backend struct {
+	mu     sync.Mutex
+	set    []api.Caller
+	values int // how often a value was read
+	fail   error
+}
+
+func (b *backend) Init(context.Context) (wire.VaultInfo, error) { return wire.VaultInfo{}, b.fail }
+
+func (b *backend) Set(_ context.Context, who api.Caller, _ wire.SetRequest) (wire.VersionResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.set = append(b.set, who)
+	return wire.VersionResponse{Version: "2", Changed: true}, b.fail
+}
+
+func (b *backend) Get(context.Context, wire.NameRequest) (wire.ValueResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.values++
+	return wire.ValueResponse{Value: []byte("hunter2")}, b.fail
+}
+
+func (b *backend) List(context.Context) ([]wire.SecretInfo, error) {
+	return []wire.SecretInfo{{Name: "app/db"}}, b.fail
+}
+func (b *backend) Delete(context.Context, wire.NameRequest) error { return b.fail }
+func (b *backend) History(context.Context, wire.NameRequest) ([]wire.SecretVersion, error) {
+	return nil, b.fail
+}
+
+func (b *backend) Rollback(context.Context, api.Caller, wire.NameRequest) (wire.VersionResponse, error) {
+	return wire.VersionResponse{}, b.fail
+}
+
+func (b *backend) Rotate(_ context.Context, _ wire.RotateRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
+	tell(wire.RotateStep{Step: "gate"})
+	tell(wire.RotateStep{Step: "park"})
+	return nil, b.fail
+}
+func (b *backend) Status(context.Context) (wire.Status, error) { return wire.Status{}, b.fail }
+func (b *backend) Rotations(context.Context) ([]wire.Rotation, error) {
+	return []wire.Rotation{}, b.fail
+}
+func (b *backend) FrontImage(context.Context) (wire.FrontImage, error) {
+	return wire.FrontImage{}, b.fail
+}
+
+// serve serves the backend on a socket that everybody may open.
+func serve(t *testing.T, b api.Backend) (socket string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "dso-api-")
+	assert.NilError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	assert.NilError(t, os.Chmod(dir, 0o755))
+	socket = filepath.Join(dir, "dso.sock")
+	l, err := net.Listen("unix", socket)
+	assert.NilError(t, err)
+	assert.NilError(t, os.Chmod(socket, 0o666))
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- api.Serve(ctx, l, b, slog.New(slog.DiscardHandler)) }()
+	t.Cleanup(func() {
+		cancel()
+		assert.NilError(t, <-served)
+	})
+	return socket
+}
+
+// callAs does every call as another user.
+func callAs(t *testing.T, uid uint32, socket string) map[string]string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	data, err := os.ReadFile(os.Args[0]) // the user may not enter where it lies
+	assert.NilError(t, err)
+	binary := filepath.Join(filepath.Dir(socket), "caller")
+	assert.NilError(t, os.WriteFile(binary, data, 0o755))
+	cmd := exec.Command(binary)
+	cmd.Env = []string{callEnv + "=" + socket}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	out, err := cmd.Output()
+	assert.NilError(t, err)
+	var got map[string]string
+	assert.NilError(t, json.Unmarshal(out, &got))
+	return got
+}
+
+func TestServe_RootMayDoEverything(t *testing.T) {
+	b := &backend{}
+	for route, problem := range callAll(t.Context(), serve(t, b)) {
+		assert.Equal(t, problem, "", route)
+	}
+	assert.Equal(t, b.values, 1)
+}
+
+func TestServe_OthersMayChangeButNotRead(t *testing.T) {
+	b := &backend{}
+	for route, problem := range callAs(t, nobody, serve(t, b)) {
+		want := ""
+		if route == "POST /v1/secret/get" || route == "POST /v1/vault" {
+			want = wire.CodeDenied
+		}
+		assert.Equal(t, problem, want, route)
+	}
+	assert.Equal(t, b.values, 0)
+	assert.Equal(t, len(b.set), 1)
+	assert.Equal(t, b.set[0].UID, uint32(nobody), "the kernel says who it was")
+}
+
+func TestServe_CallerThatTheKernelDoesNotKnowIsDenied(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0") // has no peer credentials
+	assert.NilError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	b := &backend{}
+	go func() { served <- api.Serve(ctx, l, b, slog.New(slog.DiscardHandler)) }()
+	for _, route := range routes {
+		method, path, _ := strings.Cut(route, " ")
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+l.Addr().String()+path, strings.NewReader("{}"))
+		assert.NilError(t, err)
+		resp, err := http.DefaultClient.Do(req)
+		assert.NilError(t, err)
+		assert.NilError(t, resp.Body.Close())
+		assert.Equal(t, resp.StatusCode, http.StatusForbidden, route)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	assert.NilError(t, <-served)
+	assert.Equal(t, len(b.set)+b.values, 0)
+}
+
+func TestServe_ProblemKeepsItsCodeAndHint(t *testing.T) {
+	b := &backend{fail: &api.Error{Code: wire.CodeNotFound, Err: errors.New("no such secret"), Hint: "docker dso secret list"}}
+	socket := serve(t, b)
+	err := client.New(socket).Call(t.Context(), http.MethodGet, "/v1/secrets", nil, nil)
+	var remote *client.RemoteError
+	assert.Assert(t, errors.As(err, &remote), "%v", err)
+	assert.DeepEqual(t, remote.Problem, wire.Problem{Error: "no such secret", Hint: "docker dso secret list", Code: wire.CodeNotFound})
+}
+
+func TestServe_RequestThatIsNotUnderstoodIsInvalid(t *testing.T) {
+	socket := serve(t, &backend{})
+	for _, body := range []any{map[string]string{"nmae": "app/db"}, []int{1}, "text"} {
+		err := client.New(socket).Call(t.Context(), http.MethodPut, "/v1/secret", body, nil)
+		assert.Equal(t, code(err), wire.CodeInvalid)
+	}
+}
+
+func TestServe_RotateTellsStepsThenTheEnd(t *testing.T) {
+	b := &backend{}
+	socket := serve(t, b)
+	var steps []string
+	tell := func(s wire.RotateStep) { steps = append(steps, s.Step) }
+	results, err := client.New(socket).Rotate(t.Context(), wire.RotateRequest{}, tell)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, steps, []string{"gate", "park"})
+	assert.Equal(t, len(results), 0)
+
+	b.fail = errors.New("the engine is away")
+	_, err = client.New(socket).Rotate(t.Context(), wire.RotateRequest{}, tell)
+	assert.ErrorContains(t, err, "the engine is away")
+}
+
+func TestClient_SaysWhyItCannotCall(t *testing.T) {
+	dir := t.TempDir()
+	err := client.New(filepath.Join(dir, "none.sock")).Call(t.Context(), http.MethodGet, "/v1/status", nil, nil)
+	assert.ErrorIs(t, err, client.ErrNoAgent)
+
+	dead := filepath.Join(dir, "dead.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: dead})
+	assert.NilError(t, err)
+	l.SetUnlinkOnClose(false)
+	assert.NilError(t, l.Close())
+	err = client.New(dead).Call(t.Context(), http.MethodGet, "/v1/status", nil, nil)
+	assert.ErrorIs(t, err, client.ErrNoAgent)
+}
