@@ -105,7 +105,10 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err := s.keepEnv(req.ContainerID, req.References, resp.Env); err != nil {
 		return wire.DeliverResponse{}, err
 	}
-	return resp, s.keep(req, files, snap.Versions)
+	if err := s.keep(req, files, snap.Versions); err != nil {
+		return wire.DeliverResponse{}, err
+	}
+	return resp, nil
 }
 
 // keepEnv leaves the values where dso-runtime finds them at an exec.
@@ -183,6 +186,11 @@ func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Sna
 				continue // two variables that name the same file
 			}
 			return nil, fmt.Errorf("references %s and %s both ask for the file %s", first, v.Ref, name)
+		}
+		for other, ref := range by {
+			if strings.HasPrefix(other, name+"/") || strings.HasPrefix(name, other+"/") {
+				return nil, fmt.Errorf("references %s and %s ask for the files %s and %s, and a file cannot be a directory too", ref, v.Ref, other, name)
+			}
 		}
 		by[name] = v.Ref.String()
 		f := File{Path: name, Value: snap.Values[v.Name], UID: int(req.UID), GID: int(req.GID), Mode: secret.DefaultFileMode}
