@@ -83,6 +83,9 @@ func (v *Vault) Get(ctx context.Context, path string, ver secret.Version) (secre
 
 // Version returns the current version of a secret. Errors are those of [Vault.Get].
 func (v *Vault) Version(ctx context.Context, path string) (secret.Version, error) {
+	if ver, ok := v.seen.version(path, stateOf(v.file(path))); ok && ctx.Err() == nil {
+		return ver, nil
+	}
 	r, err := v.read(ctx, path)
 	if err != nil {
 		return "", fmt.Errorf("version of %s: %w", path, err)

@@ -40,6 +40,8 @@ type Vault struct {
 	dir string
 	key *key
 	now func() time.Time
+
+	seen seen
 }
 
 // DefaultDir returns the directory of the calling user's vault, ~/.dso.
