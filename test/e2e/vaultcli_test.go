@@ -72,7 +72,7 @@ func TestVault_KeepsValuesByteForByte(t *testing.T) {
 			s := h.tryDSO("/", "", "secret", "get", "app/bytes")
 			assert.Check(t, s.code == 0 && s.out == value, "%s from standard input", name)
 
-			file := filepath.Join(h.Lab.Dir, "value")
+			file := filepath.Join(h.t.TempDir(), "value")
 			assert.NilError(t, os.WriteFile(file, []byte("f"+value), 0o600))
 			s = h.tryDSO("/", "not this", "secret", "set", "app/bytes", "--file", file, "--no-wait")
 			assert.Check(t, is.Equal(s.code, 0), s.all())
@@ -84,14 +84,14 @@ func TestVault_KeepsValuesByteForByte(t *testing.T) {
 
 func TestVault_RefusesAnEmptyValueUnlessItIsMeant(t *testing.T) {
 	vaults(t, func(t *testing.T, h *host) {
-		defer h.remove("app/empty")
-		s := h.tryDSO("/", "", "secret", "set", "app/empty")
+		defer h.remove("app/vacant")
+		s := h.tryDSO("/", "", "secret", "set", "app/vacant")
 		assert.Check(t, is.Equal(s.code, exitUsage))
 		assert.Check(t, is.Contains(s.err, "empty"))
 		assert.Check(t, is.Contains(s.err, "--allow-empty"))
-		assert.Check(t, is.Equal(h.tryDSO("/", "", "secret", "get", "app/empty").code, exitNotFound))
-		assert.Check(t, is.Equal(h.tryDSO("/", "", "secret", "set", "app/empty", "--allow-empty").code, 0))
-		s = h.tryDSO("/", "", "secret", "get", "app/empty")
+		assert.Check(t, is.Equal(h.tryDSO("/", "", "secret", "get", "app/vacant").code, exitNotFound))
+		assert.Check(t, is.Equal(h.tryDSO("/", "", "secret", "set", "app/vacant", "--allow-empty").code, 0))
+		s = h.tryDSO("/", "", "secret", "get", "app/vacant")
 		assert.Check(t, s.code == 0 && s.out == "", "%q", s.all())
 	})
 }
