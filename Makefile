@@ -26,6 +26,12 @@ build: ## Build the programs and the test applications into bin/
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(MAINS)
 
+PREFIX ?= /usr/local
+.PHONY: install
+install: build ## Install the programs and the plugin below PREFIX (DESTDIR goes in front)
+	install -D -t $(DESTDIR)$(PREFIX)/bin bin/dso-agent bin/dso-runtime bin/dso-front
+	install -D -t $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins bin/docker-dso
+
 .PHONY: tools
 tools: tools/bin/docker-compose tools/bin/golangci-lint ## Build docker-compose and golangci-lint into tools/bin/
 
@@ -71,7 +77,7 @@ ENGINE_TEST := go test -count=1 -p 1 -timeout 30m -run '$(RUN)'
 
 .PHONY: e2e
 e2e: deps build tools/bin/docker-compose ## Run the tests against a private Docker engine (as root)
-	$(ENGINE_TEST) $(or $(PKG),./test/engine/... ./test/e2e/...)
+	$(ENGINE_TEST) $(or $(PKG),./test/engine/... ./test/e2e/... ./test/docs/...)
 
 .PHONY: leak
 leak: deps build tools/bin/docker-compose ## Look for secrets where none may be (as root)
@@ -85,8 +91,12 @@ bench-start: deps build ## Measure what a start costs, and hold it to its limits
 demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)
 	bin/demo
 
+.PHONY: lab
+lab: deps build tools/bin/docker-compose ## Open a shell in a private engine with an agent in it (as root)
+	bin/lab
+
 .PHONY: test
-test: ## Run everything: check, e2e, leak
+test: deps ## Run everything: check, e2e, leak
 	@$(MAKE) --no-print-directory check
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory leak

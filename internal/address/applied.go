@@ -2,6 +2,7 @@ package address
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -28,23 +29,68 @@ var ErrNotApplied = frontmap.ErrNoMarks
 // no map or nothing that the map names; no addresses mean that it refuses. The
 // error wraps ErrNotApplied when there is nothing to read yet.
 func Applied(pid int) (generation uint64, addrs []netip.Addr, err error) {
-	ns, err := openNetwork(pid)
+	c, err := dialFront(pid)
 	if err != nil {
 		return 0, nil, err
 	}
-	defer func() { _ = ns.Close() }()
-	c, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
-	if err != nil {
+	generation, addrs, err = readMarks(c)
+	if err := errors.Join(err, c.CloseLasting()); err != nil {
 		return 0, nil, fmt.Errorf("read front of pid %d: %w", pid, err)
 	}
-	return readMarks(c, pid)
+	return generation, addrs, nil
 }
 
-func readMarks(c *nftables.Conn, pid int) (uint64, []netip.Addr, error) {
+// WaitApplied returns once the front has the generation, or a later one, in
+// force. When ctx ends first the error wraps ctx's and says what the front shows
+// instead; when the process is gone it wraps fs.ErrNotExist, at once.
+func WaitApplied(ctx context.Context, pid int, generation uint64) error {
+	c, err := dialFront(pid)
+	if err != nil {
+		return fmt.Errorf("wait for generation %d: %w", generation, err)
+	}
+	// Closing waits for the kernel to throw away the last transaction, some ten
+	// milliseconds that the caller need not spend.
+	defer func() { go func() { _ = c.CloseLasting() }() }()
+	tick := time.NewTicker(pollApplied)
+	defer tick.Stop()
+	for {
+		// An error may be half of a change, or a front that only just started.
+		shown, _, err := readMarks(c)
+		if err == nil && shown >= generation {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("generation %d is in force", shown)
+		}
+		if _, gone := os.Stat(networkOf(pid)); gone != nil {
+			return fmt.Errorf("wait for generation %d: %w", generation, gone)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for generation %d at the front of pid %d: %w (%w)", generation, pid, ctx.Err(), err)
+		case <-tick.C:
+		}
+	}
+}
+
+func dialFront(pid int) (*nftables.Conn, error) {
+	ns, err := openNetwork(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = ns.Close() }()
+	c, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())), nftables.AsLasting())
+	if err != nil {
+		return nil, fmt.Errorf("read front of pid %d: %w", pid, err)
+	}
+	return c, nil
+}
+
+func readMarks(c *nftables.Conn) (generation uint64, addrs []netip.Addr, err error) {
 	table := &nftables.Table{Name: frontmap.Table, Family: nftables.TableFamilyIPv4}
 	rules, err := c.GetRules(table, &nftables.Chain{Name: frontmap.MarkChain})
 	if err != nil {
-		return 0, nil, fmt.Errorf("read front of pid %d: %w", pid, err)
+		return 0, nil, err
 	}
 	var marks []string
 	for _, r := range rules {
@@ -53,48 +99,10 @@ func readMarks(c *nftables.Conn, pid int) (uint64, []netip.Addr, error) {
 		}
 	}
 	generation, targets, err := frontmap.ParseMarks(marks)
-	if err != nil {
-		return 0, nil, fmt.Errorf("read front of pid %d: %w", pid, err)
-	}
-	var addrs []netip.Addr
 	for _, t := range targets {
 		addrs = append(addrs, t.Addr)
 	}
-	return generation, addrs, nil
-}
-
-// WaitApplied returns once the front has the generation, or a later one, in
-// force. When ctx ends first the error wraps ctx's and says what the front shows
-// instead.
-func WaitApplied(ctx context.Context, pid int, generation uint64) error {
-	ns, err := openNetwork(pid)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ns.Close() }()
-	// Not a lasting connection: what an interrupted answer leaves in it would be
-	// taken for the next one.
-	c, err := nftables.New(nftables.WithNetNSFd(int(ns.Fd())))
-	if err != nil {
-		return fmt.Errorf("read front of pid %d: %w", pid, err)
-	}
-	tick := time.NewTicker(pollApplied)
-	defer tick.Stop()
-	for {
-		// An error may be half of a change, or a front that has only just started.
-		shown, _, err := readMarks(c, pid)
-		if err == nil && shown >= generation {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			if err == nil {
-				err = fmt.Errorf("generation %d is in force", shown)
-			}
-			return fmt.Errorf("wait for generation %d at the front of pid %d: %w (%w)", generation, pid, ctx.Err(), err)
-		case <-tick.C:
-		}
-	}
+	return generation, addrs, err
 }
 
 // Established counts the TCP connections that the front of pid forwards to addr
@@ -135,9 +143,11 @@ func openNetwork(pid int) (*os.File, error) {
 	if pid <= 0 {
 		return nil, fmt.Errorf("open network of pid %d: %w", pid, os.ErrInvalid)
 	}
-	ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	ns, err := os.Open(networkOf(pid))
 	if err != nil {
 		return nil, fmt.Errorf("open network of pid %d: %w", pid, err)
 	}
 	return ns, nil
 }
+
+func networkOf(pid int) string { return fmt.Sprintf("/proc/%d/ns/net", pid) }

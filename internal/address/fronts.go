@@ -26,6 +26,23 @@ type Fronts struct {
 // New returns the fronts in dir, which need not exist.
 func New(dir string) *Fronts { return &Fronts{dir: dir} }
 
+// Prepare makes the directory of a front, which may then be mounted before there
+// is a map in it, and returns its path. The directory is open to read for
+// everyone: it holds nothing secret, and the engine may have made it for a mount.
+func (f *Fronts) Prepare(key string) (dir string, err error) {
+	dir, err = f.Dir(key)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("prepare front %s: %w", key, err)
+	}
+	if err := errors.Join(os.Chmod(dir, 0o755), durable.SyncDir(f.dir)); err != nil {
+		return "", fmt.Errorf("prepare front %s: %w", key, err)
+	}
+	return dir, nil
+}
+
 // Dir is what to mount into the front of that key, read-only.
 func (f *Fronts) Dir(key string) (string, error) {
 	if err := validKey(key); err != nil {
@@ -58,8 +75,8 @@ func (f *Fronts) Switch(key string, targets []string) (generation uint64, err er
 	if exists && slices.Equal(old.Targets, want) {
 		return old.Generation, nil
 	}
-	if err := durable.MkdirPrivate(f.dir); err != nil {
-		return 0, fmt.Errorf("switch %s: %w", key, err)
+	if _, err := f.Prepare(key); err != nil {
+		return 0, err
 	}
 	m := frontmap.Map{Format: frontmap.Format, Generation: old.Generation + 1, Targets: want}
 	if err := frontmap.Store(dir, m); err != nil {

@@ -128,6 +128,9 @@ func (a *Agent) openStores() error {
 	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); err != nil {
 		return err
 	}
+	if err := private.SweepBundles(a.private()); err != nil {
+		return err
+	}
 	if a.journal, err = a.openJournal(); err != nil {
 		return err
 	}
@@ -166,7 +169,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Engine: a.engine,
 		Machine: &rotation.Machine{
 			Engine: a.engine, Journal: a.journal, Deliveries: a.deliveries, Fronts: a.fronts,
-			Probe: probe, Log: a.log, Observe: a.hub.publish,
+			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.hub.publish,
 		},
 		Locks:      rotation.NewLocks(a.state("locks")),
 		Deliveries: a.deliveries,

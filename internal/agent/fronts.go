@@ -42,12 +42,23 @@ func (f *fronts) Find(ctx context.Context, c engine.Container) (*rotation.Front,
 	return &rotation.Front{Key: c.Project() + "_" + c.Service(), ID: ids[len(ids)-1]}, nil
 }
 
-// Serve makes the front send new connections to exactly these containers.
-func (f *fronts) Serve(_ context.Context, front rotation.Front, shortIDs []string) error {
-	if len(shortIDs) == 0 {
-		return nil // keep what it has: it finds a restarted container by itself
+// Serve makes the front send new connections to the ready containers, and to
+// those of the starting ones that it sends them to already. A front that is left
+// with nobody keeps what it has: it finds a restarted container by itself.
+func (f *fronts) Serve(_ context.Context, front rotation.Front, ready, starting []string) error {
+	now, err := f.maps.Targets(front.Key)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	_, err := f.maps.Switch(front.Key, shortIDs)
+	for _, id := range starting {
+		if slices.Contains(now, id) {
+			ready = append(ready, id)
+		}
+	}
+	if len(ready) == 0 {
+		return nil
+	}
+	_, err = f.maps.Switch(front.Key, ready)
 	return err
 }
 
@@ -72,7 +83,11 @@ func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to str
 	}
 	ctx, cancel := context.WithTimeout(ctx, applyDeadline)
 	defer cancel()
-	return address.WaitApplied(ctx, c.State.Pid, generation)
+	err = address.WaitApplied(ctx, c.State.Pid, generation)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it ended meanwhile
+	}
+	return err
 }
 
 // Draining counts the established connections that the front still forwards to

@@ -10,6 +10,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/client"
 	"github.com/docker-secret-operator/dso/internal/api/vault"
+	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/localvault"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -50,6 +51,13 @@ func usageError(format string, args ...any) error {
 	return &coded{fmt.Errorf(format, args...), ExitUsage}
 }
 
+// remoteCodes maps what the agent says.
+var remoteCodes = map[string]int{
+	"": ExitError, wire.CodeInUse: ExitError, wire.CodeNoVault: ExitError,
+	wire.CodeNotFound: ExitNotFound, wire.CodeDenied: ExitDenied,
+	wire.CodeInvalid: ExitUsage, wire.CodeEmpty: ExitUsage,
+}
+
 // ExitCode maps an error to the table.
 func ExitCode(err error) int {
 	var c *coded
@@ -71,14 +79,7 @@ func ExitCode(err error) int {
 	case isInvalid(err):
 		return ExitUsage
 	case errors.As(err, &remote):
-		switch remote.Code {
-		case "not_found":
-			return ExitNotFound
-		case "denied":
-			return ExitDenied
-		case "invalid", "empty":
-			return ExitUsage
-		}
+		return remoteCodes[remote.Code]
 	}
 	return ExitError
 }

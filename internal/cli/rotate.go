@@ -48,7 +48,7 @@ func (a *app) follow(ctx context.Context, resp wire.VersionResponse, what, cause
 		return err
 	}
 	if err != nil {
-		return err
+		return &coded{fmt.Errorf("%s version %s is stored, but: %w", resp.Name, resp.Version, err), ExitRotation}
 	}
 	if done, err := a.print(changeReport{resp, results}); done {
 		return errors.Join(err, failed(results))

@@ -30,22 +30,37 @@ func WriteFiles(dir string, files []File, now time.Time) error {
 	if err := mkdirShown(dir); err != nil {
 		return fmt.Errorf("create %s: %w", dir, err)
 	}
-	generation := ".." + now.UTC().Format("2006_01_02_15_04_05.000000000")
-	fresh := filepath.Join(dir, generation)
+	fresh, err := os.MkdirTemp(dir, now.UTC().Format("..2006_01_02_15_04_05.*"))
+	if err != nil {
+		return fmt.Errorf("create a directory in %s: %w", dir, err)
+	}
 	if err := fillGeneration(fresh, files); err != nil {
 		return errors.Join(err, os.RemoveAll(fresh))
 	}
-	old, _ := os.Readlink(filepath.Join(dir, dataLink))
+	generation := filepath.Base(fresh)
 	if err := swapLink(dir, dataLink, generation); err != nil {
 		return errors.Join(err, os.RemoveAll(fresh))
 	}
 	if err := showNames(dir, files); err != nil {
 		return err
 	}
-	if old != "" && old != generation {
-		return os.RemoveAll(filepath.Join(dir, old))
+	return sweep(dir, generation)
+}
+
+// sweep removes the generations before this one, also what a writer that was
+// killed left.
+func sweep(dir, generation string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
 	}
-	return nil
+	var errs []error
+	for _, e := range entries {
+		if name := e.Name(); strings.HasPrefix(name, "..") && name != dataLink && name != generation {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, name)))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func fillGeneration(fresh string, files []File) error {

@@ -16,6 +16,7 @@ import (
 const (
 	LabelComposeProject = "com.docker.compose.project"
 	LabelComposeService = "com.docker.compose.service"
+	LabelComposeOneoff  = "com.docker.compose.oneoff" // "True" on what docker compose run makes
 	LabelSwarmTask      = "com.docker.swarm.task.id"
 )
 

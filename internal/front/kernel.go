@@ -17,35 +17,43 @@ import (
 
 const tcpSynSent = 1 // TCP_CONNTRACK_SYN_SENT, linux/netfilter/nf_conntrack_tcp.h
 
-// netfilter is the kernel of the network namespace this process is in.
-type netfilter struct{}
+// netfilter is the kernel of the network namespace this process is in. It keeps
+// its sockets: closing one that speaks to netfilter waits until the kernel has
+// thrown away the last transaction, which takes some ten milliseconds.
+type netfilter struct {
+	rules *nftables.Conn
+	flows *conntrack.Conn
+}
 
 // Apply puts the whole state in force in one transaction. IPv6 is left out where
 // the kernel has none and no target needs it.
-func (netfilter) Apply(generation uint64, targets []frontmap.Target) error {
+func (n *netfilter) Apply(generation uint64, targets []frontmap.Target) error {
 	families := []family{ipv4}
 	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
 		families = append(families, ipv6)
 	}
-	err := transact(families, generation, targets)
+	err := n.transact(families, generation, targets)
 	wants6 := slices.ContainsFunc(targets, func(t frontmap.Target) bool { return t.Addr.Is6() })
 	if err != nil && len(families) == 2 && !wants6 {
-		if transact(families[:1], generation, targets) == nil {
+		if n.transact(families[:1], generation, targets) == nil {
 			return nil
 		}
 	}
 	return err
 }
 
-func transact(families []family, generation uint64, targets []frontmap.Target) error {
-	c, err := nftables.New()
-	if err != nil {
-		return fmt.Errorf("open nftables: %w", err)
+func (n *netfilter) transact(families []family, generation uint64, targets []frontmap.Target) (err error) {
+	if n.rules == nil {
+		if n.rules, err = nftables.New(nftables.AsLasting()); err != nil {
+			return fmt.Errorf("open nftables: %w", err)
+		}
 	}
 	for _, f := range families {
-		f.write(c, generation, targets)
+		f.write(n.rules, generation, targets)
 	}
-	if err := c.Flush(); err != nil {
+	if err := n.rules.Flush(); err != nil {
+		err = errors.Join(err, n.rules.CloseLasting()) // unread answers are in it
+		n.rules = nil
 		return fmt.Errorf("write table %s: %w", frontmap.Table, err)
 	}
 	return nil
@@ -53,18 +61,20 @@ func transact(families []family, generation uint64, targets []frontmap.Target) e
 
 // Sweep forgets the flows that NAT would otherwise keep on an address that is
 // not in targets: UDP ones and, on request, TCP handshakes without an answer.
-func (netfilter) Sweep(targets []frontmap.Target, halfOpen bool) error {
+func (n *netfilter) Sweep(targets []frontmap.Target, halfOpen bool) error {
 	local, err := localPrefixes()
 	if err != nil {
 		return err
 	}
-	c, err := conntrack.Dial(nil)
-	if err != nil {
-		return fmt.Errorf("open conntrack: %w", err)
+	if n.flows == nil {
+		if n.flows, err = conntrack.Dial(nil); err != nil {
+			return fmt.Errorf("open conntrack: %w", err)
+		}
 	}
-	defer func() { _ = c.Close() }()
-	flows, err := c.Dump(nil)
+	flows, err := n.flows.Dump(nil)
 	if err != nil {
+		err = errors.Join(err, n.flows.Close())
+		n.flows = nil
 		return fmt.Errorf("list flows: %w", err)
 	}
 	var errs []error
@@ -72,7 +82,7 @@ func (netfilter) Sweep(targets []frontmap.Target, halfOpen bool) error {
 		if !stuck(f, local, targets, halfOpen) {
 			continue
 		}
-		if err := c.Delete(f); err != nil && !errors.Is(err, unix.ENOENT) {
+		if err := n.flows.Delete(f); err != nil && !errors.Is(err, unix.ENOENT) {
 			errs = append(errs, fmt.Errorf("delete flow from %s: %w", f.TupleOrig.IP.SourceAddress, err))
 		}
 	}
@@ -106,7 +116,7 @@ func stuck(f conntrack.Flow, local []netip.Prefix, targets []frontmap.Target, ha
 // Prepare turns forwarding on and redirects off. In a container /proc/sys is
 // read-only and the container's own sysctls must have said so already; only
 // forwarding of IPv4 that stays off is an error.
-func (netfilter) Prepare() error {
+func (*netfilter) Prepare() error {
 	const net = "/proc/sys/net/"
 	set(net+"ipv6/conf/all/forwarding", "1")
 	redirects, _ := filepath.Glob(net + "ipv4/conf/*/send_redirects")

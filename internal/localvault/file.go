@@ -27,7 +27,6 @@ func (v *Vault) read(ctx context.Context, path string) (*record, error) {
 		return nil, err
 	}
 	file := v.file(path)
-	state := stateOf(file)
 	sealed, err := readBounded(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -46,9 +45,6 @@ func (v *Vault) read(ctx context.Context, path string) (*record, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	if e, ok := r.current(); ok {
-		v.seen.remember(path, state, e.id())
 	}
 	return r, nil
 }

@@ -83,8 +83,9 @@ func (v *Vault) Get(ctx context.Context, path string, ver secret.Version) (secre
 
 // Version returns the current version of a secret. Errors are those of [Vault.Get].
 func (v *Vault) Version(ctx context.Context, path string) (secret.Version, error) {
-	if ver, ok := v.seen.version(path, stateOf(v.file(path))); ok && ctx.Err() == nil {
-		return ver, nil
+	state, known := v.seen(path)
+	if known != "" && ctx.Err() == nil {
+		return known, nil
 	}
 	r, err := v.read(ctx, path)
 	if err != nil {
@@ -95,6 +96,7 @@ func (v *Vault) Version(ctx context.Context, path string) (secret.Version, error
 		return "", fmt.Errorf("version of %s: %w", path, err)
 	}
 	r.wipe()
+	v.see(path, state, e.id())
 	return e.id(), nil
 }
 

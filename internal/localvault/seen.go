@@ -1,56 +1,67 @@
 package localvault
 
 import (
-	"sync"
-
-	"golang.org/x/sys/unix"
+	"os"
+	"syscall"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
-// seen remembers which version is current in a file that did not change since.
-// Versions are asked for at every start of a container and at every comparison,
-// and each answer would cost the opening of an age file. It holds no values.
-type seen struct {
-	mu       sync.Mutex
-	versions map[string]seenVersion // by path of the secret
+// fileState tells one content of a secret's file from any other: files are only
+// ever replaced whole, so a new content is a new file.
+type fileState struct {
+	dev, ino uint64
+	size     int64
+	changed  time.Time
 }
 
+// seenVersion is the current version that a file of that state holds.
 type seenVersion struct {
 	state   fileState
 	version secret.Version
 }
 
-// fileState changes whenever a file is replaced or written to.
-type fileState struct {
-	dev, ino     uint64
-	size         int64
-	mtime, ctime unix.Timespec
-}
-
-// stateOf is the zero state for a file that cannot be looked at.
-func stateOf(file string) fileState {
-	var st unix.Stat_t
-	if unix.Stat(file, &st) != nil {
-		return fileState{}
+// seen returns the state of the secret's file and, when it was read before in
+// that very state, the version it holds: asking for versions must not cost a
+// decryption of the whole history each time.
+func (v *Vault) seen(path string) (fileState, secret.Version) {
+	if checkName(path) != nil {
+		return fileState{}, ""
 	}
-	return fileState{dev: st.Dev, ino: st.Ino, size: st.Size, mtime: st.Mtim, ctime: st.Ctim}
-}
-
-func (s *seen) version(path string, state fileState) (secret.Version, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	v, ok := s.versions[path]
-	return v.version, ok && state != fileState{} && v.state == state
-}
-
-// remember takes the state that the file had before it was read: should it have
-// been replaced meanwhile, what is remembered is never asked for.
-func (s *seen) remember(path string, state fileState, v secret.Version) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.versions == nil {
-		s.versions = map[string]seenVersion{}
+	state, ok := stateOf(v.file(path))
+	if !ok {
+		return fileState{}, ""
 	}
-	s.versions[path] = seenVersion{state, v}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if s := v.versions[path]; s.state == state {
+		return state, s.version
+	}
+	return state, ""
+}
+
+// see remembers what a file held that had the state before it was read.
+func (v *Vault) see(path string, state fileState, version secret.Version) {
+	if now, ok := stateOf(v.file(path)); !ok || now != state {
+		return // replaced meanwhile
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.versions == nil {
+		v.versions = map[string]seenVersion{}
+	}
+	v.versions[path] = seenVersion{state, version}
+}
+
+func stateOf(file string) (fileState, bool) {
+	info, err := os.Lstat(file)
+	if err != nil {
+		return fileState{}, false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fileState{}, false
+	}
+	return fileState{uint64(st.Dev), st.Ino, info.Size(), info.ModTime()}, true
 }

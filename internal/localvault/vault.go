@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"filippo.io/age"
@@ -41,7 +42,8 @@ type Vault struct {
 	key *key
 	now func() time.Time
 
-	seen seen
+	mu       sync.Mutex
+	versions map[string]seenVersion // by path
 }
 
 // DefaultDir returns the directory of the calling user's vault, ~/.dso.

@@ -38,7 +38,7 @@ func Main(args []string) int {
 		return refuse(c, fmt.Errorf("execute %s: %w", runtime, err))
 	}
 	code, err := execute(runtime, ours.args)
-	if err = errors.Join(err, os.RemoveAll(ours.dir)); err != nil {
+	if err = errors.Join(err, ours.bundle.Remove()); err != nil {
 		return refuse(c, err)
 	}
 	return code
@@ -47,8 +47,8 @@ func Main(args []string) int {
 // rewritten is a command line of the real runtime that reads from a directory
 // of ours.
 type rewritten struct {
-	dir  string
-	args []string
+	bundle *private.Bundle
+	args   []string
 }
 
 // prepare returns nil when the call is none of our business.
@@ -83,15 +83,15 @@ func prepareBundle(o Options, c call, bundle string) (*rewritten, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rewrite %s: %w", bundle, err)
 	}
-	dir, err := writePrivate(o.Private, "config.json", data)
+	ours, err := writeBundle(o.Private, "config.json", data)
 	if err != nil {
 		return nil, err
 	}
 	if c.bundle < 0 {
 		args := append([]string(nil), c.args[:len(c.args)-1]...)
-		return &rewritten{dir, append(args, "--bundle", dir, c.id)}, nil
+		return &rewritten{ours, append(args, "--bundle", ours.Dir, c.id)}, nil
 	}
-	return &rewritten{dir, c.replace(c.bundle, dir)}, nil
+	return &rewritten{ours, c.replace(c.bundle, ours.Dir)}, nil
 }
 
 func prepareProcess(o Options, c call) (*rewritten, error) {
@@ -119,11 +119,11 @@ func prepareProcess(o Options, c call) (*rewritten, error) {
 	if err != nil {
 		return nil, fmt.Errorf("rewrite %s: %w", path, err)
 	}
-	dir, err := writePrivate(o.Private, "process.json", data)
+	ours, err := writeBundle(o.Private, "process.json", data)
 	if err != nil {
 		return nil, err
 	}
-	return &rewritten{dir, c.replace(c.process, filepath.Join(dir, "process.json"))}, nil
+	return &rewritten{ours, c.replace(c.process, filepath.Join(ours.Dir, "process.json"))}, nil
 }
 
 // load reads a configuration that may hold references.
@@ -146,20 +146,15 @@ func load(path, id string, describe func(object, string) (wire.DeliverRequest, e
 	return config, req, nil
 }
 
-// writePrivate writes what holds values into a new directory on the private
-// tmpfs, and refuses to write it anywhere else.
-func writePrivate(root, name string, data []byte) (string, error) {
-	if !private.Mounted(root) {
-		return "", fmt.Errorf("%s is not the agent's tmpfs in this mount namespace: a value would reach a disk; is dso-agent running beside the engine?", root)
-	}
-	dir, err := os.MkdirTemp(private.Bundles(root), "b-")
+func writeBundle(root, name string, data []byte) (*private.Bundle, error) {
+	b, err := private.NewBundle(root)
 	if err != nil {
-		return "", fmt.Errorf("make a private bundle: %w", err)
+		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
-		return "", errors.Join(fmt.Errorf("write a private bundle: %w", err), os.RemoveAll(dir))
+	if _, err := b.Write(name, data); err != nil {
+		return nil, errors.Join(err, b.Remove())
 	}
-	return dir, nil
+	return b, nil
 }
 
 // execute runs the real runtime as a child, with the same standard streams, and

@@ -53,23 +53,32 @@ func OpenAliases(path string, e Engine) (*Aliases, error) {
 func (a *Aliases) Finish(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for id, networks := range a.pending {
-		c, err := a.engine.Inspect(ctx, id)
-		if err != nil && !errdefs.IsNotFound(err) {
-			return err
+	var errs []error
+	for id := range a.pending {
+		errs = append(errs, a.finish(ctx, id))
+	}
+	return errors.Join(errs...)
+}
+
+// finish gives one container its networks back. What is gone meanwhile, the
+// container or a network, is owed to nobody.
+func (a *Aliases) finish(ctx context.Context, id string) error {
+	c, err := a.engine.Inspect(ctx, id)
+	if errdefs.IsNotFound(err) {
+		return a.forget(id)
+	}
+	if err != nil {
+		return err
+	}
+	for name, ep := range a.pending[id] {
+		if _, on := c.Networks[name]; on {
+			continue
 		}
-		for name, ep := range networks {
-			if _, on := c.Networks[name]; err == nil && !on {
-				if err := a.engine.Connect(ctx, id, name, ep); err != nil {
-					return err
-				}
-			}
-		}
-		if err := a.forget(id); err != nil {
+		if err := a.engine.Connect(ctx, id, name, ep); err != nil && !errdefs.IsNotFound(err) {
 			return err
 		}
 	}
-	return nil
+	return a.forget(id)
 }
 
 // Drop takes the aliases off a container that has not started yet. One that runs
@@ -77,6 +86,11 @@ func (a *Aliases) Finish(ctx context.Context) error {
 func (a *Aliases) Drop(ctx context.Context, id string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if len(a.pending[id]) > 0 {
+		if err := a.finish(ctx, id); err != nil {
+			return err
+		}
+	}
 	c, err := a.engine.Inspect(ctx, id)
 	if errdefs.IsNotFound(err) {
 		return nil

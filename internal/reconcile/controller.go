@@ -43,8 +43,10 @@ type Fronts interface {
 	// Find returns the front of the service that the container belongs to; nil
 	// when it has none.
 	Find(ctx context.Context, c engine.Container) (*rotation.Front, error)
-	// Serve makes the front send new connections to exactly these containers.
-	Serve(ctx context.Context, f rotation.Front, shortIDs []string) error
+	// Serve makes the front send new connections to the ready containers, and to
+	// those of the starting ones that it sends them to already, by short id.
+	// Without any, nothing changes.
+	Serve(ctx context.Context, f rotation.Front, ready, starting []string) error
 }
 
 // Ports returns the TCP ports that a running container accepts connections on.
@@ -71,7 +73,9 @@ type Controller struct {
 	slots  chan struct{}
 	wg     sync.WaitGroup
 	mine   map[string]bool // ids of rotations that this process began
-	base   context.Context // ends when the agent shall stop
+	// attempts are the containers that could not be started, by id.
+	attempts map[string]attempt
+	base     context.Context // ends when the agent shall stop
 	// fresh are the containers behind fronts that were created and have not
 	// started; only Run's goroutine uses it.
 	fresh map[string]bool
@@ -100,6 +104,7 @@ func (c *Controller) Init(ctx context.Context) {
 	c.base = ctx
 	c.groups = map[string]*group{}
 	c.mine = map[string]bool{}
+	c.attempts = map[string]attempt{}
 	c.slots = make(chan struct{}, max(c.Parallel, 1))
 }
 
@@ -196,9 +201,11 @@ func (c *Controller) groupMembers(ctx context.Context, key string) ([]engine.Con
 // rotating it would change nothing.
 const Runtime = "dso"
 
-// managed reports whether DSO looks after the container.
+// managed reports whether DSO looks after the container. It does not after the one
+// that "docker compose run" makes beside a service: that is somebody's command at
+// work, and never a place to send the service's traffic to.
 func managed(m engine.Container) bool {
-	return m.Spec.HostConfig != nil && m.Spec.HostConfig.Runtime == Runtime && len(m.References()) > 0
+	return m.Label(engine.LabelComposeOneoff) != "True" && m.Spec.HostConfig != nil && m.Spec.HostConfig.Runtime == Runtime && len(m.References()) > 0
 }
 
 func refsOf(m engine.Container) []secret.Ref {

@@ -41,9 +41,7 @@ func (c *Controller) connected(ctx context.Context, changed <-chan struct{}, rec
 	}
 	c.fresh = map[string]bool{}
 	events, failed := c.Engine.Events(ctx)
-	if err := c.Aliases.Finish(ctx); err != nil {
-		return err
-	}
+	c.finishAliases(ctx)
 	if err := c.recover(ctx); err != nil {
 		return err
 	}
@@ -109,6 +107,7 @@ func (c *Controller) foreign(entries []rotation.Entry) []rotation.Entry {
 // compareAll kicks every group that has something to compare, and forgets the
 // containers that are gone.
 func (c *Controller) compareAll(ctx context.Context, cause string) error {
+	c.finishAliases(ctx)
 	known, err := c.Deliveries.Known()
 	if err != nil {
 		return err
@@ -116,6 +115,9 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 	members, err := c.members(ctx)
 	if err != nil {
 		return err
+	}
+	for _, e := range c.Machine.Journal.Pending() { // its container may have another name now
+		c.kick(groupOf(e.Original), e.ContainerName, Target{})
 	}
 	alive := map[string]bool{}
 	for _, m := range members {
@@ -143,15 +145,24 @@ func (c *Controller) handle(ev engine.Event) {
 		c.dropAliases(ev.ID)
 	case ev.Action == "destroy":
 		delete(c.fresh, ev.ID)
+		c.started(ev.ID)
 		if !c.Machine.Journal.Concerns(ev.ID) {
 			if err := c.Deliveries.Forget(ev.ID); err != nil {
 				c.Log.Warn("delivery not forgotten", "container", engine.ShortID(ev.ID), "error", err)
 			}
 		}
-	case ev.Action == "start", ev.Action == "die", strings.HasPrefix(ev.Action, "health_status"):
+	case ev.Action == "start", ev.Action == "die", ev.Action == "unpause", strings.HasPrefix(ev.Action, "health_status"):
 		delete(c.fresh, ev.ID)
 		name := ev.Labels["name"]
 		c.kick(groupKey(ev.Labels[engine.LabelComposeProject], ev.Labels[engine.LabelComposeService], name), name, Target{})
+	}
+}
+
+// finishAliases never stands in the way of the rest: what it could not do is done
+// at the next comparison.
+func (c *Controller) finishAliases(ctx context.Context) {
+	if err := c.Aliases.Finish(ctx); err != nil {
+		c.Log.Warn("networks not given back", "error", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
@@ -27,7 +28,9 @@ func (c *Controller) pass(key string, force map[string]string, cause string) []R
 		if !forced {
 			why = cause
 		}
-		results = append(results, c.settle(ctx, m, forced, why))
+		if res, there := c.visit(ctx, m.ID, forced, why); there {
+			results = append(results, res)
+		}
 	}
 	if err := c.feedFront(ctx, key); err != nil && ctx.Err() == nil {
 		c.Log.Warn("front not fed", "group", key, "error", err)
@@ -56,6 +59,19 @@ func (c *Controller) began(id string) bool {
 	return c.mine[id]
 }
 
+// visit settles a container as it is now: those before it may have taken minutes.
+// One that is gone, or whose rotation could not be carried on, is left alone.
+func (c *Controller) visit(ctx context.Context, id string, force bool, cause string) (res Result, there bool) {
+	m, err := c.Engine.Inspect(ctx, id)
+	if errdefs.IsNotFound(err) || c.Machine.Journal.Concerns(id) {
+		return Result{}, false
+	}
+	if err != nil {
+		return Result{Container: engine.ShortID(id), Error: err.Error()}, true
+	}
+	return c.settle(ctx, m, force, cause), true
+}
+
 // settle brings one container up to date.
 func (c *Controller) settle(ctx context.Context, m engine.Container, force bool, cause string) Result {
 	res := Result{Container: m.Name}
@@ -65,6 +81,7 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		}
 		return res
 	}
+	c.started(m.ID)
 	to, err := c.Current.Desired(ctx, m.Project(), refsOf(m))
 	if err != nil {
 		c.Log.Warn("desired versions unknown", "container", m.Name, "error", err)
@@ -193,24 +210,74 @@ func (c *Controller) startFailed(ctx context.Context, m engine.Container) error 
 	default:
 		return nil
 	}
+	if !c.mayStart(m.ID) {
+		return errors.New(m.State.Error)
+	}
 	c.Log.Info("starting a container whose start had failed", "container", m.Name, "reason", m.State.Error)
-	return c.Engine.Start(ctx, m.ID)
+	err := c.Engine.Start(ctx, m.ID)
+	if err == nil {
+		c.started(m.ID)
+		return nil
+	}
+	c.startLater(m)
+	return err
 }
 
-// feedFront sends the front's traffic to the healthy containers of the group.
-// Without a healthy one the front keeps what it has.
+// The pause between two attempts to start a container, doubling from the first
+// to the last.
+const (
+	firstPause = time.Second
+	lastPause  = time.Minute
+)
+
+// attempt is the next time at which a container that cannot start is tried.
+type attempt struct {
+	at    time.Time
+	pause time.Duration
+}
+
+func (c *Controller) mayStart(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !time.Now().Before(c.attempts[id].at)
+}
+
+func (c *Controller) started(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.attempts, id)
+}
+
+// startLater looks at the container again after the next pause.
+func (c *Controller) startLater(m engine.Container) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	pause := min(max(2*c.attempts[m.ID].pause, firstPause), lastPause)
+	c.attempts[m.ID] = attempt{time.Now().Add(pause), pause}
+	c.wg.Go(func() {
+		select {
+		case <-time.After(pause):
+			c.kick(groupOf(m), m.Name, Target{})
+		case <-c.base.Done():
+		}
+	})
+}
+
+// feedFront sends the front's traffic to the healthy containers of the group, and
+// to those that serve already and whose health the engine has not looked at yet.
+// Without any the front keeps what it has.
 func (c *Controller) feedFront(ctx context.Context, key string) error {
 	members, err := c.groupMembers(ctx, key)
 	if err != nil {
 		return err
 	}
 	var front *rotation.Front
-	var targets []string
+	var ready, starting []string
 	for _, m := range members {
 		if c.Machine.Journal.Concerns(m.ID) {
 			return nil // the rotation itself moves the traffic
 		}
-		if !serves(m) {
+		if !m.Running() || m.State.Health == container.Unhealthy {
 			continue
 		}
 		if front == nil {
@@ -218,14 +285,14 @@ func (c *Controller) feedFront(ctx context.Context, key string) error {
 				return err
 			}
 		}
-		targets = append(targets, m.ShortID())
+		if m.State.Health == container.Starting {
+			starting = append(starting, m.ShortID())
+		} else {
+			ready = append(ready, m.ShortID())
+		}
 	}
 	if front == nil {
 		return nil
 	}
-	return c.Fronts.Serve(ctx, *front, targets)
-}
-
-func serves(m engine.Container) bool {
-	return m.Running() && (m.State.Health == "" || m.State.Health == container.Healthy)
+	return c.Fronts.Serve(ctx, *front, ready, starting)
 }

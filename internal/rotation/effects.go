@@ -34,6 +34,7 @@ func init() {
 		StepRestart:           (*Machine).restart,
 		StepDependants:        (*Machine).dependants,
 		StepRefresh:           (*Machine).refresh,
+		StepRevive:            (*Machine).revive,
 		StepCutBack:           (*Machine).cutBack,
 		StepNameBack:          (*Machine).nameBack,
 		StepRemoveReplacement: (*Machine).removeReplacement,
@@ -45,9 +46,9 @@ func init() {
 	}
 }
 
-// serving is the container that gets the new versions.
+// serving is the container that has the place when the entry's direction ends.
 func (e *Entry) serving() string {
-	if e.Strategy == Rolling {
+	if e.Strategy == Rolling && !e.Back {
 		return e.NewContainerID
 	}
 	return e.OriginalContainerID
@@ -112,13 +113,38 @@ func (m *Machine) cutBack(ctx context.Context, e *Entry) error {
 	return m.Fronts.Replace(ctx, *e.Front, engine.ShortID(e.NewContainerID), engine.ShortID(e.OriginalContainerID))
 }
 
+// revive makes the original run with the versions it had: an engine that restarts
+// does not start what is parked, and starts what was not yet held with the
+// versions that are current.
+func (m *Machine) revive(ctx context.Context, e *Entry) error {
+	c, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
+	if err != nil {
+		return err
+	}
+	if !c.Running() {
+		return m.Engine.Start(ctx, c.ID)
+	}
+	if got, _, known := m.Deliveries.Delivered(c.ID); known && !got.Equal(e.From) {
+		return m.Engine.Restart(ctx, c.ID)
+	}
+	return nil
+}
+
 // park takes the original's restart policy away: an engine that restarts would
-// start it again beside the replacement, even after it was stopped.
+// start it again beside the replacement, even after it was stopped. A container
+// without a policy stays as it is: the engine refuses to change one made with
+// --rm, which cannot have a policy.
 func (m *Machine) park(ctx context.Context, e *Entry) error {
+	if policy := e.policy(); policy.IsNone() {
+		return nil
+	}
 	return ignoreGone(m.Engine.SetRestartPolicy(ctx, e.OriginalContainerID, container.RestartPolicy{Name: container.RestartPolicyDisabled}))
 }
 
 func (m *Machine) unpark(ctx context.Context, e *Entry) error {
+	if policy := e.policy(); policy.IsNone() {
+		return nil
+	}
 	return m.Engine.SetRestartPolicy(ctx, e.OriginalContainerID, e.policy())
 }
 
@@ -281,7 +307,7 @@ func (m *Machine) healthy(ctx context.Context, e *Entry, c engine.Container) (ok
 	if err := alive(c); err != nil {
 		return false, "", err
 	}
-	switch c.State.Health {
+	switch m.health(ctx, c) {
 	case container.Healthy:
 		return true, "", nil
 	case container.Unhealthy:
@@ -300,6 +326,16 @@ func (m *Machine) healthy(ctx context.Context, e *Entry, c engine.Container) (ok
 	return true, "", nil
 }
 
+// health is what the engine says. While it has not looked yet, the same check is
+// run here: the engine waits for a whole interval, often half a minute, before it
+// looks for the first time.
+func (m *Machine) health(ctx context.Context, c engine.Container) container.HealthStatus {
+	if c.State.Health == container.Starting && m.Check != nil && m.Check(ctx, c) == nil {
+		return container.Healthy
+	}
+	return c.State.Health
+}
+
 func alive(c engine.Container) error {
 	switch {
 	case c.State.Status == container.StateRestarting, c.State.RestartCount > 0 && !c.Running():
@@ -311,7 +347,8 @@ func alive(c engine.Container) error {
 }
 
 // watch keeps an eye on the replacement for the monitor time, and waits until no
-// connection is left on the original or the drain time is over.
+// connection is left on the original or the drain time is over. A replacement
+// that started again meanwhile must become healthy once more.
 func (m *Machine) watch(ctx context.Context, e *Entry) error {
 	begun := time.Now()
 	for {
@@ -322,17 +359,19 @@ func (m *Machine) watch(ctx context.Context, e *Entry) error {
 		if err := alive(c); err != nil {
 			return err
 		}
-		if c.State.Health == container.Unhealthy {
+		passed := time.Since(begun)
+		starting := false
+		switch {
+		case c.State.Health == container.Unhealthy:
 			return fmt.Errorf("%w: its health check says unhealthy", ErrUnhealthy)
+		case c.State.Health == container.Starting && passed >= e.Timing.Monitor:
+			starting = m.health(ctx, c) == container.Starting
 		}
-		if time.Since(begun) >= e.Timing.Monitor {
-			left, err := m.draining(ctx, e)
-			if err != nil {
-				return err
-			}
-			if left == 0 || time.Since(begun) >= e.Timing.Monitor+e.Timing.Drain {
-				return nil
-			}
+		switch {
+		case starting && passed >= max(e.Timing.Health, e.Timing.Monitor):
+			return fmt.Errorf("%w again within %s", ErrUnhealthy, passed.Round(time.Second))
+		case !starting && passed >= e.Timing.Monitor && (passed >= e.Timing.Monitor+e.Timing.Drain || m.drained(ctx, e)):
+			return nil
 		}
 		select {
 		case <-time.After(gateInterval):
@@ -342,18 +381,25 @@ func (m *Machine) watch(ctx context.Context, e *Entry) error {
 	}
 }
 
-func (m *Machine) draining(ctx context.Context, e *Entry) (int, error) {
+// drained reports whether the original has no connection left. When that cannot
+// be told the drain time is waited out; it is no reason to go back.
+func (m *Machine) drained(ctx context.Context, e *Entry) bool {
 	if e.Front == nil {
-		return 0, nil
+		return true
 	}
 	c, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
 	if errdefs.IsNotFound(err) {
-		return 0, nil
+		return true
+	}
+	left := 0
+	if err == nil {
+		left, err = m.Fronts.Draining(ctx, *e.Front, c)
 	}
 	if err != nil {
-		return 0, err
+		m.Log.Debug("connections not counted", "rotation", e.ID, "container", e.ContainerName, "error", err)
+		return false
 	}
-	return m.Fronts.Draining(ctx, *e.Front, c)
+	return left == 0
 }
 
 func ignoreGone(err error) error {

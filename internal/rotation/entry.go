@@ -29,6 +29,7 @@ type Outcome string
 const (
 	OutcomeRotated    Outcome = "rotated"
 	OutcomeRolledBack Outcome = "rolled_back"
+	OutcomeGone       Outcome = "gone"   // somebody else removed the container meanwhile
 	OutcomeFailed     Outcome = "failed" // neither was possible: a person must look
 )
 

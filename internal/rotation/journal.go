@@ -56,11 +56,23 @@ func OpenJournal(path string, now time.Time) (*Journal, error) {
 			return j, nil
 		}
 	}
-	aside := fmt.Sprintf("%s.corrupt-%s", path, now.UTC().Format("20060102T150405Z"))
+	aside := quarantine(path, now)
 	if mvErr := durable.Rename(path, aside); mvErr != nil {
 		return nil, fmt.Errorf("open journal %s: %w", path, errors.Join(err, mvErr))
 	}
 	return j, &CorruptError{Path: path, Quarantine: aside, Err: err}
+}
+
+// quarantine returns a path for an unreadable journal, on which nothing lies yet.
+func quarantine(path string, now time.Time) string {
+	base := fmt.Sprintf("%s.corrupt-%s", path, now.UTC().Format("20060102T150405Z"))
+	aside := base
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(aside); err != nil {
+			return aside
+		}
+		aside = fmt.Sprintf("%s-%d", base, n)
+	}
 }
 
 func decodeJournal(data []byte) (map[string]Entry, error) {

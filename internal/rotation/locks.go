@@ -2,6 +2,8 @@ package rotation
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,7 +27,7 @@ type Locks struct {
 	dir string
 
 	mu   sync.Mutex
-	held map[secret.ID]*heldLock
+	held map[string]*heldLock // by path: two secrets may share a file
 }
 
 type heldLock struct {
@@ -41,7 +43,7 @@ type Holder struct {
 }
 
 // NewLocks returns the locks in dir, which must exist.
-func NewLocks(dir string) *Locks { return &Locks{dir: dir, held: map[secret.ID]*heldLock{}} }
+func NewLocks(dir string) *Locks { return &Locks{dir: dir, held: map[string]*heldLock{}} }
 
 // lockPoll is how often a lock that another process holds is tried again.
 const lockPoll = 50 * time.Millisecond
@@ -50,7 +52,8 @@ const lockPoll = 50 * time.Millisecond
 // ctx ends. The returned function gives them back.
 func (l *Locks) Acquire(ctx context.Context, ids []secret.ID) (release func(), err error) {
 	ids = slices.Clone(ids)
-	slices.SortFunc(ids, secret.ID.Compare) // one order for everybody: no deadlock
+	// One order for everybody: no deadlock.
+	slices.SortFunc(ids, func(a, b secret.ID) int { return strings.Compare(l.path(a), l.path(b)) })
 	var got []secret.ID
 	release = func() {
 		for _, id := range got {
@@ -84,11 +87,12 @@ func (l *Locks) acquire(ctx context.Context, id secret.ID) error {
 func (l *Locks) try(id secret.ID) (bool, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if h := l.held[id]; h != nil {
+	path := l.path(id)
+	if h := l.held[path]; h != nil {
 		h.users++
 		return true, nil
 	}
-	f, err := os.OpenFile(l.path(id), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return false, fmt.Errorf("lock secret %s: %w", id, err)
 	}
@@ -99,7 +103,7 @@ func (l *Locks) try(id secret.ID) (bool, error) {
 	if err != nil || !locked {
 		return false, errors.Join(err, f.Close())
 	}
-	l.held[id] = &heldLock{file: f, users: 1}
+	l.held[path] = &heldLock{file: f, users: 1}
 	return true, nil
 }
 
@@ -137,19 +141,29 @@ func describe(f *os.File) error {
 func (l *Locks) release(id secret.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	h := l.held[id]
+	path := l.path(id)
+	h := l.held[path]
 	if h.users--; h.users > 0 {
 		return
 	}
-	delete(l.held, id)
+	delete(l.held, path)
 	_ = os.Remove(h.file.Name()) // while it is still locked
 	_ = h.file.Close()
 }
+
+// maxLockName keeps a lock's name below the 255 bytes of a file's name; a longer
+// one ends in a digest of the whole.
+const maxLockName = 200
 
 func (l *Locks) path(id secret.ID) string {
 	name := id.Path
 	if id.Provider != secret.DefaultProvider {
 		name = id.Provider + "/" + name
 	}
-	return filepath.Join(l.dir, strings.ReplaceAll(name, "/", "~")+".lock")
+	name = strings.ReplaceAll(name, "/", "~")
+	if len(name) > maxLockName {
+		sum := sha256.Sum256([]byte(name))
+		name = name[:maxLockName] + "~" + hex.EncodeToString(sum[:8])
+	}
+	return filepath.Join(l.dir, name+".lock")
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
@@ -60,6 +61,9 @@ type Fronts interface {
 // Probe tells whether the container accepts TCP connections on a port.
 type Probe func(ctx context.Context, c engine.Container, port uint16) error
 
+// Check runs the container's own health check once; nil when it passes.
+type Check func(ctx context.Context, c engine.Container) error
+
 // Progress is one thing worth telling about a rotation.
 type Progress struct {
 	RotationID string      `json:"rotation"`
@@ -87,6 +91,7 @@ type Machine struct {
 	Deliveries Deliveries
 	Fronts     Fronts
 	Probe      Probe
+	Check      Check // optional
 	Log        *slog.Logger
 	// Observe is told about every step as it begins, and about the end.
 	Observe func(Progress)
@@ -100,19 +105,35 @@ type Machine struct {
 // [ErrParked] when ctx ended first.
 func (m *Machine) Run(ctx context.Context, e *Entry) error {
 	retry := newBackoff()
+	raised := !e.Recovered
 	for e.Pending() {
 		if err := context.Cause(ctx); err != nil {
 			return fmt.Errorf("%w at step %s: %w", ErrParked, e.Step, err)
 		}
 		m.tell(e, "")
-		err := m.perform(ctx, e)
+		var err error
+		if !raised {
+			err = m.raise(ctx, e)
+		}
+		if err == nil {
+			raised = true
+			err = m.perform(ctx, e)
+		}
 		switch {
 		case err == nil:
 			retry = newBackoff()
 			e.advance()
 		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 			continue
-		case engine.Unavailable(err), !e.undoable():
+		case engine.Unavailable(err):
+			m.Log.Warn("rotation waits for the engine", "rotation", e.ID, "container", e.ContainerName, "step", e.Step, "error", err)
+			retry.left = attempts // an engine may be away for as long as it likes
+			retry.wait(ctx)
+			continue
+		case !e.undoable():
+			if m.gone(ctx, e, err) {
+				break
+			}
 			if !retry.wait(ctx) && ctx.Err() == nil {
 				m.giveUp(e, err)
 				break
@@ -178,6 +199,58 @@ func (m *Machine) fault(e *Entry, when string) error {
 	return m.Fault(fmt.Sprintf("%s/%s/%s/%s", e.Strategy, dir, e.Step, when))
 }
 
+// raise starts the serving container again if it was down when this agent came:
+// the engine may have been restarted with nobody to answer its runtime. Whether
+// the container is any good is for the steps to find out.
+func (m *Machine) raise(ctx context.Context, e *Entry) error {
+	if !e.startedServing() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), effectDeadline)
+	defer cancel()
+	c, err := m.Engine.Inspect(ctx, e.serving())
+	if err == nil && c.State.Status == container.StateExited {
+		err = m.Engine.Start(ctx, c.ID)
+	}
+	if engine.Unavailable(err) {
+		return err
+	}
+	if err != nil {
+		m.Log.Warn("serving container not started again", "rotation", e.ID, "container", e.ContainerName, "error", err)
+	}
+	return nil
+}
+
+// gone ends a rotation whose original was removed by somebody else, when err may
+// be about that. With the replacement gone too there is nothing left to rotate;
+// otherwise the replacement is left as it is, because it is all that is left.
+func (m *Machine) gone(ctx context.Context, e *Entry, err error) bool {
+	if !errdefs.IsNotFound(err) {
+		return false
+	}
+	if _, err := m.Engine.Inspect(ctx, e.OriginalContainerID); !errdefs.IsNotFound(err) {
+		return false
+	}
+	if e.NewContainerID != "" {
+		if _, err := m.Engine.Inspect(ctx, e.NewContainerID); !errdefs.IsNotFound(err) {
+			m.Log.Error("CRITICAL: Original container is missing", "rotation", e.ID, "container", e.ContainerName,
+				"original_id", engine.ShortID(e.OriginalContainerID), "new_id", engine.ShortID(e.NewContainerID))
+			m.giveUp(e, err)
+			return true
+		}
+	}
+	for _, id := range []string{e.OriginalContainerID, e.NewContainerID} {
+		if id == "" {
+			continue
+		}
+		if err := m.Deliveries.Forget(id); err != nil {
+			m.Log.Warn("delivery not forgotten", "container", engine.ShortID(id), "error", err)
+		}
+	}
+	e.Status, e.Outcome, e.Step = StatusRecovered, OutcomeGone, ""
+	return true
+}
+
 // giveUp ends a rotation that can go neither way. It is the only end that needs
 // a person.
 func (m *Machine) giveUp(e *Entry, cause error) {
@@ -202,6 +275,9 @@ func (m *Machine) tell(e *Entry, detail string) {
 	}
 }
 
+// attempts is how often a step that cannot be undone is tried.
+const attempts = 50
+
 // backoff spaces the attempts of one step: 200 ms doubling to 5 s, about four
 // minutes in all.
 type backoff struct {
@@ -209,7 +285,7 @@ type backoff struct {
 	left int
 }
 
-func newBackoff() backoff { return backoff{next: 200 * time.Millisecond, left: 50} }
+func newBackoff() backoff { return backoff{next: 200 * time.Millisecond, left: attempts} }
 
 // wait reports whether there is another attempt to make.
 func (b *backoff) wait(ctx context.Context) bool {

@@ -27,7 +27,7 @@ func Replacement(c engine.Container, rotationID, image string, behindFront bool)
 		return engine.Spec{}, fmt.Errorf("copy the specification of %s: %w", c.Name, err)
 	}
 	cfg, hc := spec.Config, spec.HostConfig
-	if strings.HasPrefix(c.ID, cfg.Hostname) { // Docker's default: the short id
+	if cfg.Hostname == c.ShortID() { // Docker's default
 		cfg.Hostname = ""
 	}
 	if cfg.Labels == nil {

@@ -26,6 +26,7 @@ const (
 	StepRestart           Step = "restart"            // restart the container in place
 	StepDependants        Step = "dependants"         // restart what lives in its network
 	StepRefresh           Step = "refresh"            // change the files in place
+	StepRevive            Step = "revive"             // make the original run, with the versions it had
 	StepCutBack           Step = "cut-back"           // point the front at the original again
 	StepNameBack          Step = "name-back"          // undo the names
 	StepRemoveReplacement Step = "remove-replacement" // remove the replacement
@@ -40,7 +41,7 @@ const (
 var programs = map[Strategy][2][]Step{
 	Rolling: {
 		{StepHold, StepCreate, StepAssign, StepStart, StepGate, StepCutOver, StepPark, StepWatch, StepNameOriginal, StepNameReplacement, StepStop, StepRemove, StepRelease},
-		{StepCutBack, StepNameBack, StepUnpark, StepRemoveReplacement, StepPin},
+		{StepPin, StepUnpark, StepRevive, StepCutBack, StepNameBack, StepRemoveReplacement},
 	},
 	Restart: {
 		{StepAssign, StepRestart, StepGate, StepDependants, StepRelease},
@@ -76,6 +77,17 @@ func (e *Entry) undoable() bool {
 	return slices.Index(steps, e.Step) < point
 }
 
+// starters are the steps that start the container that serves from then on.
+var starters = []Step{StepStart, StepRestart, StepRevive, StepRestartOld}
+
+// startedServing reports whether the entry is past the step that started the
+// container that serves in its direction.
+func (e *Entry) startedServing() bool {
+	steps := program(e.Strategy, e.Back)
+	at := slices.IndexFunc(steps, func(s Step) bool { return slices.Contains(starters, s) })
+	return at >= 0 && slices.Index(steps, e.Step) > at
+}
+
 // effectDeadline bounds one step that is not a wait. An engine that needs longer
 // has hung; the step is tried again or rolled back.
 const effectDeadline = 90 * time.Second
@@ -86,8 +98,8 @@ func (e *Entry) deadline() time.Duration {
 	case StepGate, StepGateOld:
 		return e.Timing.Health + effectDeadline
 	case StepWatch:
-		return e.Timing.Monitor + e.Timing.Drain + effectDeadline
-	case StepStop, StepRestart, StepRestartOld, StepDependants:
+		return max(e.Timing.Health, e.Timing.Monitor+e.Timing.Drain) + effectDeadline
+	case StepStop, StepRestart, StepRestartOld, StepRevive, StepDependants:
 		return e.stopTimeout() + effectDeadline
 	default:
 		return effectDeadline

@@ -140,8 +140,8 @@ func unwiseTwice(o Observed) []string {
 			reasons = append(reasons, "it lives in a namespace of another container")
 		}
 	}
-	if o.Front == nil && len(o.Ports) > 0 && len(published(c)) == 0 {
-		reasons = append(reasons, fmt.Sprintf("it accepts connections on %s and has no front to move them (docker dso up gives it one)", portList(o.Ports)))
+	if len(reasons) == 0 && o.Front == nil && len(o.Ports) > 0 && len(published(c)) == 0 {
+		reasons = append(reasons, fmt.Sprintf("it accepts connections on %s and has no front to move them (docker dso up gives one to a service with ports, with expose, or that others depend on)", portList(o.Ports)))
 	}
 	return reasons
 }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -227,8 +228,10 @@ func (l *Lab) Leftovers(ctx context.Context) ([]string, error) {
 			left = append(left, "container "+name)
 		}
 	}
-	for what, pattern := range map[string]string{"lock": "/var/lib/dso/locks/*", "bundle": "/run/dso/private/bundles/*", "temporary file": "/var/lib/dso/state/.*tmp*"} {
-		found, err := filepath.Glob(l.HostPath(pattern))
+	for what, pattern := range map[string]string{
+		"lock": "/var/lib/dso/locks/*", "bundle": "/run/dso/private/bundles/*", "temporary file": "/var/lib/dso/state/.*tmp*",
+	} {
+		found, err := l.staying(pattern)
 		if err != nil {
 			return nil, err
 		}
@@ -244,4 +247,24 @@ func (l *Lab) Leftovers(ctx context.Context) ([]string, error) {
 		left = append(left, "pending rotation")
 	}
 	return left, nil
+}
+
+// staying returns the files of a pattern that stay: a health check that happens
+// to run has a bundle for some milliseconds.
+func (l *Lab) staying(pattern string) ([]string, error) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	found, err := filepath.Glob(l.HostPath(pattern))
+	for range 100 {
+		<-tick.C
+		again, err := filepath.Glob(l.HostPath(pattern))
+		if err != nil {
+			return nil, err
+		}
+		found = slices.DeleteFunc(found, func(f string) bool { return !slices.Contains(again, f) })
+		if len(found) == 0 {
+			return nil, nil
+		}
+	}
+	return found, err
 }

@@ -57,7 +57,7 @@ func Load(dir string) (Map, error) {
 
 // Store puts m in place in dir, durably and in one step, and creates dir. Both
 // are readable by everyone, whatever the umask: with user namespaces the front's
-// root is not the host's.
+// root is not the host's. The error wraps ErrInvalid when Load would not take m.
 func Store(dir string, m Map) error {
 	if err := m.validate(); err != nil {
 		return fmt.Errorf("store map in %s: %w", dir, err)

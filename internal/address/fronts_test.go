@@ -1,0 +1,86 @@
+package address_test
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/docker-secret-operator/dso/internal/address"
+	"github.com/docker-secret-operator/dso/internal/address/frontmap"
+	"gotest.tools/v3/assert"
+)
+
+func TestSwitch_CountsGenerationsUp(t *testing.T) {
+	f := address.New(t.TempDir())
+	for i, targets := range [][]string{{"a"}, {"b"}, {"a", "b"}, {}} {
+		generation, err := f.Switch(key, targets)
+		assert.NilError(t, err)
+		assert.Equal(t, generation, uint64(i+1))
+		got, err := f.Targets(key)
+		assert.NilError(t, err)
+		assert.DeepEqual(t, got, targets)
+	}
+}
+
+func TestSwitch_ToWhatStandsWritesNothing(t *testing.T) {
+	dir := t.TempDir()
+	f := address.New(dir)
+	_, err := f.Switch(key, []string{"a", "b"})
+	assert.NilError(t, err)
+	before, err := os.Stat(filepath.Join(dir, key, frontmap.File))
+	assert.NilError(t, err)
+	generation, err := f.Switch(key, []string{"b", "a", "b"})
+	assert.NilError(t, err)
+	assert.Equal(t, generation, uint64(1))
+	after, err := os.Stat(filepath.Join(dir, key, frontmap.File))
+	assert.NilError(t, err)
+	assert.Assert(t, os.SameFile(before, after))
+}
+
+func TestSwitch_RefusesAddressesAndKeepsTheMap(t *testing.T) {
+	f := address.New(t.TempDir())
+	_, err := f.Switch(key, []string{"a"})
+	assert.NilError(t, err)
+	_, err = f.Switch(key, []string{"172.18.0.2"})
+	assert.ErrorIs(t, err, frontmap.ErrInvalid)
+	got, err := f.Targets(key)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, got, []string{"a"})
+}
+
+func TestSwitch_ReplacesAMapThatNobodyUnderstands(t *testing.T) {
+	dir := t.TempDir()
+	f := address.New(dir)
+	_, err := f.Prepare(key)
+	assert.NilError(t, err)
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, key, frontmap.File), []byte("?"), 0o600))
+	_, err = f.Switch(key, []string{"a"})
+	assert.NilError(t, err)
+	got, err := f.Targets(key)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, got, []string{"a"})
+}
+
+func TestFronts_RefuseKeysThatLeaveTheDirectory(t *testing.T) {
+	f := address.New(t.TempDir())
+	for _, bad := range []string{"", ".", "..", "../x", "a/b", ".hidden", "a b", "ä"} {
+		_, err := f.Switch(bad, nil)
+		assert.ErrorIs(t, err, address.ErrKey, "%q", bad)
+		assert.ErrorIs(t, f.Remove(bad), address.ErrKey, "%q", bad)
+	}
+}
+
+func TestRemove_ForgetsTheFrontAndCanBeRepeated(t *testing.T) {
+	f := address.New(filepath.Join(t.TempDir(), "fronts"))
+	assert.NilError(t, f.Remove(key))
+	_, err := f.Switch(key, []string{"a"})
+	assert.NilError(t, err)
+	keys, err := f.Keys()
+	assert.NilError(t, err)
+	assert.DeepEqual(t, keys, []string{key})
+	assert.NilError(t, f.Remove(key))
+	assert.NilError(t, f.Remove(key))
+	_, err = f.Targets(key)
+	assert.ErrorIs(t, err, fs.ErrNotExist)
+}

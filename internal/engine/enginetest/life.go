@@ -1,0 +1,267 @@
+package enginetest
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/docker-secret-operator/dso/internal/engine"
+)
+
+// killed is the exit code of a process that got SIGKILL.
+const killed = 137
+
+// Start starts a container; one that runs already is a success.
+func (e *Engine) Start(ctx context.Context, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	after, err := e.begin(ctx, "Start")
+	if err != nil {
+		return err
+	}
+	c, err := e.find(id)
+	if err != nil {
+		return err
+	}
+	if c.Running() {
+		return after
+	}
+	e.note("start %s", c.Name)
+	c.restarts = 0
+	if err := e.start(c); err != nil {
+		return err
+	}
+	return after
+}
+
+// start runs the process. The lock is held at the call and at the return, and
+// not while OnStart runs.
+func (e *Engine) start(c *entry) error {
+	err := e.addressFree(c)
+	var b Behaviour
+	if hook := e.OnStart; err == nil && hook != nil {
+		seen := copyOf(c.Container)
+		e.mu.Unlock()
+		b, err = hook(seen)
+		e.mu.Lock()
+	}
+	if e.containers[c.ID] == nil {
+		return fmt.Errorf("no such container: %s: %w", c.ID, errdefs.ErrNotFound)
+	}
+	c.started = true
+	c.generation++
+	if err != nil {
+		c.State.Status, c.State.ExitCode, c.State.Error = container.StateExited, 128, err.Error()
+		e.publish("die", c)
+		return err
+	}
+	c.byHand = false
+	c.State = engine.State{Status: container.StateRunning, Pid: 1000 + c.order, StartedAt: time.Now().UTC(), RestartCount: c.restarts}
+	for net, ep := range c.Spec.Networks {
+		ep.IPAddress = e.address(c, ep)
+		end := c.Networks[net]
+		end.Address = ep.IPAddress
+		c.Networks[net] = end
+	}
+	e.publish("start", c)
+	e.live(c, b)
+	return nil
+}
+
+// live sets the timers of the process's behaviour.
+func (e *Engine) live(c *entry, b Behaviour) {
+	if b.HealthyAfter > 0 || b.UnhealthyAfter > 0 {
+		c.State.Health = container.Starting
+	}
+	e.later(c, b.HealthyAfter, func() { e.health(c, container.Healthy) })
+	e.later(c, b.UnhealthyAfter, func() { e.health(c, container.Unhealthy) })
+	e.later(c, b.ExitAfter, func() { e.ended(c, b.ExitCode) })
+}
+
+// later runs what after a while, unless the process ended before.
+func (e *Engine) later(c *entry, after time.Duration, what func()) {
+	if after <= 0 {
+		return
+	}
+	generation := c.generation
+	time.AfterFunc(after, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if c.generation == generation && e.containers[c.ID] == c {
+			what()
+		}
+	})
+}
+
+func (e *Engine) health(c *entry, status container.HealthStatus) {
+	c.State.Health = status
+	e.publish("health_status: "+string(status), c)
+}
+
+// addressFree refuses a start whose static address another container has.
+func (e *Engine) addressFree(c *entry) error {
+	for net, ep := range c.Spec.Networks {
+		if ep.IPAMConfig == nil || !ep.IPAMConfig.IPv4Address.IsValid() {
+			continue
+		}
+		for _, other := range e.containers {
+			if other != c && other.Running() && other.Networks[net].Address == ep.IPAMConfig.IPv4Address {
+				return fmt.Errorf("address already in use: %w", errdefs.ErrInternal)
+			}
+		}
+	}
+	return nil
+}
+
+// ended is what the engine does when a process ends by itself.
+func (e *Engine) ended(c *entry, code int) {
+	e.halt(c, code)
+	hc := c.Spec.HostConfig
+	if hc.AutoRemove {
+		e.delete(c)
+		return
+	}
+	if !restarts(c) {
+		return
+	}
+	c.State.Status = container.StateRestarting
+	c.restarts++
+	c.State.RestartCount = c.restarts
+	e.later(c, min(100*time.Millisecond<<min(c.restarts, 10), time.Minute), func() { _ = e.start(c) })
+}
+
+// halt makes one container not run.
+func (e *Engine) halt(c *entry, code int) {
+	c.generation++
+	c.State.Status, c.State.ExitCode, c.State.Pid, c.State.Health = container.StateExited, code, 0, ""
+	for net, ep := range c.Spec.Networks {
+		ep.IPAddress = netip.Addr{}
+		end := c.Networks[net]
+		end.Address = netip.Addr{}
+		c.Networks[net] = end
+	}
+	e.publish("die", c)
+}
+
+func restarts(c *entry) bool {
+	switch p := c.Spec.HostConfig.RestartPolicy; p.Name {
+	case container.RestartPolicyAlways:
+		return true
+	case container.RestartPolicyUnlessStopped:
+		return !c.byHand
+	case container.RestartPolicyOnFailure:
+		return c.State.ExitCode != 0 && (p.MaximumRetryCount == 0 || c.restarts < p.MaximumRetryCount)
+	}
+	return false
+}
+
+// Stop ends a container; one that does not run, or does not exist, is a success.
+func (e *Engine) Stop(ctx context.Context, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	after, err := e.begin(ctx, "Stop")
+	if err != nil {
+		return err
+	}
+	c, err := e.find(id)
+	if err != nil {
+		return after
+	}
+	if !c.Running() && c.State.Status != container.StateRestarting {
+		return after
+	}
+	e.note("stop %s", c.Name)
+	c.byHand = true
+	e.halt(c, 0)
+	if c.Spec.HostConfig.AutoRemove {
+		e.delete(c)
+	}
+	return after
+}
+
+// Restart stops and starts a container.
+func (e *Engine) Restart(ctx context.Context, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	after, err := e.begin(ctx, "Restart")
+	if err != nil {
+		return err
+	}
+	c, err := e.find(id)
+	if err != nil {
+		return err
+	}
+	e.note("restart %s", c.Name)
+	if c.Running() {
+		e.halt(c, 0)
+	}
+	c.restarts = 0
+	if err := e.start(c); err != nil {
+		return err
+	}
+	return after
+}
+
+// Remove deletes a container, killing it if it runs, and keeps its volumes. A
+// missing one is a success.
+func (e *Engine) Remove(ctx context.Context, id string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	after, err := e.begin(ctx, "Remove")
+	if err != nil {
+		return err
+	}
+	c, err := e.find(id)
+	if err != nil {
+		return after
+	}
+	e.note("remove %s", c.Name)
+	e.delete(c)
+	return after
+}
+
+func (e *Engine) delete(c *entry) {
+	if c.Running() {
+		e.halt(c, killed)
+	}
+	delete(e.containers, c.ID)
+	e.publish("destroy", c)
+}
+
+// Kill ends a container's process as the kernel would, so that its restart
+// policy decides what follows.
+func (e *Engine) Kill(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c, err := e.find(id); err == nil && c.Running() {
+		e.ended(c, killed)
+	}
+}
+
+// RestartEngine is what a restart of dockerd without live-restore does: every
+// container ends, its event stream too, and those that have run before and whose
+// policy says so start again. A start that fails is not tried again.
+func (e *Engine) RestartEngine() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.endSession()
+	for _, c := range e.sorted() {
+		if c.Running() || c.State.Status == container.StateRestarting {
+			e.halt(c, killed)
+		}
+	}
+	for _, c := range e.sorted() {
+		if c.Spec.HostConfig.AutoRemove {
+			e.delete(c)
+			continue
+		}
+		if c.started && restarts(c) && c.State.Error == "" {
+			c.restarts = 0
+			_ = e.start(c)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+// Package docs runs the commands of the documentation, word for word.
+package docs
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/test/lab"
+)
+
+// block is one fenced block of a page.
+type block struct {
+	language string
+	lines    []string
+}
+
+func blocks(t *testing.T, page string) []block {
+	t.Helper()
+	f, err := os.Open(page)
+	assert.NilError(t, err)
+	defer func() { _ = f.Close() }()
+	var out []block
+	open := false
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		line := lines.Text()
+		switch language, fence := strings.CutPrefix(line, "```"); {
+		case fence && open:
+			open = false
+		case fence:
+			open = true
+			out = append(out, block{language: language})
+		case open:
+			last := &out[len(out)-1]
+			last.lines = append(last.lines, line)
+		}
+	}
+	return out
+}
+
+// The README's Compose file and its commands, one after the other, as a user
+// would type them.
+func TestREADME_EveryCommandWorks(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	assert.NilError(t, err)
+	l, err := lab.Open(t.Context(), root)
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.NilError(t, l.Close()) })
+	assert.NilError(t, l.StartAgent(t.Context()))
+	_, err = l.Docker(t.Context(), "tag", lab.Answerer, "myapp")
+	assert.NilError(t, err)
+
+	dir := ""
+	ran := 0
+	page := blocks(t, filepath.Join(root, "README.md"))
+	for _, b := range page {
+		if b.language == "yaml" && b.lines[0] == "# compose.yaml" {
+			dir, err = l.Project("readme", strings.Join(b.lines, "\n"))
+			assert.NilError(t, err)
+		}
+	}
+	assert.Assert(t, dir != "", "the README shows a compose.yaml")
+	for _, b := range page {
+		for _, line := range b.lines {
+			command, ok := strings.CutPrefix(line, "$ ")
+			if b.language != "console" || !ok {
+				continue
+			}
+			out, err := l.CommandIn(t.Context(), dir, "bash", "-ec", command).CombinedOutput()
+			assert.NilError(t, err, "%s\n%s", command, out)
+			t.Logf("$ %s\n%s", command, out)
+			ran++
+		}
+	}
+	assert.Assert(t, ran >= 10, "the README has commands")
+}
+
+func TestREADME_InstallPutsThePluginWhereDockerLooks(t *testing.T) {
+	dest := t.TempDir()
+	out, err := exec.CommandContext(t.Context(), "make", "-C", "../..", "install", "DESTDIR="+dest).CombinedOutput()
+	assert.NilError(t, err, string(out))
+	for _, file := range []string{"bin/dso-agent", "bin/dso-runtime", "bin/dso-front", "lib/docker/cli-plugins/docker-dso"} {
+		info, err := os.Stat(filepath.Join(dest, "usr/local", file))
+		assert.NilError(t, err)
+		assert.Equal(t, info.Mode().Perm()&0o111, os.FileMode(0o111), file)
+	}
+}
