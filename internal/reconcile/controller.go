@@ -30,6 +30,8 @@ type Deliveries interface {
 	Pinned(containerID string) (deliver.Pin, bool)
 	Forget(containerID string) error
 	Known() ([]string, error)
+	Held() []string
+	Unpin(containerID string) error
 }
 
 // Current knows the current versions of secrets.

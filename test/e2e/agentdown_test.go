@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -42,25 +44,27 @@ func TestAgentDown_AnAgentThatComesUpServesTheWaitingStart(t *testing.T) {
 	go func() {
 		done <- h.tryDocker("run", "-d", "--runtime", "dso", "--name", "waiting", "-e", "V=dso://app/waiting", busybox, "sleep", "3600")
 	}()
-	eventually(t, "the start waits", func() bool { return h.runtimeWaits() })
+	eventually(t, "the start waits", func() bool { return h.runtimePID() != "" })
 	h.startAgent()
 	s := <-done
 	assert.Equal(t, s.code, 0, s.all())
 	assert.Equal(t, h.environ("waiting")["V"], "x")
 }
 
-// runtimeWaits reports whether a dso-runtime of this engine is at work.
-func (h *host) runtimeWaits() bool {
+// runtimePID is the process of a dso-runtime of this engine that is at work;
+// empty when there is none.
+func (h *host) runtimePID() string {
 	h.t.Helper()
 	entries, err := os.ReadDir("/proc")
 	assert.NilError(h.t, err)
 	for _, e := range entries {
 		cmdline, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
-		if err == nil && strings.Contains(string(cmdline), "dso-runtime\x00") && strings.Contains(string(cmdline), h.Engine.Dir()) {
-			return true
+		program, args, _ := strings.Cut(string(cmdline), "\x00")
+		if err == nil && filepath.Base(program) == "dso-runtime" && strings.Contains(args, h.Engine.Dir()) {
+			return e.Name()
 		}
 	}
-	return false
+	return ""
 }
 
 func TestAgentDown_TheAgentStartsWhatShouldRun(t *testing.T) {
@@ -164,6 +168,29 @@ func TestEngineRestart_AnAgentThatComesLaterStartsThem(t *testing.T) {
 	h.startAgent()
 	eventually(t, "the container runs again", func() bool { return h.running("boot") })
 	assert.Check(t, is.Equal(h.environ("boot")["V"], "one"))
+}
+
+func TestAgent_DeletesTheBundleOfARuntimeThatWasKilled(t *testing.T) {
+	h := sharedHost(t)
+	h.set("app/killed", "x")
+	// The real runtime takes its time, so that dso-runtime dies in the middle.
+	slow := filepath.Join(t.TempDir(), "slow")
+	assert.NilError(t, os.WriteFile(slow, []byte("#!/bin/sh\ncase \"$*\" in *create*) exec sleep 3;; esac\nexec runc \"$@\"\n"), 0o755))
+	h.runtimeOption("--dso-runtime=" + slow)
+	bundles := func() []string {
+		return slices.DeleteFunc(h.privateFiles(), func(f string) bool { return !strings.HasPrefix(f, "bundles/") })
+	}
+	done := make(chan said, 1)
+	go func() {
+		done <- h.tryDocker("run", "-d", "--runtime", "dso", "-e", "V=dso://app/killed", busybox, "true")
+	}()
+	eventually(t, "the bundle is there", func() bool { return len(bundles()) == 2 })
+	h.killProcess(h.runtimePID())
+	<-done
+	assert.Assert(t, len(bundles()) > 0, "nobody could delete it")
+	h.killAgent()
+	h.startAgent()
+	assert.Check(t, is.Len(bundles(), 0))
 }
 
 func TestAgent_ASecondOneIsRefused(t *testing.T) {

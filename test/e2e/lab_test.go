@@ -207,8 +207,14 @@ func (h *host) reload(settings map[string]any) {
 // deadline makes starts wait for an agent no longer than that.
 func (h *host) deadline(d string) {
 	h.t.Helper()
+	h.runtimeOption("--dso-deadline=" + d)
+}
+
+// runtimeOption gives dso-runtime an option for the rest of the test.
+func (h *host) runtimeOption(option string) {
+	h.t.Helper()
 	h.reload(map[string]any{"runtimes": map[string]any{"dso": map[string]any{
-		"path": filepath.Join(repository(h.t), "bin", "dso-runtime"), "runtimeArgs": []string{"--dso-deadline=" + d},
+		"path": filepath.Join(repository(h.t), "bin", "dso-runtime"), "runtimeArgs": []string{option},
 	}}})
 }
 

@@ -18,6 +18,7 @@ const (
 	exitUsage    = 2
 	exitNotFound = 3
 	exitNoAgent  = 4
+	exitDenied   = 5
 )
 
 // vaults runs a test with the agent that serves the vault, and again where there
@@ -72,7 +73,7 @@ func TestVault_KeepsValuesByteForByte(t *testing.T) {
 			s := h.tryDSO("/", "", "secret", "get", "app/bytes")
 			assert.Check(t, s.code == 0 && s.out == value, "%s from standard input", name)
 
-			file := filepath.Join(h.Lab.Dir, "value")
+			file := filepath.Join(h.t.TempDir(), "value")
 			assert.NilError(t, os.WriteFile(file, []byte("f"+value), 0o600))
 			s = h.tryDSO("/", "not this", "secret", "set", "app/bytes", "--file", file, "--no-wait")
 			assert.Check(t, is.Equal(s.code, 0), s.all())
@@ -84,14 +85,14 @@ func TestVault_KeepsValuesByteForByte(t *testing.T) {
 
 func TestVault_RefusesAnEmptyValueUnlessItIsMeant(t *testing.T) {
 	vaults(t, func(t *testing.T, h *host) {
-		defer h.remove("app/empty")
-		s := h.tryDSO("/", "", "secret", "set", "app/empty")
+		defer h.remove("app/vacant")
+		s := h.tryDSO("/", "", "secret", "set", "app/vacant")
 		assert.Check(t, is.Equal(s.code, exitUsage))
 		assert.Check(t, is.Contains(s.err, "empty"))
 		assert.Check(t, is.Contains(s.err, "--allow-empty"))
-		assert.Check(t, is.Equal(h.tryDSO("/", "", "secret", "get", "app/empty").code, exitNotFound))
-		assert.Check(t, is.Equal(h.tryDSO("/", "", "secret", "set", "app/empty", "--allow-empty").code, 0))
-		s = h.tryDSO("/", "", "secret", "get", "app/empty")
+		assert.Check(t, is.Equal(h.tryDSO("/", "", "secret", "get", "app/vacant").code, exitNotFound))
+		assert.Check(t, is.Equal(h.tryDSO("/", "", "secret", "set", "app/vacant", "--allow-empty").code, 0))
+		s = h.tryDSO("/", "", "secret", "get", "app/vacant")
 		assert.Check(t, s.code == 0 && s.out == "", "%q", s.all())
 	})
 }
@@ -323,4 +324,37 @@ func TestCommandLine_WithoutAnAgentItSaysSo(t *testing.T) {
 	defer h.remove("app/waits")
 	assert.Check(t, is.Equal(s.code, 0))
 	assert.Check(t, is.Contains(s.out, "no agent is running: what uses the secret changes over when one starts"))
+}
+
+// The socket's group may look after secrets without seeing them.
+func TestCommandLine_OtherUsersAreDenied(t *testing.T) {
+	h := ownHost(t)
+	group, err := os.OpenFile(h.HostPath("/etc/group"), os.O_APPEND|os.O_WRONLY, 0)
+	assert.NilError(t, err)
+	_, err = group.WriteString("dso:x:4242:\n")
+	assert.NilError(t, err)
+	assert.NilError(t, group.Close())
+	h.startAgent()
+	h.dso("init")
+	h.set("app/kept", "hidden")
+	// The program under its own name, as another user.
+	as := func(gid, stdin string, args ...string) said {
+		line := []string{"--reuid=4711", "--regid=" + gid, "--clear-groups", "bash", "-c", `exec -a dso "$0" "$@"`, filepath.Join(repository(t), "bin/docker-dso")}
+		return h.try(h.Command(t.Context(), "setpriv", append(line, args...)...), stdin)
+	}
+	for _, args := range [][]string{{"status"}, {"secret", "list"}, {"secret", "get", "app/kept"}, {"secret", "set", "app/kept"}} {
+		s := as("4711", "x", args...)
+		assert.Check(t, is.Equal(s.code, exitDenied), "%v: %s", args, s.all())
+		assert.Check(t, is.Contains(s.err, "dso: hint: run it as root, or become a member of the group dso"))
+	}
+	s := as("4242", "", "status")
+	assert.Check(t, is.Equal(s.code, 0), s.all())
+	s = as("4242", "new", "secret", "set", "app/kept", "--no-wait")
+	assert.Check(t, is.Equal(s.code, 0), s.all())
+	s = as("4242", "", "secret", "get", "app/kept")
+	assert.Check(t, is.Equal(s.code, exitDenied), s.all())
+	assert.Check(t, is.Equal(s.out, ""))
+	s = as("4242", "", "init")
+	assert.Check(t, is.Equal(s.code, exitDenied), s.all())
+	assert.Check(t, is.Contains(h.dso("secret", "history", "app/kept"), "4711"), "who set it")
 }
