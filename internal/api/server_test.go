@@ -218,7 +218,7 @@ func TestServe_ProblemKeepsItsCodeAndHint(t *testing.T) {
 
 func TestServe_RequestThatIsNotUnderstoodIsInvalid(t *testing.T) {
 	socket := serve(t, &backend{})
-	for _, body := range []any{map[string]string{"nmae": "app/db"}, []int{1}, "text"} {
+	for _, body := range []any{map[string]string{"nome": "app/db"}, []int{1}, "text"} {
 		err := client.New(socket).Call(t.Context(), http.MethodPut, "/v1/secret", body, nil)
 		assert.Equal(t, code(err), wire.CodeInvalid)
 	}

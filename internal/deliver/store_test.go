@@ -2,6 +2,7 @@ package deliver_test
 
 import (
 	"bytes"
+	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/deliver"
+	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
 	"github.com/docker-secret-operator/dso/internal/private"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -260,10 +262,16 @@ func TestStore_WritesNoValueOutsideItsRoot(t *testing.T) {
 	}
 }
 
-func TestOpen_PinsThatCannotBeReadAreAnError(t *testing.T) {
-	dir := t.TempDir()
-	pins := filepath.Join(dir, "pins.json")
+func TestOpen_PinsThatCannotBeReadAreSetAside(t *testing.T) {
+	h := hosttest.New(t)
+	pins := filepath.Join(h.Dir, "state", "pins.json")
+	assert.NilError(t, h.Store.Pin("one", secret.Versions{db: "1"}, nil))
+	assert.NilError(t, h.Store.Pin("two", secret.Versions{db: "1"}, nil))
 	assert.NilError(t, os.WriteFile(pins, []byte("{"), 0o600))
-	_, err := deliver.Open(filepath.Join(dir, "private"), pins, nil)
-	assert.ErrorContains(t, err, "open pins")
+	store, err := deliver.Open(root(h), pins, h.Resolver)
+	var corrupt *durable.CorruptError
+	assert.Assert(t, errors.As(err, &corrupt), "%v", err)
+	_, pinned := store.Pinned("one")
+	assert.Assert(t, pinned, "the generation before has it")
+	assert.NilError(t, store.Pin("three", secret.Versions{db: "1"}, nil))
 }

@@ -276,8 +276,16 @@ func (m *Machine) dependants(ctx context.Context, e *Entry) error {
 	return nil
 }
 
+// refresh changes the files, and makes sure that what they got is what this
+// direction of the rotation is about.
 func (m *Machine) refresh(ctx context.Context, e *Entry) error {
-	return m.Deliveries.Refresh(ctx, e.OriginalContainerID)
+	if err := m.Deliveries.Refresh(ctx, e.OriginalContainerID); err != nil {
+		return err
+	}
+	if got, _, _ := m.Deliveries.Delivered(e.OriginalContainerID); !e.Back && !got.Equal(e.To) {
+		return errors.New("the container is held to other versions")
+	}
+	return nil
 }
 
 // The health gate looks this often, and without a health check wants the

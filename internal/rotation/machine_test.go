@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -51,6 +53,12 @@ var afterDeath = map[string]func(t *testing.T, s *scene){
 	"the engine restarts while no agent answers": func(t *testing.T, s *scene) {
 		s.Die()
 		s.Engine.RestartEngine()
+		s.boot(t)
+	},
+	"the newest journal is lost": func(t *testing.T, s *scene) {
+		if err := os.Rename(s.JournalPath()+".last", s.JournalPath()); !errors.Is(err, fs.ErrNotExist) {
+			assert.NilError(t, err) // without a generation before, nothing but the intent was there
+		}
 		s.boot(t)
 	},
 	"a minute passes": func(t *testing.T, s *scene) {
