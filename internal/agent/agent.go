@@ -125,32 +125,34 @@ func (a *Agent) openStores() error {
 	a.local = local.New(a.vault.Dir)
 	a.resolver = resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: a.local}))
 	a.vault.IsProvider = a.resolver.Providers().Has
-	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); err != nil {
+	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); a.broken(err) {
 		return err
 	}
 	if err := private.SweepBundles(a.private()); err != nil {
 		return err
 	}
-	if a.journal, err = a.openJournal(); err != nil {
+	if a.journal, err = rotation.OpenJournal(a.state("state", "rotations.json"), time.Now()); a.broken(err) {
 		return err
 	}
 	a.fronts = &fronts{engine: a.engine, maps: address.New(a.state("fronts")), dir: a.state("fronts"), binary: a.frontProgram()}
 	aliases, err := reconcile.OpenAliases(a.state("state", "networks.json"), a.engine)
-	if err != nil {
+	if a.broken(err) {
 		return err
 	}
 	a.controller = a.newController(aliases)
 	return nil
 }
 
-func (a *Agent) openJournal() (*rotation.Journal, error) {
-	j, err := rotation.OpenJournal(a.state("state", "rotations.json"), time.Now())
-	var corrupt *rotation.CorruptError
+// broken reports whether an agent cannot run after err. With a state file that was
+// unreadable it can: the evidence is kept, and recovery rebuilds what it held.
+func (a *Agent) broken(err error) bool {
+	var corrupt *durable.CorruptError
 	if errors.As(err, &corrupt) {
-		a.log.Warn("rotation journal was unreadable and is begun anew", "reason", corrupt.Error(), "quarantine", corrupt.Quarantine)
-		return j, nil
+		a.log.Warn("state file was unreadable", "file", corrupt.Path, "reason", corrupt.Error(), "quarantine", corrupt.Quarantine,
+			"read_generation_before", corrupt.FromLast)
+		return false
 	}
-	return j, err
+	return err != nil
 }
 
 func (a *Agent) frontProgram() string {

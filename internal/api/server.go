@@ -114,7 +114,13 @@ func routes(b Backend, log *slog.Logger) http.Handler {
 	route(group, "GET /v1/status", func(ctx context.Context, _ Caller, _ struct{}) (wire.Status, error) { return b.Status(ctx) })
 	route(group, "GET /v1/rotations", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Rotation, error) { return b.Rotations(ctx) })
 	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, _ struct{}) (wire.FrontImage, error) { return b.FrontImage(ctx) })
-	mux.HandleFunc("POST /v1/rotate", func(w http.ResponseWriter, r *http.Request) { rotate(w, r, b) })
+	mux.HandleFunc("POST /v1/rotate", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := group.allow(r); err != nil {
+			problem(w, err)
+			return
+		}
+		rotate(w, r, b)
+	})
 	return mux
 }
 
@@ -125,11 +131,23 @@ type router struct {
 	ownerOnly bool
 }
 
+// allow tells who asks, or why they may not.
+func (r router) allow(hr *http.Request) (Caller, error) {
+	who, known := hr.Context().Value(callerKey{}).(Caller)
+	switch {
+	case !known:
+		return who, &Error{Code: wire.CodeDenied, Err: errors.New("the kernel does not say who asks")}
+	case r.ownerOnly && who.UID != 0 && int(who.UID) != os.Getuid():
+		return who, &Error{Code: wire.CodeDenied, Err: fmt.Errorf("user %d may not do this", who.UID), Hint: "run it as root"}
+	}
+	return who, nil
+}
+
 func route[Req, Resp any](r router, pattern string, call func(context.Context, Caller, Req) (Resp, error)) {
 	r.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
-		who, ok := hr.Context().Value(callerKey{}).(Caller)
-		if !ok || r.ownerOnly && who.UID != 0 && int(who.UID) != os.Getuid() {
-			problem(w, &Error{Code: wire.CodeDenied, Err: fmt.Errorf("user %d may not do this", who.UID), Hint: "run it as root"})
+		who, err := r.allow(hr)
+		if err != nil {
+			problem(w, err)
 			return
 		}
 		var req Req

@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"sync"
 	"time"
 
@@ -31,19 +29,21 @@ type pins struct {
 	set map[string]Pin
 }
 
-func openPins(path string) (*pins, error) {
+// openPins reads the pins. With a [*durable.CorruptError] they are usable.
+func openPins(path string, now time.Time) (*pins, error) {
 	p := &pins{path: path, set: map[string]Pin{}}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return p, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &p.set)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open pins %s: %w", path, err)
-	}
-	return p, nil
+	err := durable.LoadState(path, now, func(data []byte) error {
+		var set map[string]Pin
+		if err := json.Unmarshal(data, &set); err != nil {
+			return err
+		}
+		if set == nil {
+			return errors.New("it holds no JSON object")
+		}
+		p.set = set
+		return nil
+	})
+	return p, err
 }
 
 func (p *pins) get(id string) (Pin, bool) {
@@ -51,6 +51,18 @@ func (p *pins) get(id string) (Pin, bool) {
 	defer p.mu.Unlock()
 	pin, ok := p.set[id]
 	return pin, ok
+}
+
+func (p *pins) held() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var ids []string
+	for id, pin := range p.set {
+		if len(pin.Failed) == 0 {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func (p *pins) put(id string, pin Pin) error {
@@ -73,7 +85,7 @@ func (p *pins) change(edit func(map[string]Pin)) error {
 	if err != nil {
 		return fmt.Errorf("encode pins: %w", err)
 	}
-	if err := durable.WriteFile(p.path, data, 0o600); err != nil {
+	if err := durable.SaveState(p.path, data); err != nil {
 		return err
 	}
 	p.set = next

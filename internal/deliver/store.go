@@ -43,18 +43,20 @@ type record struct {
 }
 
 // Open returns the store over the private root (see [private.Mount]) and the
-// durable file of the pins.
+// durable file of the pins. With a [*durable.CorruptError], which is about the
+// pins, the store is usable.
 func Open(root, pinsPath string, resolver Resolver) (*Store, error) {
-	p, err := openPins(pinsPath)
-	if err != nil {
+	p, err := openPins(pinsPath, time.Now())
+	var corrupt *durable.CorruptError
+	if err != nil && !errors.As(err, &corrupt) {
 		return nil, err
 	}
 	for _, dir := range private.Dirs(root) {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return nil, fmt.Errorf("open deliveries: %w", err)
+		if mkErr := os.MkdirAll(dir, 0o700); mkErr != nil {
+			return nil, fmt.Errorf("open deliveries: %w", mkErr)
 		}
 	}
-	return &Store{root: root, pins: p, resolver: resolver}, nil
+	return &Store{root: root, pins: p, resolver: resolver}, err
 }
 
 // Deliver answers dso-runtime: it resolves the references (pinned versions
@@ -103,7 +105,10 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err := s.keepEnv(req.ContainerID, req.References, resp.Env); err != nil {
 		return wire.DeliverResponse{}, err
 	}
-	return resp, s.keep(req, files, snap.Versions)
+	if err := s.keep(req, files, snap.Versions); err != nil {
+		return wire.DeliverResponse{}, err
+	}
+	return resp, nil
 }
 
 // keepEnv leaves the values where dso-runtime finds them at an exec.
@@ -181,6 +186,11 @@ func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Sna
 				continue // two variables that name the same file
 			}
 			return nil, fmt.Errorf("references %s and %s both ask for the file %s", first, v.Ref, name)
+		}
+		for other, ref := range by {
+			if strings.HasPrefix(other, name+"/") || strings.HasPrefix(name, other+"/") {
+				return nil, fmt.Errorf("references %s and %s ask for the files %s and %s, and a file cannot be a directory too", ref, v.Ref, other, name)
+			}
 		}
 		by[name] = v.Ref.String()
 		f := File{Path: name, Value: snap.Values[v.Name], UID: int(req.UID), GID: int(req.GID), Mode: secret.DefaultFileMode}
@@ -266,6 +276,10 @@ func (s *Store) Pin(containerID string, versions, failed secret.Versions) error 
 
 // Unpin makes the container follow the current versions again.
 func (s *Store) Unpin(containerID string) error { return s.pins.drop(containerID) }
+
+// Held returns the containers that are pinned for the time of a rotation, as
+// opposed to after one that failed.
+func (s *Store) Held() []string { return s.pins.held() }
 
 // Pinned returns the container's pin.
 func (s *Store) Pinned(containerID string) (Pin, bool) { return s.pins.get(containerID) }

@@ -27,10 +27,11 @@ const (
 	LabelHealth       = "dso.health.timeout"
 	LabelDrain        = "dso.drain.timeout"
 	LabelMonitor      = "dso.monitor"
-	LabelFront        = "dso.front"         // on a container behind a front: the front's service
-	LabelFrontService = "dso.front.service" // on a front: the service behind it
-	LabelRotation     = "dso.rotation"      // the id of the rotation that made this container
-	LabelImage        = "dso.image"         // the image as the user named it, when that name has moved on
+	LabelFront        = "dso.front"          // on a container behind a front: the front's service
+	LabelFrontService = "dso.front.service"  // on a front: the service behind it
+	LabelRotation     = "dso.rotation"       // the id of the rotation that made this container
+	LabelEntry        = "dso.rotation.entry" // what the journal says of that rotation, should the journal be lost
+	LabelImage        = "dso.image"          // the image as the user named it, when that name has moved on
 )
 
 // ShortIDLen is the length of the id that Docker gives a container as its

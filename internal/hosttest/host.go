@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -58,7 +57,7 @@ func New(t *testing.T) *Host {
 		Engine:  enginetest.New(),
 		Secrets: &Secrets{values: map[string][]string{}},
 		Fronts:  &Fronts{targets: map[string][]string{}, connections: map[string]int{}},
-		Log:     slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:     slog.New(slog.DiscardHandler),
 	}
 	h.Engine.AddImage(Image, enginetest.Image{ID: "sha256:one"})
 	h.Engine.OnStart = h.onStart

@@ -2,6 +2,7 @@ package ociruntime
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,6 +20,7 @@ type Options struct {
 type call struct {
 	args    []string // all arguments of the real runtime
 	command string   // create, exec, …; empty when there is none
+	at      int      // index of the command in args
 	log     string   // value of the global --log
 	// operand indexes, into args, of the option values that are rewritten;
 	// -1 when absent.
@@ -41,7 +43,8 @@ func words(s string) map[string]bool {
 	return m
 }
 
-// parseOptions takes the leading --dso- options off the arguments.
+// parseOptions takes the leading --dso- options off the arguments. With an error
+// it returns the arguments from the wrong one on.
 func parseOptions(args []string, o Options) (Options, []string, error) {
 	for len(args) > 0 {
 		name, value, ok := strings.Cut(args[0], "=")
@@ -49,7 +52,7 @@ func parseOptions(args []string, o Options) (Options, []string, error) {
 			break
 		}
 		if !ok {
-			return o, nil, fmt.Errorf("option %s needs a value: %s=…", name, name)
+			return o, args, fmt.Errorf("option %s needs a value: %s=…", name, name)
 		}
 		switch name {
 		case "--dso-runtime":
@@ -61,11 +64,11 @@ func parseOptions(args []string, o Options) (Options, []string, error) {
 		case "--dso-deadline":
 			d, err := time.ParseDuration(value)
 			if err != nil || d <= 0 {
-				return o, nil, fmt.Errorf("option %s=%q is not a duration such as 10s", name, value)
+				return o, args, fmt.Errorf("option %s=%q is not a duration such as 10s", name, value)
 			}
 			o.Deadline = d
 		default:
-			return o, nil, fmt.Errorf("unknown option %s; there are --dso-runtime, --dso-socket, --dso-private and --dso-deadline", name)
+			return o, args, fmt.Errorf("unknown option %s; there are --dso-runtime, --dso-socket, --dso-private and --dso-deadline", name)
 		}
 		args = args[1:]
 	}
@@ -80,7 +83,7 @@ func parseCall(args []string) call {
 		arg := args[i]
 		if !strings.HasPrefix(arg, "-") || arg == "-" {
 			if c.command == "" {
-				c.command, takesValue = arg, commandOptions
+				c.command, c.at, takesValue = arg, i, commandOptions
 				continue
 			}
 			c.id = arg // what follows the id is the command of an exec
@@ -127,6 +130,11 @@ func (c *call) operand(i int) string {
 		return value
 	}
 	return c.args[i]
+}
+
+// withBundle returns the arguments with an option --bundle that was not there.
+func (c *call) withBundle(dir string) []string {
+	return slices.Insert(slices.Clone(c.args), c.at+1, "--bundle", dir)
 }
 
 // replace returns the arguments with the operand at index i replaced.

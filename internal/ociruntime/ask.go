@@ -15,31 +15,39 @@ import (
 // redial is how often a socket that nobody serves is tried again.
 const redial = 25 * time.Millisecond
 
-// ask gets the values from the agent. While no agent is there it keeps trying
-// until the deadline, because a start that fails is never retried by the engine.
+// ask gets the values from the agent. While no agent is there, or one that dies
+// before it has answered, it keeps trying until the deadline, because a start
+// that fails is never retried by the engine.
 func ask(o Options, req wire.DeliverRequest) (wire.DeliverResponse, error) {
-	var resp wire.DeliverResponse
 	end := time.Now().Add(o.Deadline)
-	conn, err := dial(o.Socket, end)
-	if err != nil {
-		return resp, fmt.Errorf("cannot resolve %s: no agent answers on %s (waited %s): %w; is dso-agent running?",
-			req.References[0].Ref, o.Socket, o.Deadline, err)
+	for {
+		conn, err := dial(o.Socket, end)
+		if err != nil {
+			return wire.DeliverResponse{}, fmt.Errorf("cannot resolve %s: no agent answers on %s (waited %s): %w; is dso-agent running?",
+				req.References[0].Ref, o.Socket, o.Deadline, err)
+		}
+		resp, err := exchange(conn, req, end)
+		switch {
+		case err == nil && resp.Error != "":
+			return resp, errors.New(resp.Error)
+		case err == nil:
+			return resp, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return resp, fmt.Errorf("cannot resolve %s: the agent did not answer within %s", req.References[0].Ref, o.Deadline)
+		case time.Now().Add(redial).After(end):
+			return resp, fmt.Errorf("cannot resolve %s: the agent hung up: %w", req.References[0].Ref, err)
+		}
+		time.Sleep(redial)
 	}
+}
+
+func exchange(conn net.Conn, req wire.DeliverRequest, end time.Time) (resp wire.DeliverResponse, err error) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(end)
 	if err := wire.Write(conn, req); err != nil {
 		return resp, err
 	}
-	if err := wire.Read(conn, &resp); err != nil {
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return resp, fmt.Errorf("cannot resolve %s: the agent did not answer within %s", req.References[0].Ref, o.Deadline)
-		}
-		return resp, fmt.Errorf("cannot resolve %s: the agent hung up: %w", req.References[0].Ref, err)
-	}
-	if resp.Error != "" {
-		return resp, errors.New(resp.Error)
-	}
-	return resp, nil
+	return resp, wire.Read(conn, &resp)
 }
 
 func dial(socket string, end time.Time) (net.Conn, error) {

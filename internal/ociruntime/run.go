@@ -88,8 +88,7 @@ func prepareBundle(o Options, c call, bundle string) (*rewritten, error) {
 		return nil, err
 	}
 	if c.bundle < 0 {
-		args := append([]string(nil), c.args[:len(c.args)-1]...)
-		return &rewritten{ours, append(args, "--bundle", ours.Dir, c.id)}, nil
+		return &rewritten{ours, c.withBundle(ours.Dir)}, nil
 	}
 	return &rewritten{ours, c.replace(c.bundle, ours.Dir)}, nil
 }

@@ -5,10 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -33,20 +32,19 @@ type Aliases struct {
 	pending map[string]map[string]*network.EndpointSettings // by container id and network
 }
 
-// OpenAliases reads what an agent before left unfinished.
+// OpenAliases reads what an agent before left unfinished. With a
+// [*durable.CorruptError] the result is usable.
 func OpenAliases(path string, e Engine) (*Aliases, error) {
 	a := &Aliases{path: path, engine: e, pending: map[string]map[string]*network.EndpointSettings{}}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return a, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &a.pending)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open pending networks %s: %w", path, err)
-	}
-	return a, nil
+	err := durable.LoadState(path, time.Now(), func(data []byte) error {
+		pending := map[string]map[string]*network.EndpointSettings{}
+		if err := json.Unmarshal(data, &pending); err != nil {
+			return err
+		}
+		a.pending = pending
+		return nil
+	})
+	return a, err
 }
 
 // Finish puts containers back on networks that an agent before took them off.
@@ -141,5 +139,5 @@ func (a *Aliases) save() error {
 	if err != nil {
 		return fmt.Errorf("encode pending networks: %w", err)
 	}
-	return durable.WriteFile(a.path, data, 0o600)
+	return durable.SaveState(a.path, data)
 }

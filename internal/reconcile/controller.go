@@ -30,6 +30,8 @@ type Deliveries interface {
 	Pinned(containerID string) (deliver.Pin, bool)
 	Forget(containerID string) error
 	Known() ([]string, error)
+	Held() []string
+	Unpin(containerID string) error
 }
 
 // Current knows the current versions of secrets.
@@ -271,15 +273,16 @@ func (c *Controller) work(key string, g *group) {
 	}
 }
 
-// merge keeps the newest result of each container, and of two equal ones the
-// one that says something happened.
+// merge keeps the newest result of each container that says that something
+// happened: the pass after a rotation, which finds nothing to do or says why it
+// does not try again, is not what the caller asked for.
 func merge(old, fresh []Result) []Result {
 	for _, r := range fresh {
 		i := slices.IndexFunc(old, func(o Result) bool { return o.Container == r.Container })
 		switch {
 		case i < 0:
 			old = append(old, r)
-		case r.Outcome != "" || r.Error != "":
+		case r.Outcome != "", old[i].Outcome == "" && r.Error != "":
 			old[i] = r
 		}
 	}

@@ -151,8 +151,7 @@ func (a *agent) badVersion(v secret.Version) {
 }
 
 var (
-	usesDB  = hosttest.Env("DB=dso://app/db")
-	restart = hosttest.Label(engine.LabelStrategy, string(rotation.Restart))
+	usesDB = hosttest.Env("DB=dso://app/db")
 )
 
 func outcomes(results []reconcile.Result) map[string]rotation.Outcome {

@@ -73,6 +73,12 @@ func (c *Controller) connected(ctx context.Context, changed <-chan struct{}, rec
 
 // recover carries on what the journal says is pending, and waits for it.
 func (c *Controller) recover(ctx context.Context) error {
+	if err := c.rebuild(ctx); err != nil {
+		return err
+	}
+	if err := c.unhold(); err != nil {
+		return err
+	}
 	pending := c.foreign(c.Machine.Journal.Pending())
 	if len(pending) == 0 {
 		return nil
@@ -91,6 +97,36 @@ func (c *Controller) recover(ctx context.Context) error {
 		}
 	}
 	c.Log.Info("Automatic recovery completed", "rotations_processed", len(pending))
+	return nil
+}
+
+// rebuild finds rotations that a lost journal does not know.
+func (c *Controller) rebuild(ctx context.Context) error {
+	made, err := c.members(ctx, engine.LabelEntry)
+	if err != nil || len(made) == 0 {
+		return err
+	}
+	all, err := c.members(ctx)
+	if err != nil {
+		return err
+	}
+	taken, err := c.Machine.Journal.Adopt(rotation.Rebuild(all))
+	for _, e := range taken {
+		c.Log.Warn("rotation was not in the journal and is rebuilt from the containers' labels", "rotation", e.ID, "container", e.ContainerName)
+	}
+	return err
+}
+
+// unhold lets go of containers that are held for a rotation nobody knows of.
+func (c *Controller) unhold() error {
+	for _, id := range c.Deliveries.Held() {
+		if c.Machine.Journal.Concerns(id) {
+			continue
+		}
+		if err := c.Deliveries.Unpin(id); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -63,7 +63,7 @@ func (m *Machine) create(ctx context.Context, e *Entry) error {
 	if err != nil {
 		return err
 	}
-	c, err := m.Engine.Inspect(ctx, e.NewName)
+	c, err := m.replacement(ctx, e)
 	switch {
 	case err == nil && c.Label(engine.LabelRotation) == e.ID:
 		e.NewContainerID = c.ID
@@ -77,6 +77,17 @@ func (m *Machine) create(ctx context.Context, e *Entry) error {
 	return err
 }
 
+// replacement finds the rotation's replacement: by its id when that is known, for
+// its name may have changed, otherwise by the name it was to get.
+func (m *Machine) replacement(ctx context.Context, e *Entry) (engine.Container, error) {
+	if e.NewContainerID != "" {
+		if c, err := m.Engine.Inspect(ctx, e.NewContainerID); err == nil || !errdefs.IsNotFound(err) {
+			return c, err
+		}
+	}
+	return m.Engine.Inspect(ctx, e.NewName)
+}
+
 // replacementSpec is a function of the journal's entry alone, but for the
 // question whether the image's name still means the image.
 func (m *Machine) replacementSpec(ctx context.Context, e *Entry) (engine.Spec, error) {
@@ -88,7 +99,12 @@ func (m *Machine) replacementSpec(ctx context.Context, e *Entry) (engine.Spec, e
 	if id == image {
 		image = e.Original.Spec.Config.Image
 	}
-	return Replacement(e.Original, e.ID, image, e.Front != nil)
+	spec, err := Replacement(e.Original, e.ID, image, e.Front != nil)
+	if err != nil {
+		return spec, err
+	}
+	spec.Config.Labels[engine.LabelEntry], err = e.label()
+	return spec, err
 }
 
 func (m *Machine) assign(_ context.Context, e *Entry) error {

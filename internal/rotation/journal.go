@@ -4,9 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -27,52 +25,23 @@ type Journal struct {
 	entries map[string]Entry
 }
 
-// CorruptError says that the journal's file could not be read and was moved
-// aside, so that nothing is lost and the agent can start.
-type CorruptError struct {
-	Path       string // of the journal
-	Quarantine string // where its content lies now
-	Err        error
-}
-
-func (e *CorruptError) Error() string {
-	return fmt.Sprintf("failed to unmarshal state %s: %v; its content was moved to %s", e.Path, e.Err, e.Quarantine)
-}
-
-func (e *CorruptError) Unwrap() error { return e.Err }
-
 // OpenJournal reads the journal at path; a missing file is an empty journal. With
-// a [*CorruptError] the returned journal is empty and usable.
+// a [*durable.CorruptError] the returned journal is usable: it holds the generation
+// before, or nothing.
 func OpenJournal(path string, now time.Time) (*Journal, error) {
 	j := &Journal{path: path, entries: map[string]Entry{}}
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return j, nil
-	}
-	if err == nil {
-		var entries map[string]Entry
-		if entries, err = decodeJournal(data); err == nil {
+	err := durable.LoadState(path, now, func(data []byte) error {
+		entries, err := decodeJournal(data)
+		if err == nil {
 			j.entries = entries
-			return j, nil
 		}
+		return err
+	})
+	var corrupt *durable.CorruptError
+	if err != nil && !errors.As(err, &corrupt) {
+		return nil, err
 	}
-	aside := quarantine(path, now)
-	if mvErr := durable.Rename(path, aside); mvErr != nil {
-		return nil, fmt.Errorf("open journal %s: %w", path, errors.Join(err, mvErr))
-	}
-	return j, &CorruptError{Path: path, Quarantine: aside, Err: err}
-}
-
-// quarantine returns a path for an unreadable journal, on which nothing lies yet.
-func quarantine(path string, now time.Time) string {
-	base := fmt.Sprintf("%s.corrupt-%s", path, now.UTC().Format("20060102T150405Z"))
-	aside := base
-	for n := 2; ; n++ {
-		if _, err := os.Lstat(aside); err != nil {
-			return aside
-		}
-		aside = fmt.Sprintf("%s-%d", base, n)
-	}
+	return j, err
 }
 
 func decodeJournal(data []byte) (map[string]Entry, error) {
@@ -106,7 +75,7 @@ func (j *Journal) Save(e Entry) error {
 	if err != nil {
 		return fmt.Errorf("encode journal: %w", err)
 	}
-	if err := durable.WriteFile(j.path, append(data, '\n'), 0o600); err != nil {
+	if err := durable.SaveState(j.path, append(data, '\n')); err != nil {
 		return err
 	}
 	j.entries = next
@@ -153,4 +122,21 @@ func (j *Journal) Concerns(containerID string) bool {
 	return slices.ContainsFunc(j.Pending(), func(e Entry) bool {
 		return e.OriginalContainerID == containerID || e.NewContainerID == containerID
 	})
+}
+
+// Adopt records entries that were rebuilt from the containers, but for those whose
+// rotation the journal knows. It returns the ones it took.
+func (j *Journal) Adopt(entries []Entry) ([]Entry, error) {
+	known := j.All()
+	var taken []Entry
+	for _, e := range entries {
+		if slices.ContainsFunc(known, func(k Entry) bool { return k.ID == e.ID }) {
+			continue
+		}
+		if err := j.Save(e); err != nil {
+			return taken, err
+		}
+		taken = append(taken, e)
+	}
+	return taken, nil
 }

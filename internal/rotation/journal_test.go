@@ -12,6 +12,7 @@ import (
 
 	"gotest.tools/v3/assert"
 
+	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
 	"github.com/docker-secret-operator/dso/internal/rotation"
@@ -76,10 +77,12 @@ func TestJournal_IsForRootAloneAndLeavesNoTemporaryFile(t *testing.T) {
 	}
 	entries, err := os.ReadDir(dir)
 	assert.NilError(t, err)
-	assert.Equal(t, len(entries), 1)
-	info, err := entries[0].Info()
-	assert.NilError(t, err)
-	assert.Equal(t, info.Mode().Perm(), os.FileMode(0o600))
+	assert.Equal(t, len(entries), 2, "the journal and the generation before")
+	for _, e := range entries {
+		info, err := e.Info()
+		assert.NilError(t, err)
+		assert.Equal(t, info.Mode().Perm(), os.FileMode(0o600))
+	}
 }
 
 func TestJournal_ThatCannotBeReadIsSetAsideAndBegunAnew(t *testing.T) {
@@ -103,7 +106,7 @@ func TestJournal_ThatCannotBeReadIsSetAsideAndBegunAnew(t *testing.T) {
 			path := filepath.Join(dir, "rotations.json")
 			assert.NilError(t, os.WriteFile(path, []byte(content), 0o600))
 			j, err := rotation.OpenJournal(path, moment)
-			var corrupt *rotation.CorruptError
+			var corrupt *durable.CorruptError
 			assert.Assert(t, errors.As(err, &corrupt), "%v", err)
 			assert.ErrorContains(t, err, "failed to unmarshal state")
 			assert.Equal(t, corrupt.Quarantine, path+".corrupt-20260504T030201Z")
@@ -119,12 +122,26 @@ func TestJournal_ThatCannotBeReadIsSetAsideAndBegunAnew(t *testing.T) {
 	}
 }
 
+func TestJournal_ThatCannotBeReadGivesTheGenerationBefore(t *testing.T) {
+	path := filepath.Join(hosttest.Dir(t), "rotations.json")
+	j, err := rotation.OpenJournal(path, moment)
+	assert.NilError(t, err)
+	assert.NilError(t, j.Save(entryOf(t, "a", moment)))
+	assert.NilError(t, j.Save(entryOf(t, "b", moment)))
+	assert.NilError(t, os.WriteFile(path, []byte("{\"half\":"), 0o600))
+	j, err = rotation.OpenJournal(path, moment)
+	var corrupt *durable.CorruptError
+	assert.Assert(t, errors.As(err, &corrupt))
+	assert.Assert(t, corrupt.FromLast)
+	assert.Equal(t, len(j.All()), 1, "all but the last save")
+}
+
 func TestJournal_SecondQuarantineOfOneSecondKeepsTheFirst(t *testing.T) {
 	path := filepath.Join(hosttest.Dir(t), "rotations.json")
 	for _, content := range []string{"first", "second"} {
 		assert.NilError(t, os.WriteFile(path, []byte(content), 0o600))
 		_, err := rotation.OpenJournal(path, moment)
-		var corrupt *rotation.CorruptError
+		var corrupt *durable.CorruptError
 		assert.Assert(t, errors.As(err, &corrupt))
 	}
 	aside, err := filepath.Glob(path + ".corrupt-*")
@@ -168,7 +185,7 @@ func FuzzJournal(f *testing.F) {
 		path := filepath.Join(hosttest.Dir(t), "rotations.json")
 		assert.NilError(t, os.WriteFile(path, data, 0o600))
 		j, err := rotation.OpenJournal(path, moment)
-		var corrupt *rotation.CorruptError
+		var corrupt *durable.CorruptError
 		if err != nil && !errors.As(err, &corrupt) {
 			t.Fatal(err)
 		}

@@ -66,6 +66,7 @@ func TestMachine_KilledAtAnyPointIsFinishedByTheNextAgent(t *testing.T) {
 			for meanwhile, happens := range afterDeath {
 				covered++
 				t.Run(c.String()+"/"+point+"/"+meanwhile, func(t *testing.T) {
+					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						s := c.arrange(t)
 						assert.Assert(t, s.rotateUntil(point))
@@ -101,6 +102,7 @@ func TestMachine_KilledTwiceIsFinishedByTheThirdAgent(t *testing.T) {
 		for i, point := range points {
 			again := points[min(i+2, len(points)-1)]
 			t.Run(fmt.Sprintf("%s/%s, then %s", c, point, again), func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					assert.Assert(t, s.rotateUntil(point))
@@ -136,6 +138,7 @@ func TestMachine_AnyEffectMayFailOnce(t *testing.T) {
 				continue
 			}
 			t.Run(c.String()+"/"+point, func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					failed := false
@@ -173,6 +176,7 @@ func TestMachine_RecordThatCannotBeWrittenIsTriedByTheNextRun(t *testing.T) {
 				continue
 			}
 			t.Run(c.String()+"/"+point, func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					s.onPoint(func(at string) error {
@@ -195,6 +199,7 @@ func TestMachine_SigtermParksAtAStepBoundary(t *testing.T) {
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
 			t.Run(c.String()+"/"+point, func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					ctx, cancel := context.WithCancel(context.Background())
@@ -237,6 +242,7 @@ func TestMachine_EngineMayRestartUnderALivingAgent(t *testing.T) {
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
 			t.Run(c.String()+"/"+point, func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					done := false
@@ -264,6 +270,7 @@ func TestMachine_EngineThatIsAwayIsWaitedFor(t *testing.T) {
 				continue
 			}
 			t.Run(c.String()+"/"+point, func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					done := false

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -141,7 +142,7 @@ func (e *Engine) All() []engine.Container {
 	defer e.mu.Unlock()
 	var out []engine.Container
 	for _, c := range e.sorted() {
-		out = append(out, copyOf(c.Container))
+		out = append(out, seen(c.Container))
 	}
 	return out
 }
@@ -216,7 +217,7 @@ func (e *Engine) Inspect(ctx context.Context, id string) (engine.Container, erro
 	if err != nil {
 		return engine.Container{}, err
 	}
-	return copyOf(c.Container), nil
+	return seen(c.Container), nil
 }
 
 // List returns the ids of the containers with all of the labels, oldest first.
@@ -512,9 +513,7 @@ func (e *Engine) Events(ctx context.Context) (<-chan engine.Event, <-chan error)
 
 func (e *Engine) publish(action string, c *entry) {
 	labels := map[string]string{"name": c.Name, "image": c.Spec.Config.Image}
-	for k, v := range c.Labels() {
-		labels[k] = v
-	}
+	maps.Copy(labels, c.Labels())
 	ev := engine.Event{Action: action, ID: c.ID, Labels: labels}
 	if action == engine.ActionNetworkConnect {
 		ev.Labels = nil
@@ -532,7 +531,24 @@ func (e *Engine) endSession() {
 	e.session = &session{gone: make(chan struct{})}
 }
 
-// copyOf makes the caller independent of what the engine keeps.
+// seen is a container as a caller sees it: what the engine changes later is not
+// changed in it.
+func seen(c engine.Container) engine.Container {
+	cfg, hc := *c.Spec.Config, *c.Spec.HostConfig
+	cfg.Labels = maps.Clone(cfg.Labels)
+	cfg.Env = slices.Clone(cfg.Env)
+	c.Spec.Config, c.Spec.HostConfig = &cfg, &hc
+	networks := map[string]*network.EndpointSettings{}
+	for name, ep := range c.Spec.Networks {
+		networks[name] = ep.Copy()
+	}
+	c.Spec.Networks = networks
+	c.Mounts = slices.Clone(c.Mounts)
+	c.Networks = maps.Clone(c.Networks)
+	return c
+}
+
+// copyOf makes the engine independent of what a caller gave it.
 func copyOf[T any](in T) T {
 	data, err := json.Marshal(in)
 	if err != nil {

@@ -44,9 +44,9 @@ func (e *Engine) start(c *entry) error {
 	err := e.addressFree(c)
 	var b Behaviour
 	if hook := e.OnStart; err == nil && hook != nil {
-		seen := copyOf(c.Container)
+		now := seen(c.Container)
 		e.mu.Unlock()
-		b, err = hook(seen)
+		b, err = hook(now)
 		e.mu.Lock()
 	}
 	if e.containers[c.ID] == nil {

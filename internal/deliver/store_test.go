@@ -1,0 +1,269 @@
+package deliver_test
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/deliver"
+	"github.com/docker-secret-operator/dso/internal/hosttest"
+	"github.com/docker-secret-operator/dso/internal/private"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+const container = "0123456789abcdef"
+
+var db = secret.ID{Provider: "local", Path: "app/db"}
+
+func ask(refs ...string) wire.DeliverRequest {
+	req := wire.DeliverRequest{ContainerID: container, Project: "app", UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	for _, r := range refs {
+		name, ref, _ := strings.Cut(r, "=")
+		req.References = append(req.References, wire.Reference{Variable: name, Ref: ref})
+	}
+	return req
+}
+
+func execOf(refs ...string) wire.DeliverRequest {
+	req := ask(refs...)
+	req.Exec, req.Project = true, ""
+	return req
+}
+
+func root(h *hosttest.Host) string { return filepath.Join(h.Dir, "private") }
+
+func env(resp wire.DeliverResponse) map[string]string {
+	out := map[string]string{}
+	for k, v := range resp.Env {
+		out[k] = string(v)
+	}
+	return out
+}
+
+func TestDeliver_GivesValuesAndPathsOfFiles(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", `{"user":"u","pass":"p"}`)
+	h.Secrets.Set("app/tls", "key")
+	resp, err := h.Store.Deliver(t.Context(), ask("U=dso://db#user", "P=dso://app/db#pass", "TLS=dsofile://app/tls", "F=dsofile://db#user"))
+	assert.NilError(t, err)
+	assert.DeepEqual(t, env(resp), map[string]string{
+		"U": "u", "P": "p", "TLS": "/run/secrets/dso/app/tls", "F": "/run/secrets/dso/db.user",
+	})
+	assert.DeepEqual(t, shown(t, resp.FilesDir), map[string]string{"app/tls": "key", "db.user": "u"})
+	versions, at, known := h.Store.Delivered(container)
+	assert.Assert(t, known)
+	assert.Assert(t, time.Since(at) < time.Minute)
+	assert.DeepEqual(t, versions, secret.Versions{db: "1", {Provider: "local", Path: "app/tls"}: "1"})
+}
+
+func TestDeliver_IsAllOrNothing(t *testing.T) {
+	for name, refs := range map[string][]string{
+		"a secret that is missing":      {"A=dsofile://app/db", "B=dso://app/missing"},
+		"a field that is missing":       {"A=dsofile://app/db", "B=dso://app/db#nothing"},
+		"a reference that is malformed": {"A=dsofile://app/db", "B=dso://app//x"},
+		"a value unfit for a variable":  {"A=dsofile://app/db", "B=dso://app/binary"},
+		"two files of one name":         {"A=dsofile://app/db?mode=0440", "B=dsofile://app/db"},
+		"a file that is a directory":    {"A=dsofile://app/db", "B=dsofile://app/db/below"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := hosttest.New(t)
+			h.Secrets.Set("app/db", "{}")
+			h.Secrets.Set("app/db/below", "x")
+			h.Secrets.Set("app/binary", "\xff\xfe")
+			before := tree(t, root(h))
+			resp, err := h.Store.Deliver(t.Context(), ask(refs...))
+			assert.Assert(t, err != nil)
+			assert.DeepEqual(t, resp, wire.DeliverResponse{})
+			assert.DeepEqual(t, tree(t, root(h)), before)
+		})
+	}
+}
+
+// tree lists everything below dir.
+func tree(t *testing.T, dir string) (paths []string) {
+	t.Helper()
+	assert.NilError(t, filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		paths = append(paths, strings.TrimPrefix(path, dir))
+		return err
+	}))
+	return paths
+}
+
+func TestDeliver_RefusesWhatAVariableCannotHoldAndSaysWhatCan(t *testing.T) {
+	for name, tc := range map[string]struct{ value, why string }{
+		"NUL":      {"hunter2\x00", "NUL byte"},
+		"not text": {"hunter2\xff", "not UTF-8"},
+		"too long": {strings.Repeat("hunter2!", 16384), "holds at most 131068"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := hosttest.New(t)
+			h.Secrets.Set("app/db", tc.value)
+			_, err := h.Store.Deliver(t.Context(), ask("DB=dso://app/db"))
+			assert.ErrorContains(t, err, "cannot deliver dso://app/db for DB")
+			assert.ErrorContains(t, err, tc.why)
+			assert.ErrorContains(t, err, "use dsofile://")
+			assert.Assert(t, !strings.Contains(err.Error(), "hunter2"))
+
+			resp, err := h.Store.Deliver(t.Context(), ask("DB=dsofile://app/db"))
+			assert.NilError(t, err)
+			assert.DeepEqual(t, shown(t, resp.FilesDir), map[string]string{"app/db": tc.value})
+		})
+	}
+}
+
+func TestDeliver_LongestValueThatFits(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", strings.Repeat("x", 131068))
+	_, err := h.Store.Deliver(t.Context(), ask("DB=dso://app/db"))
+	assert.NilError(t, err)
+	_, err = h.Store.Deliver(t.Context(), ask("DBX=dso://app/db"))
+	assert.ErrorContains(t, err, "131068 bytes")
+}
+
+func TestDeliver_FilesCollideByName(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/a", `{"b":"x","c/d":"y","c_d":"z"}`)
+	h.Secrets.Set("app/a.b", "y")
+	for _, refs := range [][]string{
+		{"A=dsofile://app/a#b", "B=dsofile://app/a.b"},
+		{"A=dsofile://app/a#c/d", "B=dsofile://app/a#c_d"},
+	} {
+		_, err := h.Store.Deliver(t.Context(), ask(refs...))
+		for _, r := range refs {
+			assert.ErrorContains(t, err, r[2:])
+		}
+	}
+	_, err := h.Store.Deliver(t.Context(), ask("A=dsofile://app/a.b", "B=dsofile://app/a.b"))
+	assert.NilError(t, err, "two variables may name one file")
+}
+
+func TestDeliver_OwnersAreThoseOfTheContainer(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root gives files away")
+	}
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "x")
+	req := ask("A=dsofile://app/db", "B=dsofile://db?uid=5&gid=6&mode=0440")
+	req.UID, req.GID = 101000, 102000 // as the host sees them already
+	req.UIDMap = []wire.IDMap{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	resp, err := h.Store.Deliver(t.Context(), req)
+	assert.NilError(t, err)
+	for name, want := range map[string]string{"app/db": "101000:102000 -r--------", "db": "100005:6 -r--r-----"} {
+		assert.Equal(t, owner(t, filepath.Join(resp.FilesDir, name)), want)
+	}
+}
+
+func TestDeliver_ExecGetsTheVersionsOfTheStart(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "one")
+	_, err := h.Store.Deliver(t.Context(), ask("DB=dso://db"))
+	assert.NilError(t, err)
+	h.Secrets.Set("app/db", "two")
+	resp, err := h.Store.Deliver(t.Context(), execOf("DB=dso://db"))
+	assert.NilError(t, err)
+	assert.DeepEqual(t, env(resp), map[string]string{"DB": "one"})
+
+	_, err = h.Store.Deliver(t.Context(), ask("DB=dso://db")) // the container restarts
+	assert.NilError(t, err)
+	resp, err = h.Store.Deliver(t.Context(), execOf("DB=dso://db"))
+	assert.NilError(t, err)
+	assert.DeepEqual(t, env(resp), map[string]string{"DB": "two"})
+}
+
+func TestDeliver_ExecOfAnUnknownContainerIsRefused(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "one")
+	_, err := h.Store.Deliver(t.Context(), execOf("DB=dso://app/db"))
+	assert.ErrorContains(t, err, "the container was not started with references")
+}
+
+func TestDeliver_PinWins(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "one")
+	h.Secrets.Set("app/db", "two")
+	assert.NilError(t, h.Store.Pin(container, secret.Versions{db: "1"}, secret.Versions{db: "2"}))
+	h.Boot(t) // the next agent keeps it
+	resp, err := h.Store.Deliver(t.Context(), ask("DB=dso://app/db"))
+	assert.NilError(t, err)
+	assert.DeepEqual(t, env(resp), map[string]string{"DB": "one"})
+	assert.NilError(t, h.Store.Unpin(container))
+	resp, err = h.Store.Deliver(t.Context(), ask("DB=dso://app/db"))
+	assert.NilError(t, err)
+	assert.DeepEqual(t, env(resp), map[string]string{"DB": "two"})
+	_, pinned := h.Store.Pinned(container)
+	assert.Assert(t, !pinned)
+}
+
+func TestRefresh_ChangesFilesButNotTheEnvironment(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "one")
+	resp, err := h.Store.Deliver(t.Context(), ask("F=dsofile://app/db", "DB=dso://app/db"))
+	assert.NilError(t, err)
+	before, err := os.ReadFile(private.EnvFile(root(h), container))
+	assert.NilError(t, err)
+	h.Secrets.Set("app/db", "two")
+	assert.NilError(t, h.Store.Refresh(t.Context(), container))
+	assert.DeepEqual(t, shown(t, resp.FilesDir), map[string]string{"app/db": "two"})
+	after, err := os.ReadFile(private.EnvFile(root(h), container))
+	assert.NilError(t, err)
+	assert.Assert(t, bytes.Equal(before, after))
+}
+
+func TestForget_LeavesNothing(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "one")
+	before := tree(t, root(h))
+	_, err := h.Store.Deliver(t.Context(), ask("F=dsofile://app/db", "DB=dso://app/db"))
+	assert.NilError(t, err)
+	assert.NilError(t, h.Store.Pin(container, secret.Versions{db: "1"}, nil))
+	ids, err := h.Store.Known()
+	assert.NilError(t, err)
+	assert.DeepEqual(t, ids, []string{container})
+
+	assert.NilError(t, h.Store.Forget(container))
+	assert.DeepEqual(t, tree(t, root(h)), before)
+	_, pinned := h.Store.Pinned(container)
+	assert.Assert(t, !pinned)
+	assert.NilError(t, h.Store.Forget(container), "twice is once")
+}
+
+func TestStore_IDThatIsAPathIsRefused(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "one")
+	for _, bad := range []string{"", "..", "a/b", "a.json", "a\x00"} {
+		req := ask("DB=dso://app/db")
+		req.ContainerID = bad
+		_, err := h.Store.Deliver(t.Context(), req)
+		assert.ErrorContains(t, err, "is not valid")
+		assert.ErrorContains(t, h.Store.Forget(bad), "is not valid")
+	}
+}
+
+func TestStore_WritesNoValueOutsideItsRoot(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "hunter2-hunter2")
+	_, err := h.Store.Deliver(t.Context(), ask("F=dsofile://app/db", "DB=dso://app/db"))
+	assert.NilError(t, err)
+	assert.NilError(t, h.Store.Pin(container, secret.Versions{db: "1"}, nil))
+	for _, path := range tree(t, filepath.Join(h.Dir, "state")) {
+		data, err := os.ReadFile(filepath.Join(h.Dir, "state", path))
+		if err == nil {
+			assert.Assert(t, !bytes.Contains(data, []byte("hunter2")), path)
+		}
+	}
+}
+
+func TestOpen_PinsThatCannotBeReadAreAnError(t *testing.T) {
+	dir := t.TempDir()
+	pins := filepath.Join(dir, "pins.json")
+	assert.NilError(t, os.WriteFile(pins, []byte("{"), 0o600))
+	_, err := deliver.Open(filepath.Join(dir, "private"), pins, nil)
+	assert.ErrorContains(t, err, "open pins")
+}

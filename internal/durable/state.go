@@ -1,0 +1,88 @@
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// CorruptError says that a state file could not be read and was moved aside, so
+// that nothing is lost and the program can start.
+type CorruptError struct {
+	Path       string // of the file
+	Quarantine string // where its content lies now
+	// FromLast says that the generation before was read instead.
+	FromLast bool
+	Err      error
+}
+
+func (e *CorruptError) Error() string {
+	return fmt.Sprintf("failed to unmarshal state %s: %v; its content was moved to %s", e.Path, e.Err, e.Quarantine)
+}
+
+func (e *CorruptError) Unwrap() error { return e.Err }
+
+// last is the name of the generation before.
+func last(path string) string { return path + ".last" }
+
+// SaveState replaces a state file as [WriteFile] does, mode 0600, and keeps the
+// generation before.
+func SaveState(path string, data []byte) error {
+	if err := keepLast(path); err != nil {
+		return fmt.Errorf("keep the last generation of %s: %w", path, err)
+	}
+	return WriteFile(path, data, 0o600)
+}
+
+// keepLast gives the current content a second name. WriteFile makes it durable
+// together with the new content.
+func keepLast(path string) error {
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp-last")
+	if err := ignoreNotExist(os.Remove(tmp)); err != nil {
+		return err
+	}
+	if err := os.Link(path, tmp); err != nil {
+		return ignoreNotExist(err)
+	}
+	return os.Rename(tmp, last(path))
+}
+
+// LoadState reads a state file with decode. A missing file is not decoded at all.
+// One that cannot be read or decoded is moved aside and the generation before is
+// decoded, if it is good; the error then is a [*CorruptError] and the state is
+// usable. decode must leave no trace of an attempt that fails.
+func LoadState(path string, now time.Time, decode func([]byte) error) error {
+	err := load(path, decode)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	corrupt := &CorruptError{Path: path, Quarantine: quarantine(path, now), Err: err}
+	if err := Rename(path, corrupt.Quarantine); err != nil {
+		return fmt.Errorf("open %s: %w", path, errors.Join(corrupt.Err, err))
+	}
+	corrupt.FromLast = load(last(path), decode) == nil
+	return corrupt
+}
+
+func load(path string, decode func([]byte) error) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return decode(data)
+}
+
+// quarantine returns a path for an unreadable file, on which nothing lies yet.
+func quarantine(path string, now time.Time) string {
+	base := fmt.Sprintf("%s.corrupt-%s", path, now.UTC().Format("20060102T150405Z"))
+	aside := base
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(aside); err != nil {
+			return aside
+		}
+		aside = fmt.Sprintf("%s-%d", base, n)
+	}
+}

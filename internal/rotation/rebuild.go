@@ -1,0 +1,55 @@
+package rotation
+
+import (
+	"encoding/json"
+	"slices"
+
+	"github.com/docker-secret-operator/dso/internal/engine"
+)
+
+// label is what a replacement carries of its rotation: the entry without what the
+// containers themselves tell.
+func (e *Entry) label() (string, error) {
+	lean := *e
+	lean.Original, lean.Reasons, lean.NewContainerID = engine.Container{}, nil, ""
+	lean.Step, lean.Status, lean.ErrorMessage = "", "", ""
+	data, err := json.Marshal(lean)
+	return string(data), err
+}
+
+// Rebuild tells from the containers alone which rotations are not finished, for
+// a journal that was lost. It is pure. The entries begin again at the first step:
+// what is done already is found to be so.
+//
+// A name alone proves nothing: a container counts only when it carries the entry
+// of the rotation that made it, and that rotation's replacement still has its
+// intermediate name, or its original has the backup name.
+func Rebuild(containers []engine.Container) []Entry {
+	var entries []Entry
+	for _, c := range containers {
+		var e Entry
+		text := c.Label(engine.LabelEntry)
+		if text == "" || json.Unmarshal([]byte(text), &e) != nil || e.ID != c.Label(engine.LabelRotation) || e.Strategy != Rolling {
+			continue
+		}
+		i := slices.IndexFunc(containers, func(o engine.Container) bool { return o.ID == e.OriginalContainerID })
+		if c.Name != e.NewName && (i < 0 || containers[i].Name != e.BackupName) {
+			continue
+		}
+		e.NewContainerID = c.ID
+		e.Original = c
+		if i >= 0 {
+			e.Original = containers[i]
+		}
+		if hc := e.Original.Spec.HostConfig; hc != nil { // the original may be parked
+			copied := *hc
+			copied.RestartPolicy = c.Spec.HostConfig.RestartPolicy
+			e.Original.Spec.HostConfig = &copied
+		}
+		e.Step = program(e.Strategy, false)[0]
+		e.Status = StatusInProgress
+		e.Reasons = []string{"rebuilt from the labels on the containers"}
+		entries = append(entries, e)
+	}
+	return entries
+}
