@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -148,20 +149,24 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 	if err != nil {
 		return err
 	}
-	members, err := c.members(ctx)
+	ids, err := c.Engine.List(ctx)
+	if err != nil {
+		return err
+	}
+	members, err := c.inspectManaged(ctx, ids)
 	if err != nil {
 		return err
 	}
 	for _, e := range c.Machine.Journal.Pending() { // its container may have another name now
 		c.kick(groupOf(e.Original), e.ContainerName, Target{})
 	}
-	alive := map[string]bool{}
 	for _, m := range members {
-		alive[m.ID] = true
 		c.kick(groupOf(m), m.Name, Target{Cause: cause})
 	}
 	for _, id := range known {
-		if !alive[id] && !c.Machine.Journal.Concerns(id) {
+		// A container whose runtime has another name is not ours to rotate, but
+		// it may have been given files.
+		if !slices.Contains(ids, id) && !c.Machine.Journal.Concerns(id) {
 			if err := c.Deliveries.Forget(id); err != nil {
 				return err
 			}

@@ -368,7 +368,7 @@ func TestUnresolvable_AContainerGetsAllOfItsReferencesOrNone(t *testing.T) {
 		"absent file":       {"dsofile://app/missing", "dsofile://app/missing"},
 		"malformed":         {"dso://app//", "empty segment"},
 		"one file twice":    {"dsofile://app/there?mode=0444", "both ask for the file app/there"},
-		"file or directory": {"dsofile://app/there/below", "asks for the file app/there, and dsofile://app/there/below for a file below it"},
+		"file or directory": {"dsofile://app/there/below", "a file cannot be a directory too"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := h.in(t)
@@ -404,6 +404,22 @@ func TestDelivery_NothingIsLeftOfARemovedContainer(t *testing.T) {
 	assert.Check(t, !slices.ContainsFunc(h.privateFiles(), bundle.MatchString), "a bundle outlives its start")
 	h.docker("rm", "-f", "removed")
 	eventually(t, "its values are gone", func() bool { return len(left()) == 0 })
+}
+
+func TestDelivery_AContainerWhoseRuntimeHasAnotherNameKeepsItsFiles(t *testing.T) {
+	h := sharedHost(t)
+	h.set("app/renamed", "x")
+	path := filepath.Join(repository(t), "bin", "dso-runtime")
+	h.reload(map[string]any{"runtimes": map[string]any{"dso": map[string]any{"path": path}, "secrets": map[string]any{"path": path}}})
+	h.docker(append([]string{"run", "-d", "--runtime", "secrets", "--name", "renamed"}, sleeper("-e", "F=dsofile://app/renamed")...)...)
+	gone := h.run("gone", sleeper("-e", "F=dsofile://app/renamed")...)
+	h.killAgent()
+	h.docker("rm", "-f", "gone")
+	h.startAgent()
+	eventually(t, "the agent has tidied up", func() bool {
+		return !slices.ContainsFunc(h.privateFiles(), func(f string) bool { return strings.Contains(f, gone) })
+	})
+	assert.Check(t, is.Equal(h.sh("renamed", "cat $F"), "x"))
 }
 
 func TestDelivery_ManyStartsAtOnce(t *testing.T) {

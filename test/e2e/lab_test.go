@@ -232,8 +232,14 @@ func (h *host) running(container string) bool {
 // knows it.
 func (h *host) environ(container string) map[string]string {
 	h.t.Helper()
-	data, err := os.ReadFile("/proc/" + h.inspect(container, "{{.State.Pid}}") + "/environ")
-	assert.NilError(h.t, err)
+	var data []byte
+	// For a moment after a start, the process is still runc on its way to become
+	// the container's.
+	eventually(h.t, container+" runs its program", func() bool {
+		var err error
+		data, err = os.ReadFile("/proc/" + h.inspect(container, "{{.State.Pid}}") + "/environ")
+		return err == nil && len(data) > 0 && !bytes.Contains(data, []byte("_LIBCONTAINER_"))
+	})
 	env := map[string]string{}
 	for kv := range strings.SplitSeq(strings.TrimSuffix(string(data), "\x00"), "\x00") {
 		name, value, _ := strings.Cut(kv, "=")

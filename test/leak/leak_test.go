@@ -101,8 +101,13 @@ func (s *story) refused(args ...string) {
 // has says what a container's process and an exec in it see.
 func (s *story) has(container, value string) {
 	s.t.Helper()
-	environ, err := os.ReadFile("/proc/" + s.docker("inspect", "-f", "{{.State.Pid}}", container) + "/environ")
-	assert.NilError(s.t, err)
+	var environ []byte
+	// For a moment after a start, the process is still runc on its way to become
+	// the container's.
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) && !strings.Contains(string(environ), "\x00TOKEN=") {
+		environ, _ = os.ReadFile("/proc/" + s.docker("inspect", "-f", "{{.State.Pid}}", container) + "/environ")
+	}
 	assert.Assert(s.t, strings.Contains(string(environ), "\x00TOKEN="+value+"\x00"), "%s does not have its value", container)
 	out, err := s.Command(s.t.Context(), "docker", "exec", container, "sh", "-c", `printf %s "$(cat $TOKEN_FILE)"`).Output()
 	assert.NilError(s.t, err)
