@@ -15,6 +15,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/address"
 	"github.com/docker-secret-operator/dso/internal/address/frontimage"
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 )
 
@@ -35,7 +36,7 @@ func (f *fronts) Find(ctx context.Context, c engine.Container) (*rotation.Front,
 	if c.Project() == "" || c.Service() == "" {
 		return nil, nil
 	}
-	ids, err := f.engine.List(ctx, engine.LabelComposeProject+"="+c.Project(), engine.LabelFrontService+"="+c.Service())
+	ids, err := f.engine.List(ctx, engine.LabelComposeProject+"="+c.Project(), label.FrontService+"="+c.Service())
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}

@@ -148,6 +148,9 @@ func (a *app) modelFiles(ctx context.Context, p *compose.Project, fresh bool) ([
 	for _, f := range p.ConfigFiles {
 		files = append(files, "--file", f)
 	}
+	if err := compose.CheckLabels(p); err != nil && fresh {
+		return nil, err
+	}
 	if !compose.UsesReferences(p) {
 		return files, nil
 	}

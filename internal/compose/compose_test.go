@@ -10,6 +10,7 @@ import (
 	"gotest.tools/v3/golden"
 
 	"github.com/docker-secret-operator/dso/internal/compose"
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -255,7 +256,7 @@ func TestOverlay_DollarSignsSurviveTheSecondReading(t *testing.T) {
 	path, err := compose.WriteOverlay(p, text)
 	assert.NilError(t, err)
 	r := config(t, binary(t), "-p", "p", "-f", "compose.yaml", "-f", path)
-	assert.Equal(t, r.Services["web"].Labels[compose.LabelComposePath], filepath.Join(dir, "compose.yaml"))
+	assert.Equal(t, r.Services["web"].Labels[label.ComposePath], filepath.Join(dir, "compose.yaml"))
 }
 
 func TestWriteOverlay_IsIgnoredByGitAndLeftAloneWhenIdentical(t *testing.T) {

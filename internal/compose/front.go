@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/docker-secret-operator/dso/internal/label"
 )
 
 // FrontFor decides whether a service gets a front, which is to say whether it
@@ -28,16 +30,16 @@ func FrontFor(p *Project, service string) (need bool, reasons []string, err erro
 	switch {
 	case !p.hasReferences(service):
 		return false, []string{"has no secret reference"}, nil
-	case s.Labels[LabelReloader] == "false":
-		return false, []string{LabelReloader + " is false"}, nil
-	case strategy != Auto && strategy != Rolling:
+	case s.Labels[label.Reloader] == "false":
+		return false, []string{label.Reloader + " is false"}, nil
+	case strategy != label.Auto && strategy != label.Rolling:
 		return false, []string{fmt.Sprintf("its strategy is %s", strategy)}, nil
 	}
-	if strategy == Rolling {
+	if strategy == label.Rolling {
 		if s.NetworkMode != "" {
 			return false, nil, fmt.Errorf("service %s: %s %s is not possible with network_mode %s: "+
 				"two of its containers would use the same ports of one network stack, use %s instead",
-				service, LabelStrategy, Rolling, s.NetworkMode, Restart)
+				service, label.Strategy, label.Rolling, s.NetworkMode, label.Restart)
 		}
 	} else if hindrances := p.hindrances(s); len(hindrances) > 0 {
 		return false, hindrances, nil

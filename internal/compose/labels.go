@@ -1,69 +1,52 @@
 package compose
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/docker-secret-operator/dso/internal/label"
 )
 
-// The labels of DSO on a service. Those that the overlay writes are marked.
-const (
-	LabelReloader     = "dso.reloader"        // "false": DSO never touches the containers
-	LabelSecrets      = "dso.secrets"         // further secrets that matter to the service
-	LabelStrategy     = "dso.update.strategy" // a [Strategy]
-	LabelHostPorts    = "dso.host_ports"
-	LabelComposePath  = "dso.compose.path"  // overlay: the first Compose file, absolute
-	LabelFront        = "dso.front"         // overlay: the front of this service
-	LabelFrontService = "dso.front.service" // overlay: the service of this front
-	LabelHealth       = "dso.health.timeout"
-	LabelDrain        = "dso.drain.timeout"
-	LabelMonitor      = "dso.monitor"
-)
-
-var knownLabels = []string{
-	LabelReloader, LabelSecrets, LabelStrategy, LabelHostPorts, LabelComposePath,
-	LabelFront, LabelFrontService, LabelHealth, LabelDrain, LabelMonitor,
+// CheckLabels refuses labels of ours, on any service, that do not exist or that
+// this version does not act on.
+func CheckLabels(p *Project) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(p.model.Services)) {
+		errs = append(errs, checkLabels("service "+name, p.model.Services[name].Labels))
+	}
+	return errors.Join(errs...)
 }
 
-// Strategy says how the containers of a service take up a new value.
-type Strategy string
-
-// The strategies.
-const (
-	Auto    Strategy = "auto"
-	Rolling Strategy = "rolling"
-	Restart Strategy = "restart"
-	Signal  Strategy = "signal"
-	Exec    Strategy = "exec"
-	None    Strategy = "none"
-)
-
-var strategies = []string{string(Auto), string(Rolling), string(Restart), string(Signal), string(Exec), string(None)}
-
-// checkLabels refuses a label of ours, or a strategy, that does not exist:
-// a misspelt one would be ignored in silence.
+// checkLabels refuses a label of ours, or a strategy, that does not exist or that
+// this version does not act on: it would be ignored in silence.
 func checkLabels(service string, labels types.Labels) error {
-	for _, label := range slices.Sorted(maps.Keys(labels)) {
-		if strings.HasPrefix(label, "dso.") && !slices.Contains(knownLabels, label) {
-			return fmt.Errorf("%s: unknown label %s, did you mean %s?", service, label, nearest(label, knownLabels))
+	for _, l := range slices.Sorted(maps.Keys(labels)) {
+		switch {
+		case !strings.HasPrefix(l, "dso."):
+		case !slices.Contains(label.Known, l):
+			return fmt.Errorf("%s: unknown label %s, did you mean %s?", service, l, nearest(l, label.Known))
+		case slices.Contains(label.Unsupported, l):
+			return fmt.Errorf("%s: label %s is not supported by this version yet: remove it", service, l)
 		}
 	}
-	if s, ok := labels[LabelStrategy]; ok && !slices.Contains(strategies, s) {
-		return fmt.Errorf("%s: unknown %s %q, did you mean %q?", service, LabelStrategy, s, nearest(s, strategies))
+	s, ok := labels[label.Strategy]
+	switch {
+	case ok && !slices.Contains(label.Strategies, s):
+		return fmt.Errorf("%s: unknown %s %q, did you mean %q?", service, label.Strategy, s, nearest(s, label.Strategies))
+	case slices.Contains(label.UnsupportedStrategies, s):
+		return fmt.Errorf("%s: %s %q is not supported by this version yet; use auto, rolling, restart or none", service, label.Strategy, s)
 	}
 	return nil
 }
 
 // strategyOf returns the strategy that the labels ask for.
-func strategyOf(labels types.Labels) Strategy {
-	if s, ok := labels[LabelStrategy]; ok {
-		return Strategy(s)
-	}
-	return Auto
-}
+func strategyOf(labels types.Labels) string { return cmp.Or(labels[label.Strategy], label.Auto) }
 
 // nearest returns the known word with the smallest edit distance to word.
 func nearest(word string, known []string) string {

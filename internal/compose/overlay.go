@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/docker-secret-operator/dso/internal/label"
 )
 
 // Runtime is the name under which the OCI runtime that resolves references is
@@ -56,7 +58,7 @@ func Overlay(p *Project, opts OverlayOptions) ([]byte, error) {
 // lay adds what a service needs to the overlay's services.
 func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) error {
 	s := p.model.Services[name]
-	if of, ok := s.Labels[LabelFrontService]; ok {
+	if of, ok := s.Labels[label.FrontService]; ok {
 		return fmt.Errorf("service %s: it is the generated front of %s: leave the generated file out of include and extends", name, of)
 	}
 	need, _, err := FrontFor(p, name)
@@ -75,7 +77,7 @@ func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) erro
 	if p.nameTaken(front) {
 		return fmt.Errorf("service %s: its front would be called %s, but a service has that name: rename that service", name, front)
 	}
-	fronted.Labels[LabelFront] = front
+	fronted.Labels[label.Front] = front
 	fronted.Ports = resetTag{}
 	fronted.DependsOn = map[string]dependency{front: {Condition: types.ServiceConditionStarted, Restart: false, Required: true}}
 	fronted.giveUpAddresses(s)
@@ -90,7 +92,7 @@ func (p *Project) resolved(name, runtime string) (*service, error) {
 	}
 	s := &service{Runtime: Runtime, Labels: map[string]string{}}
 	if len(p.ConfigFiles) > 0 {
-		s.Labels[LabelComposePath] = p.ConfigFiles[0]
+		s.Labels[label.ComposePath] = p.ConfigFiles[0]
 	}
 	return s, nil
 }
@@ -174,7 +176,7 @@ func (p *Project) front(s types.ServiceConfig, opts OverlayOptions) *frontServic
 		CapAdd:      []string{"NET_ADMIN"},
 		SecurityOpt: []string{"no-new-privileges:true"},
 		Sysctls:     map[string]string{"net.ipv4.ip_forward": "1"},
-		Labels:      map[string]string{LabelFrontService: s.Name},
+		Labels:      map[string]string{label.FrontService: s.Name},
 		Environment: map[string]string{"DSO_FRONT_TARGETS": strings.Join(p.containerNames(s), ",")},
 		Volumes: []bindMount{{
 			Type: types.VolumeTypeBind, Source: filepath.Join(opts.FrontDir, p.Name+"_"+s.Name), Target: frontTarget,

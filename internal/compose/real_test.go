@@ -9,6 +9,7 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/docker-secret-operator/dso/internal/compose"
+	"github.com/docker-secret-operator/dso/internal/label"
 )
 
 func TestLoad_SeesTheProjectThatDockerComposeSees(t *testing.T) {
@@ -114,12 +115,12 @@ func checkServices(t *testing.T, p *compose.Project, before, after rendered) {
 		front := after.Services[name]
 		assert.DeepEqual(t, front.Ports, old.Ports)
 		assert.DeepEqual(t, front.Profiles, old.Profiles)
-		assert.Equal(t, front.Labels[compose.LabelFrontService], s.Name)
+		assert.Equal(t, front.Labels[label.FrontService], s.Name)
 		assert.Equal(t, front.MacAddress, old.MacAddress)
 		assert.Equal(t, len(now.Ports), 0)
 		assert.Equal(t, now.MacAddress, "")
-		assert.Equal(t, now.Labels[compose.LabelFront], name)
-		assert.Equal(t, now.Labels[compose.LabelComposePath], p.ConfigFiles[0])
+		assert.Equal(t, now.Labels[label.Front], name)
+		assert.Equal(t, now.Labels[label.ComposePath], p.ConfigFiles[0])
 		assert.Equal(t, now.DependsOn[name].Condition, "service_started")
 		for dep := range old.DependsOn {
 			assert.DeepEqual(t, now.DependsOn[dep], old.DependsOn[dep])

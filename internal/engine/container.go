@@ -20,20 +20,6 @@ const (
 	LabelSwarmTask      = "com.docker.swarm.task.id"
 )
 
-// Labels that users write, and the two that DSO writes.
-const (
-	LabelReloader     = "dso.reloader"
-	LabelStrategy     = "dso.update.strategy"
-	LabelHealth       = "dso.health.timeout"
-	LabelDrain        = "dso.drain.timeout"
-	LabelMonitor      = "dso.monitor"
-	LabelFront        = "dso.front"          // on a container behind a front: the front's service
-	LabelFrontService = "dso.front.service"  // on a front: the service behind it
-	LabelRotation     = "dso.rotation"       // the id of the rotation that made this container
-	LabelEntry        = "dso.rotation.entry" // what the journal says of that rotation, should the journal be lost
-	LabelImage        = "dso.image"          // the image as the user named it, when that name has moved on
-)
-
 // ShortIDLen is the length of the id that Docker gives a container as its
 // default hostname and network alias.
 const ShortIDLen = 12

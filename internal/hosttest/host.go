@@ -23,6 +23,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/engine/enginetest"
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/rotation"
@@ -278,7 +279,7 @@ type Fronts struct {
 
 // Find implements reconcile.Fronts.
 func (f *Fronts) Find(_ context.Context, c engine.Container) (*rotation.Front, error) {
-	if c.Label(engine.LabelFront) == "" {
+	if c.Label(label.Front) == "" {
 		return nil, nil
 	}
 	return &rotation.Front{Key: c.Project() + "_" + c.Service(), ID: "front"}, nil

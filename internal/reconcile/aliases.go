@@ -15,6 +15,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/label"
 )
 
 // Aliases takes the network aliases off containers that stand behind a front,
@@ -93,7 +94,7 @@ func (a *Aliases) Drop(ctx context.Context, id string) error {
 	if errdefs.IsNotFound(err) {
 		return nil
 	}
-	if err != nil || c.Label(engine.LabelFront) == "" || c.State.Status != container.StateCreated {
+	if err != nil || c.Label(label.Front) == "" || c.State.Status != container.StateCreated {
 		return err
 	}
 	bare := withoutAliases(c)

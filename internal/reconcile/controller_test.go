@@ -14,6 +14,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/engine/enginetest"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -117,7 +118,7 @@ func TestSync_ReplicasChangeOneAfterTheOther(t *testing.T) {
 				a.Secrets.Set("app/db", "one")
 				names := []string{"app-web-1", "app-web-2", "app-web-3"}
 				for _, name := range names {
-					a.up(t, name, usesDB, hosttest.Service("app", "web"), hosttest.Label(engine.LabelStrategy, string(strategy)))
+					a.up(t, name, usesDB, hosttest.Service("app", "web"), hosttest.Label(label.Strategy, string(strategy)))
 				}
 				lowest := 3
 				a.Behave = func(c engine.Container, _ secret.Versions) enginetest.Behaviour {
@@ -256,7 +257,7 @@ func TestController_ChangeDuringARotationLeadsToAnother(t *testing.T) {
 		t.Run(string(strategy), func(t *testing.T) {
 			onHost(t, func(t *testing.T, a *agent) {
 				a.Secrets.Set("app/db", "one")
-				a.up(t, "web", usesDB, hosttest.Label(engine.LabelStrategy, string(strategy)))
+				a.up(t, "web", usesDB, hosttest.Label(label.Strategy, string(strategy)))
 				a.run(t)
 				a.set("app/db", "two")
 				time.Sleep(500 * time.Millisecond)
@@ -385,7 +386,7 @@ func TestController_ServiceTakenDownMeanwhileIsNotBroughtBack(t *testing.T) {
 func TestController_FrontGetsTheHealthyContainers(t *testing.T) {
 	onHost(t, func(t *testing.T, a *agent) {
 		a.Secrets.Set("app/db", "one")
-		front := hosttest.Label(engine.LabelFront, "web-front")
+		front := hosttest.Label(label.Front, "web-front")
 		a.run(t)
 		one := a.up(t, "app-web-1", usesDB, hosttest.Service("app", "web"), front)
 		two := a.up(t, "app-web-2", usesDB, hosttest.Service("app", "web"), front)
@@ -412,7 +413,7 @@ func TestStatus_TellsWhatIs(t *testing.T) {
 	onHost(t, func(t *testing.T, a *agent) {
 		a.Secrets.Set("app/db", "one")
 		a.up(t, "web", usesDB)
-		a.up(t, "stuck", usesDB, hosttest.Label(engine.LabelStrategy, "signal"))
+		a.up(t, "stuck", usesDB, hosttest.Label(label.Strategy, "signal"))
 		a.Secrets.Set("app/db", "two")
 		rows, err := a.Status(t.Context())
 		assert.NilError(t, err)

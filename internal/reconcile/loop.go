@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 )
 
@@ -103,7 +104,7 @@ func (c *Controller) recover(ctx context.Context) error {
 
 // rebuild finds rotations that a lost journal does not know.
 func (c *Controller) rebuild(ctx context.Context) error {
-	made, err := c.members(ctx, engine.LabelEntry)
+	made, err := c.members(ctx, label.Entry)
 	if err != nil || len(made) == 0 {
 		return err
 	}
@@ -179,7 +180,7 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 // engine answers no question about a container while that is starting.
 func (c *Controller) handle(ev engine.Event) {
 	switch {
-	case ev.Action == "create" && ev.Labels[engine.LabelFront] != "":
+	case ev.Action == "create" && ev.Labels[label.Front] != "":
 		c.fresh[ev.ID] = true
 		c.dropAliases(ev.ID)
 	case ev.Action == engine.ActionNetworkConnect && c.fresh[ev.ID]:

@@ -14,6 +14,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -153,7 +154,7 @@ func TestRecover_SigtermParksAndTheNextAgentFinishes(t *testing.T) {
 	})
 }
 
-var behindFront = []hosttest.Option{usesDB, hosttest.Service("app", "web"), hosttest.Label(engine.LabelFront, "web-front")}
+var behindFront = []hosttest.Option{usesDB, hosttest.Service("app", "web"), hosttest.Label(label.Front, "web-front")}
 
 // created makes a container behind a front, as Compose does before it starts it.
 func (a *agent) created(t *testing.T) engine.Container {

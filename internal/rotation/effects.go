@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/label"
 )
 
 // effects maps every step to what it does. Each may be run again at any time
@@ -65,7 +66,7 @@ func (m *Machine) create(ctx context.Context, e *Entry) error {
 	}
 	c, err := m.replacement(ctx, e)
 	switch {
-	case err == nil && c.Label(engine.LabelRotation) == e.ID:
+	case err == nil && c.Label(label.Rotation) == e.ID:
 		e.NewContainerID = c.ID
 		return m.Engine.ConnectAll(ctx, c.ID, spec)
 	case err == nil:
@@ -103,7 +104,7 @@ func (m *Machine) replacementSpec(ctx context.Context, e *Entry) (engine.Spec, e
 	if err != nil {
 		return spec, err
 	}
-	spec.Config.Labels[engine.LabelEntry], err = e.label()
+	spec.Config.Labels[label.Entry], err = e.label()
 	return spec, err
 }
 
@@ -208,7 +209,7 @@ func (m *Machine) remove(ctx context.Context, e *Entry) error {
 func (m *Machine) removeReplacement(ctx context.Context, e *Entry) error {
 	if e.NewContainerID == "" {
 		c, err := m.Engine.Inspect(ctx, e.NewName)
-		if errdefs.IsNotFound(err) || err == nil && c.Label(engine.LabelRotation) != e.ID {
+		if errdefs.IsNotFound(err) || err == nil && c.Label(label.Rotation) != e.ID {
 			return nil
 		}
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/engine/enginetest"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -59,7 +60,7 @@ func changes() []change {
 		all = append(all,
 			change{
 				name: "rolling behind a front", strategy: rotation.Rolling, bad: bad,
-				options: []hosttest.Option{hosttest.Env("DB=dso://app/db"), hosttest.Service("app", "web"), hosttest.Label(engine.LabelFront, "web-front")},
+				options: []hosttest.Option{hosttest.Env("DB=dso://app/db"), hosttest.Service("app", "web"), hosttest.Label(label.Front, "web-front")},
 			},
 			change{
 				name: "rolling with an anonymous volume", strategy: rotation.Rolling, bad: bad,
@@ -111,7 +112,7 @@ func (c change) arrange(t *testing.T) *scene {
 		return enginetest.Behaviour{HealthyAfter: time.Second}
 	}
 	s.Secrets.Set(db.Path, "first")
-	options := append(slices.Clone(c.options), hosttest.Label(engine.LabelStrategy, string(c.strategy)))
+	options := append(slices.Clone(c.options), hosttest.Label(label.Strategy, string(c.strategy)))
 	web := s.Run(t, "web", options...)
 	o := rotation.Observed{}
 	if c.sidecar {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/label"
 )
 
 // label is what a replacement carries of its rotation: the entry without what the
@@ -28,8 +29,8 @@ func Rebuild(containers []engine.Container) []Entry {
 	var entries []Entry
 	for _, c := range containers {
 		var e Entry
-		text := c.Label(engine.LabelEntry)
-		if text == "" || json.Unmarshal([]byte(text), &e) != nil || e.ID != c.Label(engine.LabelRotation) || e.Strategy != Rolling {
+		text := c.Label(label.Entry)
+		if text == "" || json.Unmarshal([]byte(text), &e) != nil || e.ID != c.Label(label.Rotation) || e.Strategy != Rolling {
 			continue
 		}
 		i := slices.IndexFunc(containers, func(o engine.Container) bool { return o.ID == e.OriginalContainerID })

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/label"
 )
 
 // Replacement returns the specification of a container that takes over from c.
@@ -33,10 +34,10 @@ func Replacement(c engine.Container, rotationID, image string, behindFront bool)
 	if cfg.Labels == nil {
 		cfg.Labels = map[string]string{}
 	}
-	cfg.Labels[engine.LabelRotation] = rotationID
+	cfg.Labels[label.Rotation] = rotationID
 	if image != cfg.Image {
-		if cfg.Labels[engine.LabelImage] == "" {
-			cfg.Labels[engine.LabelImage] = cfg.Image
+		if cfg.Labels[label.Image] == "" {
+			cfg.Labels[label.Image] = cfg.Image
 		}
 		cfg.Image = image
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/engine/enginetest"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 )
 
@@ -134,16 +135,16 @@ func TestReplacement_IsMadeFromTheSameImage(t *testing.T) {
 	same, err := rotation.Replacement(c, "r1", hosttest.Image, false)
 	assert.NilError(t, err)
 	assert.Equal(t, same.Config.Image, hosttest.Image)
-	assert.Equal(t, same.Config.Labels[engine.LabelImage], "")
+	assert.Equal(t, same.Config.Labels[label.Image], "")
 
 	moved, err := rotation.Replacement(c, "r1", c.ImageID, false)
 	assert.NilError(t, err)
 	assert.Equal(t, moved.Config.Image, "sha256:one")
-	assert.Equal(t, moved.Config.Labels[engine.LabelImage], hosttest.Image)
+	assert.Equal(t, moved.Config.Labels[label.Image], hosttest.Image)
 
 	again, err := rotation.Replacement(engine.Container{ID: strings.Repeat("b", 64), Spec: moved}, "r2", "sha256:one", false)
 	assert.NilError(t, err)
-	assert.Equal(t, again.Config.Labels[engine.LabelImage], hosttest.Image, "the user's name is not lost")
+	assert.Equal(t, again.Config.Labels[label.Image], hosttest.Image, "the user's name is not lost")
 }
 
 func TestReplacement_OutlivesItsStop(t *testing.T) {
@@ -162,12 +163,12 @@ func TestReplacement_AcceptsLegacyLinks(t *testing.T) {
 
 func TestReplacement_KeepsLabelsAndSaysWhoMadeIt(t *testing.T) {
 	c, spec, _ := replaced(t, plain, false, hosttest.Service("app", "web"), hosttest.Label("mine", "x"))
-	want := map[string]string{engine.LabelRotation: "r1"}
+	want := map[string]string{label.Rotation: "r1"}
 	for k, v := range c.Labels() {
 		want[k] = v
 	}
 	assert.DeepEqual(t, spec.Config.Labels, want)
-	assert.Equal(t, c.Label(engine.LabelRotation), "", "the original is not changed")
+	assert.Equal(t, c.Label(label.Rotation), "", "the original is not changed")
 }
 
 func TestReplacement_OfAContainerWithoutLabels(t *testing.T) {
@@ -175,5 +176,5 @@ func TestReplacement_OfAContainerWithoutLabels(t *testing.T) {
 	c.Spec.Config.Labels = nil
 	spec, err := rotation.Replacement(c, "r1", hosttest.Image, false)
 	assert.NilError(t, err)
-	assert.Equal(t, spec.Config.Labels[engine.LabelRotation], "r1")
+	assert.Equal(t, spec.Config.Labels[label.Rotation], "r1")
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/label"
 )
 
 // Strategy says how a container is changed over.
@@ -17,16 +18,9 @@ type Strategy string
 
 // The strategies that this version carries out.
 const (
-	Rolling Strategy = "rolling" // a second container beside the first, then change over
-	Restart Strategy = "restart" // the same container, restarted in place
-	None    Strategy = "none"    // the files change, nothing else
-)
-
-// The strategies that users may name besides those.
-const (
-	auto   = "auto"
-	signal = "signal"
-	exec   = "exec"
+	Rolling Strategy = label.Rolling // a second container beside the first, then change over
+	Restart Strategy = label.Restart // the same container, restarted in place
+	None    Strategy = label.None    // the files change, nothing else
 )
 
 // ErrPlan is wrapped by every reason why a container cannot be rotated as its
@@ -45,29 +39,43 @@ type Observed struct {
 // that the container allows. The reasons are sentences for people.
 func Choose(o Observed) (Strategy, []string, error) {
 	c := o.Container
-	asked := c.Label(engine.LabelStrategy)
-	if c.Label(engine.LabelReloader) == "false" {
+	asked := c.Label(label.Strategy)
+	if c.Label(label.Reloader) == "false" {
 		return None, []string{"label dso.reloader=false"}, nil
 	}
 	if c.Label(engine.LabelSwarmTask) != "" {
 		return "", nil, fmt.Errorf("%w: %s is a Swarm task; Swarm replaces its tasks itself: docker service update --force %s",
 			ErrPlan, c.Name, c.Label("com.docker.swarm.service.name"))
 	}
+	if err := refused(c, asked); err != nil {
+		return "", nil, err
+	}
 	switch asked {
-	case "", auto:
+	case "", label.Auto:
 		return chooseAuto(o)
-	case string(Rolling):
+	case label.Rolling:
 		if why := impossibleTwice(o); why != "" {
 			return "", nil, fmt.Errorf("%w: %s asks for dso.update.strategy=rolling but %s; use restart or auto", ErrPlan, c.Name, why)
 		}
-		return Rolling, []string{"label dso.update.strategy=rolling"}, nil
-	case string(Restart), string(None):
-		return Strategy(asked), []string{"label dso.update.strategy=" + asked}, nil
-	case signal, exec:
-		return "", nil, fmt.Errorf("%w: %s asks for dso.update.strategy=%s, which this version does not do yet; use rolling, restart, none or auto", ErrPlan, c.Name, asked)
-	default:
-		return "", nil, fmt.Errorf("%w: %s asks for dso.update.strategy=%s; it must be one of auto, rolling, restart, signal, exec, none", ErrPlan, c.Name, asked)
 	}
+	return Strategy(asked), []string{"label dso.update.strategy=" + asked}, nil
+}
+
+// refused says what a container's labels ask for that does not exist, or that
+// this version does not do.
+func refused(c engine.Container, strategy string) error {
+	for _, l := range label.Unsupported {
+		if c.Label(l) != "" {
+			return fmt.Errorf("%w: %s has the label %s, which this version does not act on yet: remove it", ErrPlan, c.Name, l)
+		}
+	}
+	switch {
+	case strategy != "" && !slices.Contains(label.Strategies, strategy):
+		return fmt.Errorf("%w: %s asks for dso.update.strategy=%s; it must be one of %s", ErrPlan, c.Name, strategy, strings.Join(label.Strategies, ", "))
+	case slices.Contains(label.UnsupportedStrategies, strategy):
+		return fmt.Errorf("%w: %s asks for dso.update.strategy=%s, which this version does not do yet; use rolling, restart, none or auto", ErrPlan, c.Name, strategy)
+	}
+	return nil
 }
 
 func chooseAuto(o Observed) (Strategy, []string, error) {
@@ -180,7 +188,7 @@ func TimingOf(c engine.Container) (Timing, error) {
 	t := Timing{Health: DefaultHealth, Monitor: DefaultMonitor, Drain: DefaultDrain}
 	var errs []error
 	for label, field := range map[string]*time.Duration{
-		engine.LabelHealth: &t.Health, engine.LabelMonitor: &t.Monitor, engine.LabelDrain: &t.Drain,
+		label.Health: &t.Health, label.Monitor: &t.Monitor, label.Drain: &t.Drain,
 	} {
 		text := c.Label(label)
 		if text == "" {

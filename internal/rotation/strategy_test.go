@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 )
 
@@ -28,7 +29,7 @@ func staticAddress(s *engine.Spec) {
 }
 
 func TestChoose_SaysWhy(t *testing.T) {
-	asked := func(s string) hosttest.Option { return hosttest.Label(engine.LabelStrategy, s) }
+	asked := func(s string) hosttest.Option { return hosttest.Label(label.Strategy, s) }
 	front := func(o *rotation.Observed) { o.Front = &rotation.Front{} }
 	mounts := func(m engine.Mount) func(*rotation.Observed) {
 		return func(o *rotation.Observed) { o.Container.Mounts = []engine.Mount{m} }
@@ -64,7 +65,7 @@ func TestChoose_SaysWhy(t *testing.T) {
 		"signal":                           {spec: []hosttest.Option{asked("signal")}, why: "does not do yet"},
 		"exec":                             {spec: []hosttest.Option{asked("exec")}, why: "does not do yet"},
 		"a word that is no strategy":       {spec: []hosttest.Option{asked("roling")}, why: "must be one of auto, rolling, restart"},
-		"a reloader that is switched off":  {spec: []hosttest.Option{asked("rolling"), hosttest.Label(engine.LabelReloader, "false")}, want: rotation.None, why: "dso.reloader=false"},
+		"a reloader that is switched off":  {spec: []hosttest.Option{asked("rolling"), hosttest.Label(label.Reloader, "false")}, want: rotation.None, why: "dso.reloader=false"},
 		"a Swarm task":                     {spec: []hosttest.Option{hosttest.Label(engine.LabelSwarmTask, "t"), hosttest.Label("com.docker.swarm.service.name", "shop")}, why: "docker service update --force shop"},
 		"several reasons are all reported": {spec: []hosttest.Option{publish, host(func(h *container.HostConfig) { h.AutoRemove = true })}, want: rotation.Restart, why: "leaves nothing to roll back to"},
 	} {
@@ -96,11 +97,11 @@ func TestTimingOf_ReadsTheLabels(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Equal(t, got, rotation.Timing{Health: rotation.DefaultHealth, Monitor: rotation.DefaultMonitor, Drain: rotation.DefaultDrain})
 
-	got, err = of(hosttest.Label(engine.LabelHealth, "5m"), hosttest.Label(engine.LabelMonitor, "0s"), hosttest.Label(engine.LabelDrain, "1500ms"))
+	got, err = of(hosttest.Label(label.Health, "5m"), hosttest.Label(label.Monitor, "0s"), hosttest.Label(label.Drain, "1500ms"))
 	assert.NilError(t, err)
 	assert.Equal(t, got, rotation.Timing{Health: 5 * time.Minute, Drain: 1500 * time.Millisecond})
 
-	_, err = of(hosttest.Label(engine.LabelHealth, "5"), hosttest.Label(engine.LabelDrain, "-1s"))
+	_, err = of(hosttest.Label(label.Health, "5"), hosttest.Label(label.Drain, "-1s"))
 	assert.ErrorIs(t, err, rotation.ErrPlan)
 	assert.ErrorContains(t, err, `label dso.health.timeout="5" of web`)
 	assert.ErrorContains(t, err, `label dso.drain.timeout="-1s" of web`)

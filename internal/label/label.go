@@ -1,0 +1,47 @@
+// Package label owns the labels of DSO on containers and services, and the names
+// of the strategies, which are the value of one of them.
+package label
+
+// Labels that users write.
+const (
+	Reloader  = "dso.reloader"        // "false": the containers are never changed over
+	Strategy  = "dso.update.strategy" // one of the strategies
+	Health    = "dso.health.timeout"  // a duration: the longest wait for the health gate
+	Drain     = "dso.drain.timeout"   // a duration: the longest wait for old connections
+	Monitor   = "dso.monitor"         // a duration: the shortest watch after the cut-over
+	Secrets   = "dso.secrets"         // not acted on yet
+	HostPorts = "dso.host_ports"      // not acted on yet
+)
+
+// Labels that DSO writes.
+const (
+	ComposePath  = "dso.compose.path"   // the first Compose file, absolute
+	Front        = "dso.front"          // on a container behind a front: the front's service
+	FrontService = "dso.front.service"  // on a front: the service behind it
+	Rotation     = "dso.rotation"       // the id of the rotation that made this container
+	Entry        = "dso.rotation.entry" // what the journal says of that rotation, should the journal be lost
+	Image        = "dso.image"          // the image as the user named it, when that name has moved on
+)
+
+// Known lists the labels that may stand in a Compose file.
+var Known = []string{Reloader, Strategy, Health, Drain, Monitor, Secrets, HostPorts, ComposePath, Front, FrontService}
+
+// Unsupported lists the labels that have a meaning which this version does not
+// act on. They are refused, never ignored.
+var Unsupported = []string{Secrets, HostPorts}
+
+// The strategies that a user may ask for.
+const (
+	Auto    = "auto"
+	Rolling = "rolling"
+	Restart = "restart"
+	Signal  = "signal" // not done yet
+	Exec    = "exec"   // not done yet
+	None    = "none"
+)
+
+// Strategies lists them in the order of the documentation.
+var Strategies = []string{Auto, Rolling, Restart, Signal, Exec, None}
+
+// UnsupportedStrategies lists those that this version refuses.
+var UnsupportedStrategies = []string{Signal, Exec}
