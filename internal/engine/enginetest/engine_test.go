@@ -3,6 +3,7 @@ package enginetest_test
 import (
 	"errors"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,14 +94,14 @@ func TestEngine_FailedStartIsNeverTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := enginetest.New()
 		id := started(t, e, "web", policy(container.RestartPolicyAlways))
-		starts := 0
+		var starts atomic.Int32
 		e.OnStart = func(engine.Container) (enginetest.Behaviour, error) {
-			starts++
+			starts.Add(1)
 			return enginetest.Behaviour{}, errors.New("refused")
 		}
 		e.Kill(id)
 		time.Sleep(time.Hour)
-		assert.Equal(t, starts, 1)
+		assert.Equal(t, starts.Load(), int32(1))
 		c, err := e.Inspect(t.Context(), id)
 		assert.NilError(t, err)
 		assert.Equal(t, c.State.Error, "refused")
@@ -110,14 +111,14 @@ func TestEngine_FailedStartIsNeverTriedAgain(t *testing.T) {
 func TestEngine_ProcessThatEndsIsRestartedWithPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := enginetest.New()
-		starts := 0
+		var starts atomic.Int32
 		e.OnStart = func(engine.Container) (enginetest.Behaviour, error) {
-			starts++
+			starts.Add(1)
 			return enginetest.Behaviour{ExitAfter: time.Second, ExitCode: 1}, nil
 		}
 		id := started(t, e, "web", policy(container.RestartPolicyAlways))
 		time.Sleep(10 * time.Minute)
-		assert.Assert(t, starts > 10 && starts < 30, "%d", starts)
+		assert.Assert(t, starts.Load() > 10 && starts.Load() < 30, "%d", starts.Load())
 		c, err := e.Inspect(t.Context(), id)
 		assert.NilError(t, err)
 		assert.Assert(t, c.State.RestartCount > 10)
