@@ -2,6 +2,7 @@ package address_test
 
 import (
 	"context"
+	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
@@ -61,12 +62,18 @@ func TestDialIn_ConnectsWhereOnlyTheContainerCan(t *testing.T) {
 	after, err := os.Readlink("/proc/self/ns/net")
 	assert.NilError(t, err)
 	assert.Equal(t, before, after, "the process has moved")
-	threads, err := os.ReadDir("/proc/self/task")
-	assert.NilError(t, err)
-	for _, thread := range threads {
-		ns, err := os.Readlink("/proc/self/task/" + thread.Name() + "/ns/net")
-		assert.Assert(t, err != nil || ns == before, "thread %s was left in %s", thread.Name(), ns)
-	}
+	eventually(t, "no thread is left in a foreign namespace", func() error { // a thread takes its time to end
+		threads, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			return err
+		}
+		for _, thread := range threads {
+			if ns, err := os.Readlink("/proc/self/task/" + thread.Name() + "/ns/net"); err == nil && ns != before {
+				return fmt.Errorf("thread %s is in %s", thread.Name(), ns)
+			}
+		}
+		return nil
+	})
 }
 
 func TestDialIn_EndsWithItsContext(t *testing.T) {
