@@ -2,9 +2,11 @@ package address
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +30,10 @@ func DialIn(ctx context.Context, pid int, addr netip.AddrPort) error {
 		d := net.Dialer{FallbackDelay: -1}
 		c, err := d.DialContext(ctx, "tcp", addr.String())
 		if err != nil {
+			// The dialer's deadline, which is ctx's, may be a moment before it.
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				err = errors.Join(err, context.DeadlineExceeded)
+			}
 			return err
 		}
 		return c.Close()
