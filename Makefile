@@ -31,6 +31,7 @@ PREFIX ?= /usr/local
 install: build ## Install the programs and the plugin below PREFIX (DESTDIR goes in front)
 	install -D -t $(DESTDIR)$(PREFIX)/bin bin/dso-agent bin/dso-runtime bin/dso-front
 	install -D -t $(DESTDIR)$(PREFIX)/lib/docker/cli-plugins bin/docker-dso
+	ln -sf ../lib/docker/cli-plugins/docker-dso $(DESTDIR)$(PREFIX)/bin/dso
 
 .PHONY: tools
 tools: tools/bin/docker-compose tools/bin/golangci-lint ## Build docker-compose and golangci-lint into tools/bin/

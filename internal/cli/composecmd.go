@@ -199,7 +199,12 @@ func (a *app) runCompose(ctx context.Context, args []string) error {
 		docker = "docker"
 	}
 	cmd := exec.CommandContext(ctx, docker, append([]string{"compose"}, args...)...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Cancel = func() error {
+		if terminal(os.Stdin) {
+			return nil // the terminal has told it already; a second word would mean: at once
+		}
+		return cmd.Process.Signal(os.Interrupt)
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	err := cmd.Run()
 	var exit *exec.ExitError

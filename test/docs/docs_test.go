@@ -84,7 +84,7 @@ func TestREADME_InstallPutsThePluginWhereDockerLooks(t *testing.T) {
 	dest := t.TempDir()
 	out, err := exec.CommandContext(t.Context(), "make", "-C", "../..", "install", "DESTDIR="+dest).CombinedOutput()
 	assert.NilError(t, err, string(out))
-	for _, file := range []string{"bin/dso-agent", "bin/dso-runtime", "bin/dso-front", "lib/docker/cli-plugins/docker-dso"} {
+	for _, file := range []string{"bin/dso-agent", "bin/dso-runtime", "bin/dso-front", "bin/dso", "lib/docker/cli-plugins/docker-dso"} {
 		info, err := os.Stat(filepath.Join(dest, "usr/local", file))
 		assert.NilError(t, err)
 		assert.Equal(t, info.Mode().Perm()&0o111, os.FileMode(0o111), file)
