@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 )
@@ -29,6 +30,10 @@ func dns(server string) lookup {
 	return func(ctx context.Context, name string) ([]netip.Addr, error) {
 		// The dot keeps resolv.conf's search list out of it.
 		addrs, err := r.LookupNetIP(ctx, "ip", strings.TrimSuffix(name, ".")+".")
+		var dnsErr *net.DNSError
+		if err != nil && !(errors.As(err, &dnsErr) && dnsErr.IsNotFound) && !answers(ctx, server) {
+			return nil, fmt.Errorf("%w: %w", errSilent, err)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -41,6 +46,44 @@ func dns(server string) lookup {
 		}
 		return addrs, nil
 	}
+}
+
+// answers reports whether the server answers a question about the front's own
+// host name, which Docker's engine always can, also where a name it does not know
+// is asked of a server that is out of reach. The resolver of net would look into
+// /etc/hosts instead.
+func answers(ctx context.Context, server string) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookupTimeout)
+	defer cancel()
+	host, err := os.Hostname()
+	if err != nil {
+		return false
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "udp", server)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = conn.Close() }()
+	deadline, _ := ctx.Deadline()
+	_ = conn.SetDeadline(deadline)
+	if _, err := conn.Write(question(host)); err != nil {
+		return false
+	}
+	reply := make([]byte, 512)
+	n, err := conn.Read(reply)
+	return err == nil && n >= 12
+}
+
+// question is a DNS query for the A records of a host (RFC 1035, section 4).
+func question(host string) []byte {
+	msg := []byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0} // id 1, recursion desired, one question
+	for l := range strings.SplitSeq(strings.Trim(host, "."), ".") {
+		l = l[:min(len(l), 63)]
+		msg = append(msg, byte(len(l)))
+		msg = append(msg, l...)
+	}
+	return append(msg, 0, 0, 1, 0, 1)
 }
 
 // neighbours keeps the addresses that share a network with the front and are

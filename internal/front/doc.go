@@ -11,7 +11,8 @@
 //   - Not a byte of traffic passes through this process, and the kernel goes on
 //     forwarding when it dies.
 //   - An address is in the kernel only while a name in force resolves to it. A
-//     name may fall silent for 300 ms (Docker's rename does that), no longer.
+//     name may be unknown for a second (Docker's rename does that), no longer. While
+//     the engine itself does not answer, everything stays as it is.
 //   - An address is on a network of the front itself: DNS servers behind Docker's
 //     cannot send traffic away.
 //   - Established TCP connections stay where they are. Flows that would otherwise

@@ -26,6 +26,7 @@ var (
 type world struct {
 	where   map[string]netip.Addr
 	broken  error
+	silent  bool // the engine is down
 	applied []state
 	sweeps  []bool
 }
@@ -46,6 +47,9 @@ func (w *world) Sweep(_ []frontmap.Target, halfOpen bool) error {
 }
 
 func (w *world) find(_ context.Context, name string) ([]netip.Addr, error) {
+	if w.silent {
+		return nil, errSilent
+	}
 	if a, ok := w.where[name]; ok {
 		return []netip.Addr{a}, nil
 	}
@@ -132,13 +136,27 @@ func TestFront_DropsTheAddressWhenTheGraceIsOver(t *testing.T) {
 	})
 }
 
+func TestFront_KeepsEverythingWhileTheEngineIsDown(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.order(1, "a")
+		r.run(time.Millisecond)
+		r.silent = true
+		r.run(time.Hour)
+		r.inForce(1, addrA)
+		r.silent = false
+		delete(r.where, "a")
+		r.run(lookupEvery + grace + time.Millisecond)
+		r.inForce(0)
+	})
+}
+
 func TestFront_FallsBackOnlyWhenNothingOfTheMapIsFound(t *testing.T) {
 	bubble(t, []string{"f"}, func(r *rig) {
 		r.order(1, "a", "missing")
 		r.run(time.Second)
 		r.inForce(1, addrA)
 		delete(r.where, "a")
-		r.run(time.Second)
+		r.run(lookupEvery + grace + time.Millisecond)
 		r.inForce(0, addrF)
 		r.where["missing"] = addrB
 		r.run(time.Second)

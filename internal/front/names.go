@@ -2,6 +2,7 @@ package front
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -12,11 +13,15 @@ const (
 	lookupEvery   = 250 * time.Millisecond
 	lookupTimeout = 100 * time.Millisecond
 	firstRetry    = 20 * time.Millisecond // doubles up to grace
-	grace         = 300 * time.Millisecond
+	grace         = time.Second
 )
 
+// errSilent says that nobody answers for names at all: the engine is down or has
+// no time. Nothing has moved then, because only the engine moves containers.
+var errSilent = errors.New("no name server answers")
+
 // lookup finds the addresses of a container name. An error means that it has
-// none now, whatever the reason.
+// none now, unless it wraps errSilent: then nothing is known.
 type lookup func(ctx context.Context, name string) ([]netip.Addr, error)
 
 // standing is what is known about one name.
@@ -39,18 +44,21 @@ func newNames(find lookup) *names {
 }
 
 // refresh looks up every wanted name at once, and gives up without a conclusion
-// when interrupted, which it reports. It takes at most lookupTimeout.
+// when interrupted, which it reports. It takes at most twice lookupTimeout.
 func (n *names) refresh(ctx context.Context, wanted []string, interrupt <-chan struct{}) (interrupted bool) {
 	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
 	begin := n.now()
 	found := make([][]netip.Addr, len(wanted))
+	unknown := make([]bool, len(wanted))
 	var wg sync.WaitGroup
 	for i, name := range wanted {
 		wg.Go(func() {
-			if addrs, err := n.find(ctx, name); err == nil {
+			addrs, err := n.find(ctx, name)
+			if err == nil {
 				found[i] = addrs
 			}
+			unknown[i] = errors.Is(err, errSilent)
 		})
 	}
 	done := make(chan struct{})
@@ -63,7 +71,7 @@ func (n *names) refresh(ctx context.Context, wanted []string, interrupt <-chan s
 		interrupted = true
 	}
 	for i, name := range wanted {
-		if len(found[i]) > 0 || !interrupted {
+		if len(found[i]) > 0 || !interrupted && !unknown[i] {
 			n.record(name, found[i], begin)
 		}
 	}
