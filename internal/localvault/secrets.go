@@ -68,6 +68,7 @@ func (v *Vault) stamp() time.Time { return v.now().UTC().Truncate(time.Second) }
 // empty, with its version. Errors wrap [ErrNotFound], [ErrNoVersion],
 // [ErrWrongKey], [ErrDamaged] or [ErrNewer].
 func (v *Vault) Get(ctx context.Context, path string, ver secret.Version) (secret.Value, secret.Version, error) {
+	state, _ := v.seen(path)
 	r, err := v.read(ctx, path)
 	if err != nil {
 		return secret.Value{}, "", fmt.Errorf("get %s: %w", path, err)
@@ -78,6 +79,9 @@ func (v *Vault) Get(ctx context.Context, path string, ver secret.Version) (secre
 	}
 	value := secret.NewValue(bytes.Clone(e.Value))
 	r.wipe()
+	if ver == "" {
+		v.see(path, state, e.id())
+	}
 	return value, e.id(), nil
 }
 
