@@ -128,7 +128,7 @@ func (a *Agent) openStores() error {
 	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); a.broken(err) {
 		return err
 	}
-	if err := private.SweepBundles(a.private()); err != nil {
+	if err := a.sweep(); err != nil {
 		return err
 	}
 	if a.journal, err = rotation.OpenJournal(a.state("state", "rotations.json"), time.Now()); a.broken(err) {
@@ -141,6 +141,16 @@ func (a *Agent) openStores() error {
 	}
 	a.controller = a.newController(aliases)
 	return nil
+}
+
+// sweep removes what an agent or a runtime that was killed left half written. The
+// agent's lock is held: nobody else writes there.
+func (a *Agent) sweep() error {
+	err := private.SweepBundles(a.private())
+	for _, dir := range []string{a.state("state"), a.state("fronts"), private.Records(a.private()), private.Envs(a.private())} {
+		err = errors.Join(err, durable.Sweep(dir))
+	}
+	return err
 }
 
 // broken reports whether an agent cannot run after err. With a state file that was

@@ -6,14 +6,32 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 )
+
+// temporary marks the names of files that are being written.
+const temporary = ".tmp-"
+
+// Sweep removes, below dir, what writers that were killed left half written. Only
+// the one process that writes there may call it.
+func Sweep(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return ignoreNotExist(err)
+		}
+		if d.Type().IsRegular() && strings.HasPrefix(d.Name(), ".") && strings.Contains(d.Name(), temporary) {
+			return ignoreNotExist(os.Remove(path))
+		}
+		return nil
+	})
+}
 
 // WriteFile replaces path with data: a temporary file in the same directory,
 // fsync, rename, fsync of the directory. On an error the old file is untouched
 // and no temporary file is left.
 func WriteFile(path string, data []byte, mode fs.FileMode) (err error) {
 	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*")
+	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+temporary+"*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}

@@ -40,7 +40,7 @@ func SaveState(path string, data []byte) error {
 // keepLast gives the current content a second name. WriteFile makes it durable
 // together with the new content.
 func keepLast(path string) error {
-	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".tmp-last")
+	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+temporary+"last")
 	if err := ignoreNotExist(os.Remove(tmp)); err != nil {
 		return err
 	}

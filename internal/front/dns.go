@@ -30,11 +30,11 @@ func dns(server string) lookup {
 	return func(ctx context.Context, name string) ([]netip.Addr, error) {
 		// The dot keeps resolv.conf's search list out of it.
 		addrs, err := r.LookupNetIP(ctx, "ip", strings.TrimSuffix(name, ".")+".")
-		var dnsErr *net.DNSError
-		if err != nil && !(errors.As(err, &dnsErr) && dnsErr.IsNotFound) && !answers(ctx, server) {
-			return nil, fmt.Errorf("%w: %w", errSilent, err)
-		}
 		if err != nil {
+			var dnsErr *net.DNSError
+			if no := errors.As(err, &dnsErr) && dnsErr.IsNotFound; !no && !answers(ctx, server) {
+				err = fmt.Errorf("%w: %w", errSilent, err)
+			}
 			return nil, err
 		}
 		local, err := localPrefixes()

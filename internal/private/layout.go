@@ -16,12 +16,15 @@ const (
 // Dirs lists the directories that must exist.
 func Dirs(root string) []string {
 	return []string{
-		filepath.Join(root, filesDir), filepath.Join(root, envDir), Records(root), Bundles(root),
+		filepath.Join(root, filesDir), Envs(root), Records(root), Bundles(root),
 	}
 }
 
 // Bundles is the directory of the rewritten bundles.
 func Bundles(root string) string { return filepath.Join(root, bundlesDir) }
+
+// Envs is the directory of the environments that containers were started with.
+func Envs(root string) string { return filepath.Join(root, envDir) }
 
 // Records is the directory of the delivery records.
 func Records(root string) string { return filepath.Join(root, recordsDir) }

@@ -72,7 +72,7 @@ func TestRolling_ReplicasChangeOneAfterTheOther(t *testing.T) {
 	assert.Equal(t, strings.Count(out, ": rotated (rolling"), 3, out)
 	for i := 1; i <= 3; i++ {
 		name := fmt.Sprintf("replicas-web-%d", i)
-		assert.Equal(t, inspect(t, name, "{{.State.Health.Status}}"), "healthy")
+		eventually(t, "the engine has seen that it is healthy", func() bool { return inspect(t, name, "{{.State.Health.Status}}") == "healthy" })
 	}
 	noLeftovers(t)
 }
