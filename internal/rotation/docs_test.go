@@ -1,0 +1,27 @@
+package rotation
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"gotest.tools/v3/assert"
+)
+
+func TestDocs_ShowTheProgramsAsTheyAre(t *testing.T) {
+	page, err := os.ReadFile("../../docs/design/architecture.md")
+	assert.NilError(t, err)
+	for strategy := range programs {
+		row := fmt.Sprintf("| %s | %s | %s |", strategy, words(program(strategy, false)), words(program(strategy, true)))
+		assert.Assert(t, strings.Contains(string(page), row), "docs/design/architecture.md lacks: %s", row)
+	}
+}
+
+func words(steps []Step) string {
+	texts := make([]string, len(steps))
+	for i, s := range steps {
+		texts[i] = string(s)
+	}
+	return strings.Join(texts, " ")
+}
