@@ -59,6 +59,7 @@ type Agent struct {
 	deliveries *deliver.Store
 	fronts     *fronts
 	journal    *rotation.Journal
+	locks      *rotation.Locks
 	controller *reconcile.Controller
 	hub        hub
 }
@@ -107,6 +108,8 @@ func (a *Agent) openDirs() error {
 }
 
 func (a *Agent) openStores() error {
+	a.locks = rotation.NewLocks(a.state("locks"))
+	a.sweepLocks()
 	swappable, err := private.Mount(a.private())
 	if err != nil {
 		return err
@@ -183,7 +186,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 			Engine: a.engine, Journal: a.journal, Deliveries: a.deliveries, Fronts: a.fronts,
 			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.hub.publish,
 		},
-		Locks:      rotation.NewLocks(a.state("locks")),
+		Locks:      a.locks,
 		Deliveries: a.deliveries,
 		Current:    a.resolver,
 		Fronts:     a.fronts,

@@ -24,33 +24,39 @@ func (a *Agent) Rotate(ctx context.Context, req wire.RotateRequest, tell func(wi
 		}
 		target.Secret = id
 	}
+	about := func(p rotation.Progress) bool { return p.Container == target.Container || p.About(target.Secret) }
+	results, err := a.following(about, tell, func() ([]reconcile.Result, error) { return a.controller.Sync(ctx, target) })
+	if errors.Is(err, reconcile.ErrNoContainer) {
+		return nil, fmt.Errorf("no running container that uses references is named %q", req.Container)
+	}
+	return results, err
+}
+
+// following tells the steps of the rotations in question while work goes on.
+func (a *Agent) following(about func(rotation.Progress) bool, tell func(wire.RotateStep), work func() ([]reconcile.Result, error)) ([]wire.RotateResult, error) {
 	steps, stop := a.hub.subscribe()
 	defer stop()
-	type answer struct {
-		results []reconcile.Result
-		err     error
-	}
-	done := make(chan answer, 1)
+	var results []reconcile.Result
+	var err error
+	done := make(chan struct{})
 	go func() {
-		results, err := a.controller.Sync(ctx, target)
-		done <- answer{results, err}
+		defer close(done)
+		results, err = work()
 	}()
+	pass := func(p rotation.Progress) {
+		if about(p) {
+			tell(wireStep(p))
+		}
+	}
 	for {
 		select {
 		case p := <-steps:
-			if p.Container == target.Container || p.About(target.Secret) {
-				tell(wireStep(p))
-			}
-		case ans := <-done:
+			pass(p)
+		case <-done:
 			for len(steps) > 0 {
-				if p := <-steps; p.Container == target.Container || p.About(target.Secret) {
-					tell(wireStep(p))
-				}
+				pass(<-steps)
 			}
-			if errors.Is(ans.err, reconcile.ErrNoContainer) {
-				return nil, fmt.Errorf("no running container that uses references is named %q", req.Container)
-			}
-			return wireResults(ans.results), ans.err
+			return wireResults(results), err
 		}
 	}
 }
@@ -126,19 +132,6 @@ func (a *Agent) rotationStatus() wire.RotationStatus {
 		st.AvgTime = (total / time.Duration(st.Successful)).Round(time.Millisecond).String()
 	}
 	return st
-}
-
-// Rotations lists what the journal remembers, oldest first.
-func (a *Agent) Rotations(context.Context) ([]wire.Rotation, error) {
-	rows := []wire.Rotation{}
-	for _, e := range a.journal.All() {
-		rows = append(rows, wire.Rotation{
-			Key: e.Key(), ID: e.ID, Container: e.ContainerName, Secret: e.SecretName, Strategy: string(e.Strategy),
-			Status: string(e.Status), Step: string(e.Step), Outcome: string(e.Outcome), Cause: e.Cause, Error: e.ErrorMessage,
-			Started: e.StartTime, Updated: e.LastUpdate,
-		})
-	}
-	return rows, nil
 }
 
 // FrontImage makes sure that the engine has the image of the fronts.

@@ -35,6 +35,9 @@ type Backend interface {
 	Rotate(ctx context.Context, req wire.RotateRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
 	Status(ctx context.Context) (wire.Status, error)
 	Rotations(ctx context.Context) ([]wire.Rotation, error)
+	Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
+	MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wire.Rotation, error)
+	Locks(ctx context.Context) ([]wire.Lock, error)
 	FrontImage(ctx context.Context) (wire.FrontImage, error)
 }
 
@@ -114,13 +117,12 @@ func routes(b Backend, log *slog.Logger) http.Handler {
 	route(group, "GET /v1/status", func(ctx context.Context, _ Caller, _ struct{}) (wire.Status, error) { return b.Status(ctx) })
 	route(group, "GET /v1/rotations", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Rotation, error) { return b.Rotations(ctx) })
 	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, _ struct{}) (wire.FrontImage, error) { return b.FrontImage(ctx) })
-	mux.HandleFunc("POST /v1/rotate", func(w http.ResponseWriter, r *http.Request) {
-		if _, err := group.allow(r); err != nil {
-			problem(w, err)
-			return
-		}
-		rotate(w, r, b)
+	route(group, "GET /v1/locks", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Lock, error) { return b.Locks(ctx) })
+	route(owner, "POST /v1/recover/mark", func(ctx context.Context, _ Caller, r wire.RecoverRequest) (wire.Rotation, error) {
+		return b.MarkRecovered(ctx, r)
 	})
+	stream(group, "POST /v1/rotate", b.Rotate)
+	stream(group, "POST /v1/recover", b.Recover)
 	return mux
 }
 
@@ -204,27 +206,33 @@ func problem(w http.ResponseWriter, err error) {
 	_ = json.NewEncoder(w).Encode(p)
 }
 
-// rotate streams the steps as they happen.
-func rotate(w http.ResponseWriter, r *http.Request, b Backend) {
-	var req wire.RotateRequest
-	if err := decode(w, r, &req); err != nil {
-		problem(w, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	out := json.NewEncoder(w)
-	flush := http.NewResponseController(w)
-	send := func(ev wire.RotateEvent) {
-		_ = out.Encode(ev)
-		_ = flush.Flush()
-	}
-	results, err := b.Rotate(r.Context(), req, func(s wire.RotateStep) { send(wire.RotateEvent{Step: &s}) })
-	if err != nil {
-		send(wire.RotateEvent{Error: err.Error()})
-		return
-	}
-	if results == nil {
-		results = []wire.RotateResult{}
-	}
-	send(wire.RotateEvent{Done: results})
+// stream is a route that tells the steps of rotations as they happen.
+func stream[Req any](r router, pattern string, call func(context.Context, Req, func(wire.RotateStep)) ([]wire.RotateResult, error)) {
+	r.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+		_, err := r.allow(hr)
+		var req Req
+		if err == nil {
+			err = decode(w, hr, &req)
+		}
+		if err != nil {
+			problem(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		out := json.NewEncoder(w)
+		flush := http.NewResponseController(w)
+		send := func(ev wire.RotateEvent) {
+			_ = out.Encode(ev)
+			_ = flush.Flush()
+		}
+		results, err := call(hr.Context(), req, func(s wire.RotateStep) { send(wire.RotateEvent{Step: &s}) })
+		if err != nil {
+			send(wire.RotateEvent{Error: err.Error()})
+			return
+		}
+		if results == nil {
+			results = []wire.RotateResult{}
+		}
+		send(wire.RotateEvent{Done: results})
+	})
 }

@@ -43,6 +43,7 @@ func TestMain(m *testing.M) {
 var routes = []string{
 	"POST /v1/vault", "PUT /v1/secret", "POST /v1/secret/get", "GET /v1/secrets", "POST /v1/secret/delete", "POST /v1/secret/history",
 	"POST /v1/secret/rollback", "GET /v1/status", "GET /v1/rotations", "POST /v1/fronts/image", "POST /v1/rotate",
+	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks",
 }
 
 // callAll returns the code of the problem that each route answers; "" is none.
@@ -52,9 +53,12 @@ func callAll(ctx context.Context, socket string) map[string]string {
 	for _, route := range routes {
 		method, path, _ := strings.Cut(route, " ")
 		var err error
-		if path == "/v1/rotate" {
+		switch path {
+		case "/v1/rotate":
 			_, err = c.Rotate(ctx, wire.RotateRequest{Secret: "app/db"}, func(wire.RotateStep) {})
-		} else {
+		case "/v1/recover":
+			_, err = c.Recover(ctx, wire.RecoverRequest{}, func(wire.RotateStep) {})
+		default:
 			err = c.Call(ctx, method, path, struct{}{}, nil)
 		}
 		got[route] = code(err)
@@ -118,6 +122,16 @@ func (b *backend) Status(context.Context) (wire.Status, error) { return wire.Sta
 func (b *backend) Rotations(context.Context) ([]wire.Rotation, error) {
 	return []wire.Rotation{}, b.fail
 }
+
+func (b *backend) Recover(_ context.Context, _ wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
+	tell(wire.RotateStep{Step: "stop"})
+	return nil, b.fail
+}
+
+func (b *backend) MarkRecovered(context.Context, wire.RecoverRequest) (wire.Rotation, error) {
+	return wire.Rotation{}, b.fail
+}
+func (b *backend) Locks(context.Context) ([]wire.Lock, error) { return []wire.Lock{}, b.fail }
 func (b *backend) FrontImage(context.Context) (wire.FrontImage, error) {
 	return wire.FrontImage{}, b.fail
 }
@@ -175,7 +189,7 @@ func TestServe_OthersMayChangeButNotRead(t *testing.T) {
 	b := &backend{}
 	for route, problem := range callAs(t, nobody, serve(t, b)) {
 		want := ""
-		if route == "POST /v1/secret/get" || route == "POST /v1/vault" {
+		if route == "POST /v1/secret/get" || route == "POST /v1/vault" || route == "POST /v1/recover/mark" {
 			want = wire.CodeDenied
 		}
 		assert.Equal(t, problem, want, route)

@@ -99,23 +99,3 @@ func (a *app) planCommand() *cobra.Command {
 		},
 	})
 }
-
-func (a *app) rotationsCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
-		Use: "rotations", Short: "List the rotations that the journal remembers", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var rows []wire.Rotation
-			if err := a.agent().Call(cmd.Context(), "GET", "/v1/rotations", nil, &rows); err != nil {
-				return err
-			}
-			if done, err := a.print(rows); done {
-				return err
-			}
-			return a.table("CONTAINER\tSECRET\tSTRATEGY\tSTATUS\tSTEP\tSTARTED\tTOOK\tCAUSE", len(rows), func(i int) string {
-				r := rows[i]
-				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%.1fs\t%s", r.Container, r.Secret, r.Strategy, r.Status, r.Step,
-					ago(r.Started), r.Updated.Sub(r.Started).Seconds(), r.Cause)
-			})
-		},
-	})
-}

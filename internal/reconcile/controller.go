@@ -77,7 +77,10 @@ type Controller struct {
 	mine   map[string]bool // ids of rotations that this process began
 	// attempts are the containers that could not be started, by id.
 	attempts map[string]attempt
-	base     context.Context // ends when the agent shall stop
+	delays   map[string]delay                   // by id of the container
+	asks     map[string]ask                     // by key of the rotation
+	stops    map[string]context.CancelCauseFunc // of the rotations that run, by key
+	base     context.Context                    // ends when the agent shall stop
 	// fresh are the containers behind fronts that were created and have not
 	// started; only Run's goroutine uses it.
 	fresh map[string]bool
@@ -107,6 +110,9 @@ func (c *Controller) Init(ctx context.Context) {
 	c.groups = map[string]*group{}
 	c.mine = map[string]bool{}
 	c.attempts = map[string]attempt{}
+	c.delays = map[string]delay{}
+	c.asks = map[string]ask{}
+	c.stops = map[string]context.CancelCauseFunc{}
 	c.slots = make(chan struct{}, max(c.Parallel, 1))
 }
 

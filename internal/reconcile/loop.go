@@ -188,6 +188,7 @@ func (c *Controller) handle(ev engine.Event) {
 	case ev.Action == "destroy":
 		delete(c.fresh, ev.ID)
 		c.started(ev.ID)
+		c.undelay(ev.ID)
 		if !c.Machine.Journal.Concerns(ev.ID) {
 			if err := c.Deliveries.Forget(ev.ID); err != nil {
 				c.Log.Warn("delivery not forgotten", "container", engine.ShortID(ev.ID), "error", err)

@@ -38,17 +38,24 @@ func (c *Controller) pass(key string, force map[string]string, cause string) []R
 	return results
 }
 
-// resume carries on what the journal says is pending in the group.
+// resume carries on what the journal says is pending in the group, and does what
+// a person asked for with it.
 func (c *Controller) resume(ctx context.Context, key string) []Result {
 	var results []Result
-	for _, e := range c.Machine.Journal.Pending() {
-		if groupOf(e.Original) != key {
+	for _, e := range c.Machine.Journal.All() {
+		if groupOf(e.Original) != key || !e.Pending() && !e.NeedsPerson() {
 			continue
 		}
-		if !c.began(e.ID) {
-			e.Recovered = true
+		what := c.asked(e.Key())
+		switch {
+		case what == askMark:
+			results = append(results, c.mark(e))
+		case e.Pending() || what == askAgain:
+			if !c.began(e.ID) {
+				e.Recovered = true
+			}
+			results = append(results, c.run(ctx, e))
 		}
-		results = append(results, c.run(ctx, e))
 	}
 	return results
 }
@@ -94,6 +101,10 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 	}
 	if pin, pinned := c.Deliveries.Pinned(m.ID); !force && pinned && pin.Failed.Equal(to) {
 		res.Error = fmt.Sprintf("pinned to the versions before: %s failed its health gate", describe(changed(from, to)))
+		return res
+	}
+	if why := c.delayed(m.ID, to); !force && why != "" {
+		res.Error = why
 		return res
 	}
 	e, err := c.plan(ctx, m, from, to, cause)
@@ -179,16 +190,22 @@ func (c *Controller) begin(ctx context.Context, e rotation.Entry) Result {
 // the journal does not know yet is recorded first.
 func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
 	res := Result{Container: e.ContainerName, Strategy: e.Strategy, Reasons: e.Reasons}
+	ctx, done := c.stoppable(ctx, e.Key())
+	defer done()
 	release, err := c.Locks.Acquire(ctx, e.To.IDs())
 	if err == nil {
 		defer release()
-		if !e.Pending() {
+		switch {
+		case e.NeedsPerson():
+			err = c.Machine.Again(&e)
+		case !e.Pending():
 			err = c.Machine.Begin(&e)
 		}
 	}
 	if err == nil {
 		err = c.Machine.Run(ctx, &e)
 	}
+	c.concluded(e)
 	res.Outcome, res.Error = e.Outcome, e.ErrorMessage
 	if err != nil {
 		res.Error = err.Error()
@@ -254,13 +271,7 @@ func (c *Controller) startLater(m engine.Container) {
 	defer c.mu.Unlock()
 	pause := min(max(2*c.attempts[m.ID].pause, firstPause), lastPause)
 	c.attempts[m.ID] = attempt{time.Now().Add(pause), pause}
-	c.wg.Go(func() {
-		select {
-		case <-time.After(pause):
-			c.kick(groupOf(m), m.Name, Target{})
-		case <-c.base.Done():
-		}
-	})
+	c.kickAfter(pause, m)
 }
 
 // feedFront sends the front's traffic to the healthy containers of the group, and

@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/label"
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // effects maps every step to what it does. Each may be run again at any time
@@ -43,7 +44,8 @@ func init() {
 		StepPin:               (*Machine).pin,
 		StepRestartOld:        (*Machine).restart,
 		StepGateOld:           (*Machine).gate,
-		StepRefreshOld:        (*Machine).refresh,
+		StepRefreshOld:        (*Machine).refreshOld,
+		StepSettle:            (*Machine).settle,
 	}
 }
 
@@ -113,7 +115,18 @@ func (m *Machine) assign(_ context.Context, e *Entry) error {
 }
 
 func (m *Machine) start(ctx context.Context, e *Entry) error {
-	return m.Engine.Start(ctx, e.NewContainerID)
+	return refusedStart(m.Engine.Start(ctx, e.NewContainerID))
+}
+
+// ErrRefused is wrapped when the engine, or the runtime below it, refuses to start
+// a container: most often it is for what the container is given.
+var ErrRefused = errors.New("the start was refused")
+
+func refusedStart(err error) error {
+	if err == nil || engine.Unavailable(err) || errdefs.IsNotFound(err) || errdefs.IsConflict(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrRefused, err)
 }
 
 func (m *Machine) cutOver(ctx context.Context, e *Entry) error {
@@ -233,8 +246,23 @@ func (m *Machine) release(_ context.Context, e *Entry) error {
 	return m.Deliveries.Unpin(e.serving())
 }
 
+// pin keeps the old versions for the way back, and when the new ones are why it is
+// gone, until the secret changes again.
 func (m *Machine) pin(_ context.Context, e *Entry) error {
-	return m.Deliveries.Pin(e.OriginalContainerID, e.From, e.To)
+	var failed secret.Versions
+	if e.Unfit {
+		failed = e.To
+	}
+	return m.Deliveries.Pin(e.serving(), e.From, failed)
+}
+
+// settle lets the container follow the current versions again when these are not
+// why the rotation turned back.
+func (m *Machine) settle(_ context.Context, e *Entry) error {
+	if e.Unfit {
+		return nil
+	}
+	return m.Deliveries.Unpin(e.serving())
 }
 
 // restart restarts in place, unless the container already runs since with the
@@ -252,7 +280,7 @@ func (m *Machine) restart(ctx context.Context, e *Entry) error {
 	if ok && c.Running() && got.Equal(want) && at.After(e.StartTime) {
 		return nil
 	}
-	return m.Engine.Restart(ctx, c.ID)
+	return refusedStart(m.Engine.Restart(ctx, c.ID))
 }
 
 // dependants restarts what lives in the container's network: the restart took
@@ -287,6 +315,15 @@ func (m *Machine) refresh(ctx context.Context, e *Entry) error {
 		return errors.New("the container is held to other versions")
 	}
 	return nil
+}
+
+// refreshOld changes the files back. It pins once more: the generation of the
+// journal that led here may be older than the last unpinning.
+func (m *Machine) refreshOld(ctx context.Context, e *Entry) error {
+	if err := m.pin(ctx, e); err != nil {
+		return err
+	}
+	return m.refresh(ctx, e)
 }
 
 // The health gate looks this often, and without a health check wants the

@@ -1,7 +1,9 @@
 package rotation
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -31,6 +33,7 @@ const (
 	OutcomeRolledBack Outcome = "rolled_back"
 	OutcomeGone       Outcome = "gone"   // somebody else removed the container meanwhile
 	OutcomeFailed     Outcome = "failed" // neither was possible: a person must look
+	OutcomeMarked     Outcome = "marked" // a person said that it is over
 )
 
 // Entry is one rotation of one container, as it stands in the journal. It holds
@@ -51,8 +54,10 @@ type Entry struct {
 	Strategy            Strategy        `json:"strategy"`
 	Reasons             []string        `json:"reasons"`
 	Step                Step            `json:"step"`
+	StuckStep           Step            `json:"stuck_step,omitempty"` // of a rotation that needs a person
 	Back                bool            `json:"back,omitempty"`
 	Recovered           bool            `json:"recovered,omitempty"` // continued by an agent that did not begin it
+	Unfit               bool            `json:"unfit,omitempty"`     // the new versions are why it turned back
 	From                secret.Versions `json:"from"`
 	To                  secret.Versions `json:"to"`
 
@@ -87,6 +92,40 @@ func (e *Entry) Key() string {
 // Pending reports whether there is something left to do.
 func (e *Entry) Pending() bool { return e.Step != "" }
 
+// Phase names the direction: forward or back.
+func (e *Entry) Phase() string {
+	if e.Back {
+		return "back"
+	}
+	return "forward"
+}
+
+// NeedsPerson reports whether the rotation ended in a way that it does not leave
+// by itself.
+func (e *Entry) NeedsPerson() bool { return !e.Pending() && e.Status == StatusCritical }
+
+// again puts a rotation that needs a person back to the step it is stuck at.
+func (e *Entry) again() {
+	e.Step, e.StuckStep = e.StuckStep, ""
+	if !slices.Contains(e.program(), e.Step) {
+		e.Step = e.program()[0] // done already is success
+	}
+	e.Outcome, e.Recovered = "", true
+	if e.Back {
+		e.Status = StatusRollbackRequired
+		return
+	}
+	e.Status, e.ErrorMessage = StatusInProgress, ""
+}
+
+// RetryLater reports whether the rotation was undone for a reason that is not the
+// new versions', so that it is worth trying again.
+func (e *Entry) RetryLater() bool { return !e.Pending() && e.Outcome == OutcomeRolledBack && !e.Unfit }
+
+// Serving returns the id of the container that has the place when the rotation
+// ends in its direction.
+func (e *Entry) Serving() string { return e.serving() }
+
 // policy returns the restart policy that the user gave the original.
 func (e *Entry) policy() container.RestartPolicy {
 	if e.Original.Spec.HostConfig == nil {
@@ -97,7 +136,7 @@ func (e *Entry) policy() container.RestartPolicy {
 
 // advance moves to the next step of the direction, or to the end.
 func (e *Entry) advance() {
-	steps := program(e.Strategy, e.Back)
+	steps := e.program()
 	for i, s := range steps {
 		if s == e.Step {
 			if i+1 < len(steps) {
@@ -127,5 +166,6 @@ func (e *Entry) turnBack(cause error) {
 	e.Back = true
 	e.Status = StatusRollbackRequired
 	e.ErrorMessage = cause.Error()
-	e.Step = program(e.Strategy, true)[0]
+	e.Unfit = errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused)
+	e.Step = e.program()[0]
 }

@@ -56,7 +56,7 @@ func decodeJournal(data []byte) (map[string]Entry, error) {
 		if e.Key() != key {
 			return nil, fmt.Errorf("entry %q describes %q", key, e.Key())
 		}
-		if e.Pending() && !slices.Contains(program(e.Strategy, e.Back), e.Step) {
+		if e.Pending() && !slices.Contains(e.program(), e.Step) {
 			return nil, fmt.Errorf("entry %q is at step %q, which strategy %q does not have", key, e.Step, e.Strategy)
 		}
 	}

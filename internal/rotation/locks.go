@@ -40,6 +40,7 @@ type Holder struct {
 	PID       int       `json:"pid"`
 	StartTime time.Time `json:"start_time"` // when the lock was taken
 	BootID    string    `json:"boot_id"`
+	Secret    string    `json:"secret,omitempty"`
 }
 
 // NewLocks returns the locks in dir, which must exist.
@@ -98,7 +99,7 @@ func (l *Locks) try(id secret.ID) (bool, error) {
 	}
 	locked, err := lockFile(f)
 	if err == nil && locked {
-		err = describe(f)
+		err = describe(f, id)
 	}
 	if err != nil || !locked {
 		return false, errors.Join(err, f.Close())
@@ -125,9 +126,8 @@ func lockFile(f *os.File) (bool, error) {
 	return err == nil && os.SameFile(ours, named), nil
 }
 
-func describe(f *os.File) error {
-	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	data, err := json.Marshal(Holder{PID: os.Getpid(), StartTime: time.Now().UTC(), BootID: strings.TrimSpace(string(boot))})
+func describe(f *os.File, id secret.ID) error {
+	data, err := json.Marshal(Holder{PID: os.Getpid(), StartTime: time.Now().UTC(), BootID: bootID(), Secret: id.String()})
 	if err != nil {
 		return err
 	}

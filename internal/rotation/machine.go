@@ -67,6 +67,7 @@ type Check func(ctx context.Context, c engine.Container) error
 // Progress is one thing worth telling about a rotation.
 type Progress struct {
 	RotationID string      `json:"rotation"`
+	Key        string      `json:"key"` // in the journal
 	Container  string      `json:"container"`
 	Secrets    []secret.ID `json:"secrets"`
 	Strategy   Strategy    `json:"strategy"`
@@ -155,9 +156,35 @@ func (m *Machine) Run(ctx context.Context, e *Entry) error {
 // Begin records a new rotation. Nothing has happened to any container before it
 // returns nil.
 func (m *Machine) Begin(e *Entry) error {
-	e.Step = program(e.Strategy, false)[0]
+	e.Step = e.program()[0]
 	e.Status = StatusInProgress
 	return m.record(e)
+}
+
+// Again records that a rotation which needed a person is carried on, by [Machine.Run].
+func (m *Machine) Again(e *Entry) error {
+	e.again()
+	return m.record(e)
+}
+
+// Mark ends a rotation by a person's word. No container is touched; those that it
+// held follow the current versions again.
+func (m *Machine) Mark(e *Entry) error {
+	for _, id := range []string{e.OriginalContainerID, e.NewContainerID} {
+		if id == "" {
+			continue
+		}
+		if err := m.Deliveries.Unpin(id); err != nil {
+			return err
+		}
+	}
+	e.Step, e.StuckStep = "", ""
+	e.Status, e.Outcome = StatusRecovered, OutcomeMarked
+	if err := m.record(e); err != nil {
+		return err
+	}
+	m.tell(e, e.ErrorMessage)
+	return nil
 }
 
 func (m *Machine) record(e *Entry) error {
@@ -192,11 +219,7 @@ func (m *Machine) fault(e *Entry, when string) error {
 	if m.Fault == nil {
 		return nil
 	}
-	dir := "forward"
-	if e.Back {
-		dir = "back"
-	}
-	return m.Fault(fmt.Sprintf("%s/%s/%s/%s", e.Strategy, dir, e.Step, when))
+	return m.Fault(fmt.Sprintf("%s/%s/%s/%s", e.Strategy, e.Phase(), e.Step, when))
 }
 
 // raise starts the serving container again if it was down when this agent came:
@@ -256,12 +279,12 @@ func (m *Machine) gone(ctx context.Context, e *Entry, err error) bool {
 func (m *Machine) giveUp(e *Entry, cause error) {
 	m.Log.Error("rotation needs a person", "rotation", e.ID, "container", e.ContainerName, "step", e.Step, "error", cause)
 	e.ErrorMessage = fmt.Sprintf("%s: %v", e.Step, cause)
-	e.Status, e.Outcome, e.Step = StatusCritical, OutcomeFailed, ""
+	e.Status, e.Outcome, e.StuckStep, e.Step = StatusCritical, OutcomeFailed, e.Step, ""
 }
 
 func (m *Machine) tell(e *Entry, detail string) {
 	p := Progress{
-		RotationID: e.ID, Container: e.ContainerName, Secrets: e.To.IDs(), Strategy: e.Strategy,
+		RotationID: e.ID, Key: e.Key(), Container: e.ContainerName, Secrets: e.To.IDs(), Strategy: e.Strategy,
 		Step: e.Step, Back: e.Back, Outcome: e.Outcome, Detail: detail, Time: time.Now(),
 	}
 	if e.Pending() {

@@ -48,11 +48,11 @@ var afterDeath = map[string]func(t *testing.T, s *scene){
 	"nothing": func(t *testing.T, s *scene) { s.boot(t) },
 	"the engine restarts": func(t *testing.T, s *scene) {
 		s.boot(t)
-		s.Engine.RestartEngine()
+		s.restartEngine()
 	},
 	"the engine restarts while no agent answers": func(t *testing.T, s *scene) {
 		s.Die()
-		s.Engine.RestartEngine()
+		s.restartEngine()
 		s.boot(t)
 	},
 	"the newest journal is lost": func(t *testing.T, s *scene) {
@@ -65,6 +65,11 @@ var afterDeath = map[string]func(t *testing.T, s *scene){
 		time.Sleep(time.Minute)
 		s.boot(t)
 	},
+}
+
+func (s *scene) restartEngine() {
+	s.restarted = true
+	s.Engine.RestartEngine()
 }
 
 func TestMachine_KilledAtAnyPointIsFinishedByTheNextAgent(t *testing.T) {
@@ -257,7 +262,7 @@ func TestMachine_EngineMayRestartUnderALivingAgent(t *testing.T) {
 					s.onPoint(func(at string) error {
 						if at == point && !done {
 							done = true
-							s.Engine.RestartEngine()
+							s.restartEngine()
 						}
 						return nil
 					})

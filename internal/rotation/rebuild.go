@@ -47,7 +47,7 @@ func Rebuild(containers []engine.Container) []Entry {
 			copied.RestartPolicy = c.Spec.HostConfig.RestartPolicy
 			e.Original.Spec.HostConfig = &copied
 		}
-		e.Step = program(e.Strategy, false)[0]
+		e.Step = e.program()[0]
 		e.Status = StatusInProgress
 		e.Reasons = []string{"rebuilt from the labels on the containers"}
 		entries = append(entries, e)

@@ -35,29 +35,31 @@ const (
 	StepRestartOld        Step = "restart-old"        // restart in place with the old versions
 	StepGateOld           Step = "gate-old"           // wait until it is healthy again
 	StepRefreshOld        Step = "refresh-old"        // change the files back
+	StepSettle            Step = "settle"             // unpin, unless the new versions are why
 )
 
 // programs lists the steps of each strategy: the way forward and the way back.
 var programs = map[Strategy][2][]Step{
 	Rolling: {
 		{StepHold, StepCreate, StepAssign, StepStart, StepGate, StepCutOver, StepPark, StepWatch, StepNameOriginal, StepNameReplacement, StepStop, StepRemove, StepRelease},
-		{StepPin, StepUnpark, StepRevive, StepCutBack, StepNameBack, StepRemoveReplacement},
+		{StepPin, StepUnpark, StepRevive, StepCutBack, StepNameBack, StepRemoveReplacement, StepSettle},
 	},
 	Restart: {
 		{StepAssign, StepRestart, StepGate, StepDependants, StepRelease},
-		{StepPin, StepRestartOld, StepGateOld, StepDependants},
+		{StepPin, StepRestartOld, StepGateOld, StepDependants, StepSettle},
 	},
 	None: {
 		{StepAssign, StepRefresh, StepRelease},
-		{StepPin, StepRefreshOld},
+		{StepPin, StepRefreshOld, StepSettle},
 	},
 }
 
-func program(s Strategy, back bool) []Step {
-	if back {
-		return programs[s][1]
+// program is what the entry's direction consists of.
+func (e *Entry) program() []Step {
+	if e.Back {
+		return programs[e.Strategy][1]
 	}
-	return programs[s][0]
+	return programs[e.Strategy][0]
 }
 
 // retires is the first step that cannot be undone: from it on, a rotation only
@@ -69,7 +71,7 @@ func (e *Entry) undoable() bool {
 	if e.Back {
 		return false
 	}
-	steps := program(e.Strategy, false)
+	steps := e.program()
 	point := slices.Index(steps, retires)
 	if point < 0 {
 		point = slices.Index(steps, StepRelease)
@@ -83,7 +85,7 @@ var starters = []Step{StepStart, StepRestart, StepRevive, StepRestartOld}
 // startedServing reports whether the entry is past the step that started the
 // container that serves in its direction.
 func (e *Entry) startedServing() bool {
-	steps := program(e.Strategy, e.Back)
+	steps := e.program()
 	at := slices.IndexFunc(steps, func(s Step) bool { return slices.Contains(starters, s) })
 	return at >= 0 && slices.Index(steps, e.Step) > at
 }

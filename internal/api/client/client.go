@@ -61,7 +61,16 @@ func (c *Client) Call(ctx context.Context, method, path string, req, resp any) e
 
 // Rotate asks for a rotation and reports its steps as they happen.
 func (c *Client) Rotate(ctx context.Context, req wire.RotateRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
-	r, err := c.send(ctx, http.MethodPost, "/v1/rotate", req)
+	return c.follow(ctx, "/v1/rotate", req, tell)
+}
+
+// Recover carries on what is not finished and reports its steps as they happen.
+func (c *Client) Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
+	return c.follow(ctx, "/v1/recover", req, tell)
+}
+
+func (c *Client) follow(ctx context.Context, path string, req any, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
+	r, err := c.send(ctx, http.MethodPost, path, req)
 	if err != nil {
 		return nil, err
 	}

@@ -153,13 +153,42 @@ type Rotation struct {
 	Container string    `json:"container"`
 	Secret    string    `json:"secret"`
 	Strategy  string    `json:"strategy"`
+	Reasons   []string  `json:"reasons,omitempty"` // of the strategy
 	Status    string    `json:"status"`
+	Phase     string    `json:"phase"` // forward, or how else it went
 	Step      string    `json:"step,omitempty"`
+	StuckStep string    `json:"stuck_step,omitempty"` // of one that needs a person
+	Pending   bool      `json:"pending"`
+	Todo      string    `json:"todo,omitempty"` // what recovery does with it; empty: nothing
+	Why       string    `json:"why,omitempty"`
 	Outcome   string    `json:"outcome,omitempty"`
 	Cause     string    `json:"cause"`
 	Error     string    `json:"error,omitempty"`
 	Started   time.Time `json:"started"`
 	Updated   time.Time `json:"updated"`
+}
+
+// RecoverRequest carries on at once what is pending, and tries again what needs a
+// person (POST /v1/recover, answered as a [RotateRequest] is), or ends one
+// rotation by a person's word (POST /v1/recover/mark).
+type RecoverRequest struct {
+	// Key is a rotation's key in the journal, its id, or its container's name;
+	// empty, for /v1/recover: all.
+	Key string `json:"key,omitempty"`
+}
+
+// Lock is one row of GET /v1/locks.
+type Lock struct {
+	Secret   string    `json:"secret"`
+	Path     string    `json:"path"`
+	PID      int       `json:"pid,omitempty"`
+	Since    time.Time `json:"since,omitzero"`
+	Age      string    `json:"age,omitempty"`
+	BootID   string    `json:"boot_id,omitempty"`
+	Held     bool      `json:"held"`         // the kernel says that somebody has it
+	Alive    bool      `json:"holder_alive"` // a process with this pid exists
+	SameBoot bool      `json:"same_boot"`    // it was taken since the host booted
+	Note     string    `json:"note,omitempty"`
 }
 
 // FrontImage answers POST /v1/fronts/image: the engine has the image now.

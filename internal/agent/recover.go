@@ -1,0 +1,89 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/api"
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/reconcile"
+	"github.com/docker-secret-operator/dso/internal/rotation"
+)
+
+// Rotations lists what the journal remembers, oldest first.
+func (a *Agent) Rotations(context.Context) ([]wire.Rotation, error) {
+	rows := []wire.Rotation{}
+	for _, e := range a.journal.All() {
+		rows = append(rows, wireRotation(e))
+	}
+	return rows, nil
+}
+
+func wireRotation(e rotation.Entry) wire.Rotation {
+	r := wire.Rotation{
+		Key: e.Key(), ID: e.ID, Container: e.ContainerName, Secret: e.SecretName, Strategy: string(e.Strategy), Reasons: e.Reasons,
+		Status: string(e.Status), Phase: e.Phase(), Step: string(e.Step), StuckStep: string(e.StuckStep), Pending: e.Pending(),
+		Outcome: string(e.Outcome), Cause: e.Cause, Error: e.ErrorMessage, Started: e.StartTime, Updated: e.LastUpdate,
+	}
+	r.Todo, r.Why = e.Todo()
+	return r
+}
+
+// Recover carries on at once what is pending and tries again what needs a person,
+// telling the steps.
+func (a *Agent) Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
+	about := func(p rotation.Progress) bool {
+		return req.Key == "" || p.Key == req.Key || p.RotationID == req.Key || p.Container == req.Key
+	}
+	return a.following(about, tell, func() ([]reconcile.Result, error) { return a.controller.Recover(ctx, req.Key) })
+}
+
+// MarkRecovered ends a rotation by a person's word.
+func (a *Agent) MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wire.Rotation, error) {
+	if req.Key == "" {
+		return wire.Rotation{}, &api.Error{Code: wire.CodeInvalid, Err: errors.New("it must be said which rotation"), Hint: "docker dso rotations --json shows their keys"}
+	}
+	e, err := a.controller.Mark(ctx, req.Key)
+	switch {
+	case errors.Is(err, reconcile.ErrNoRotation):
+		return wire.Rotation{}, &api.Error{Code: wire.CodeNotFound, Err: err, Hint: "docker dso recover --dry-run lists what is not finished"}
+	case errors.Is(err, reconcile.ErrManyRotations):
+		return wire.Rotation{}, &api.Error{Code: wire.CodeInvalid, Err: err}
+	case err != nil:
+		return wire.Rotation{}, err
+	}
+	a.log.Warn("rotation marked as recovered by a person", "rotation", e.ID, "container", e.ContainerName, "key", e.Key())
+	return wireRotation(e), nil
+}
+
+// Locks tells what lies under the names of locks.
+func (a *Agent) Locks(context.Context) ([]wire.Lock, error) {
+	files, err := a.locks.Files()
+	if err != nil {
+		return nil, err
+	}
+	rows := []wire.Lock{}
+	for _, f := range files {
+		row := wire.Lock{
+			Secret: f.Secret, Path: f.Path, PID: f.PID, Since: f.StartTime, BootID: f.BootID,
+			Held: f.Held, Alive: f.Alive, SameBoot: f.SameBoot, Note: f.Note,
+		}
+		if !f.StartTime.IsZero() {
+			row.Age = time.Since(f.StartTime).Round(time.Second).String()
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+// sweepLocks removes the lock files that nobody holds: none of them is ours yet.
+func (a *Agent) sweepLocks() {
+	swept, err := a.locks.Sweep(time.Now())
+	if err != nil {
+		a.log.Warn("lock files not swept", "error", err)
+	}
+	for _, f := range swept {
+		a.log.Info("stale lock file removed", "file", f.Path, "pid", f.PID, "since", f.StartTime, "note", f.Note)
+	}
+}
