@@ -478,3 +478,19 @@ func TestMachine_NeitherWayWorkingNeedsAPerson(t *testing.T) {
 		assert.Assert(t, s.Container(t, "web").Running())
 	})
 }
+
+// What is listed is what passes: a point that no rotation of the tests reaches is
+// one that nothing was tried at.
+func TestPoints_AreThoseThatTheRotationsPass(t *testing.T) {
+	passed := map[string]bool{}
+	for _, c := range changes() {
+		for _, point := range c.points(t) {
+			passed[point] = true
+		}
+	}
+	for _, p := range rotation.Points() {
+		assert.Check(t, passed[p.String()], "%s is listed and does not pass", p)
+		delete(passed, p.String())
+	}
+	assert.DeepEqual(t, passed, map[string]bool{})
+}
