@@ -107,6 +107,9 @@ func (a *Agent) openDirs() error {
 }
 
 func (a *Agent) openStores() error {
+	if err := rotation.SweepLocks(a.state("locks")); err != nil {
+		a.log.Warn("lock files not swept", "error", err)
+	}
 	swappable, err := private.Mount(a.private())
 	if err != nil {
 		return err

@@ -140,3 +140,17 @@ func TestLocks_OfALongNameFitIntoAFileName(t *testing.T) {
 	assert.NilError(t, err)
 	release()
 }
+
+func TestSweepLocks_RemovesWhatNobodyHolds(t *testing.T) {
+	dir := t.TempDir()
+	for name, content := range map[string]string{"secret-name.lock": "4194304\n", "empty.lock": "", "noise.lock": "\x00\xff"} {
+		assert.NilError(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600))
+	}
+	release, err := rotation.NewLocks(dir).Acquire(t.Context(), []secret.ID{db})
+	assert.NilError(t, err)
+	assert.NilError(t, rotation.SweepLocks(dir))
+	left, err := os.ReadDir(dir)
+	assert.NilError(t, err)
+	assert.Equal(t, len(left), 1, "the one that is held stays")
+	release()
+}

@@ -98,7 +98,8 @@ func (s *scene) startFailed(t *testing.T) {
 		assert.NilError(t, s.Engine.Start(t.Context(), c.ID))
 	}
 	if s.sidecar { // it follows the container that it lives in
-		if s.Container(t, "sidecar").State.StartedAt.Before(s.Container(t, "web").State.StartedAt) {
+		sidecar := s.Container(t, "sidecar")
+		if !sidecar.Running() || sidecar.State.StartedAt.Before(s.Container(t, "web").State.StartedAt) {
 			assert.NilError(t, s.Engine.Restart(t.Context(), "sidecar"))
 		}
 	}

@@ -41,8 +41,9 @@ func (p Point) Direction() string {
 func Points() []Point {
 	var all []Point
 	for _, s := range []Strategy{Rolling, Restart, None} {
-		for _, back := range []bool{false, true} {
-			for _, step := range program(s, back) {
+		for direction, steps := range programs[s] {
+			back := direction == 1
+			for _, step := range steps {
 				for _, moment := range Moments {
 					all = append(all, Point{s, back, step, moment})
 				}
