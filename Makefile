@@ -92,6 +92,10 @@ bench-start: deps build ## Measure what a start costs, and hold it to its limits
 demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)
 	bin/demo
 
+.PHONY: crash
+crash: deps build tools/bin/docker-compose ## Kill the agent at every point of every rotation; writes docs/reference/crash-matrix.md (as root)
+	bin/crash
+
 .PHONY: lab
 lab: deps build tools/bin/docker-compose ## Open a shell in a private engine with an agent in it (as root)
 	bin/lab

@@ -185,6 +185,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Machine: &rotation.Machine{
 			Engine: a.engine, Journal: a.journal, Deliveries: a.deliveries, Fronts: a.fronts,
 			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.hub.publish,
+			Fault: failpoint(os.Getenv(FailpointVariable)),
 		},
 		Locks:      a.locks,
 		Deliveries: a.deliveries,

@@ -179,6 +179,12 @@ func (c *Controller) members(ctx context.Context, labels ...string) ([]engine.Co
 }
 
 func (c *Controller) inspectManaged(ctx context.Context, ids []string) ([]engine.Container, error) {
+	all, err := c.inspect(ctx, ids)
+	return slices.DeleteFunc(all, func(m engine.Container) bool { return !managed(m) }), err
+}
+
+// inspect looks at the containers that are still there.
+func (c *Controller) inspect(ctx context.Context, ids []string) ([]engine.Container, error) {
 	var out []engine.Container
 	for _, id := range ids {
 		m, err := c.Engine.Inspect(ctx, id)
@@ -188,9 +194,7 @@ func (c *Controller) inspectManaged(ctx context.Context, ids []string) ([]engine
 		if err != nil {
 			return nil, err
 		}
-		if managed(m) {
-			out = append(out, m)
-		}
+		out = append(out, m)
 	}
 	return out, nil
 }

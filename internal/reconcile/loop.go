@@ -154,15 +154,18 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 	if err != nil {
 		return err
 	}
-	members, err := c.inspectManaged(ctx, ids)
+	all, err := c.inspect(ctx, ids)
 	if err != nil {
 		return err
 	}
+	c.startDependants(all)
 	for _, e := range c.Machine.Journal.Pending() { // its container may have another name now
 		c.kick(groupOf(e.Original), e.ContainerName, Target{})
 	}
-	for _, m := range members {
-		c.kick(groupOf(m), m.Name, Target{Cause: cause})
+	for _, m := range all {
+		if managed(m) {
+			c.kick(groupOf(m), m.Name, Target{Cause: cause})
+		}
 	}
 	for _, id := range known {
 		// A container whose runtime has another name is not ours to rotate, but

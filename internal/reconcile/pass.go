@@ -222,9 +222,7 @@ func (c *Controller) startFailed(ctx context.Context, m engine.Container) error 
 	if m.Spec.HostConfig == nil || !strings.Contains(m.State.Error, "dso: ") {
 		return nil
 	}
-	switch m.Spec.HostConfig.RestartPolicy.Name {
-	case container.RestartPolicyAlways, container.RestartPolicyUnlessStopped, container.RestartPolicyOnFailure:
-	default:
+	if !wanted(m) {
 		return nil
 	}
 	if !c.mayStart(m.ID) {
@@ -238,6 +236,15 @@ func (c *Controller) startFailed(ctx context.Context, m engine.Container) error 
 	}
 	c.startLater(m)
 	return err
+}
+
+// wanted reports whether the restart policy wants the container running.
+func wanted(m engine.Container) bool {
+	switch m.Spec.HostConfig.RestartPolicy.Name {
+	case container.RestartPolicyAlways, container.RestartPolicyUnlessStopped, container.RestartPolicyOnFailure:
+		return true
+	}
+	return false
 }
 
 // The pause between two attempts to start a container, doubling from the first

@@ -242,3 +242,30 @@ func TestAliases_NetworkThatIsGoneDoesNotStopTheAgent(t *testing.T) {
 		assert.Equal(t, string(data), "{}")
 	})
 }
+
+// The engine, when it starts, pays no heed to who lives in whose network.
+func TestRecover_WhatLivesInAContainersNetworkIsStartedAfterIt(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Secrets.Set("app/db", "one")
+		a.up(t, "web", usesDB)
+		web := a.Container(t, "web")
+		inside := func(policy container.RestartPolicyMode) hosttest.Option {
+			return func(s *engine.Spec) {
+				s.HostConfig.NetworkMode = container.NetworkMode("container:" + web.ID)
+				s.HostConfig.RestartPolicy.Name = policy
+				s.Networks = nil
+			}
+		}
+		a.Host.Run(t, "sidecar", inside(container.RestartPolicyAlways))
+		a.Host.Run(t, "once", inside(container.RestartPolicyDisabled))
+		a.Die()
+		a.Host.Engine.RestartEngine()
+		assert.Assert(t, !a.Container(t, "web").Running() && !a.Container(t, "sidecar").Running())
+		a = a.again(t)
+		a.run(t)
+		settle()
+		assert.Assert(t, a.Container(t, "web").Running())
+		assert.Assert(t, a.Container(t, "sidecar").Running(), a.Container(t, "sidecar").State.Error)
+		assert.Assert(t, !a.Container(t, "once").Running())
+	})
+}

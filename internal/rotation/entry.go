@@ -93,8 +93,10 @@ func (e *Entry) Key() string {
 func (e *Entry) Pending() bool { return e.Step != "" }
 
 // Phase names the direction: forward or back.
-func (e *Entry) Phase() string {
-	if e.Back {
+func (e *Entry) Phase() string { return phase(e.Back) }
+
+func phase(back bool) string {
+	if back {
 		return "back"
 	}
 	return "forward"

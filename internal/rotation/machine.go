@@ -97,7 +97,8 @@ type Machine struct {
 	// Observe is told about every step as it begins, and about the end.
 	Observe func(Progress)
 	// Fault, when set, is asked before and after every effect and after its
-	// record; an error stands in for the effect's own. Only tests set it.
+	// record (see [Points]); an error stands in for the effect's own. Only tests
+	// set it.
 	Fault func(point string) error
 }
 
@@ -192,7 +193,7 @@ func (m *Machine) record(e *Entry) error {
 	if err := m.Journal.Save(*e); err != nil {
 		return fmt.Errorf("record rotation %s: %w", e.ID, err)
 	}
-	return m.fault(e, "recorded")
+	return m.fault(e, Recorded)
 }
 
 // perform runs the effect of the entry's step under its deadline. Waits end with
@@ -204,22 +205,22 @@ func (m *Machine) perform(ctx context.Context, e *Entry) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.deadline())
 	defer cancel()
-	if err := m.fault(e, "before"); err != nil {
+	if err := m.fault(e, Before); err != nil {
 		return err
 	}
 	if err := effects[e.Step](m, ctx, e); err != nil {
 		return err
 	}
-	return m.fault(e, "after")
+	return m.fault(e, After)
 }
 
 func waits(s Step) bool { return s == StepGate || s == StepGateOld || s == StepWatch }
 
-func (m *Machine) fault(e *Entry, when string) error {
+func (m *Machine) fault(e *Entry, moment string) error {
 	if m.Fault == nil {
 		return nil
 	}
-	return m.Fault(fmt.Sprintf("%s/%s/%s/%s", e.Strategy, e.Phase(), e.Step, when))
+	return m.Fault(e.point(moment).String())
 }
 
 // raise starts the serving container again if it was down when this agent came:

@@ -103,7 +103,8 @@ func (s *scene) startFailed(t *testing.T) {
 		assert.NilError(t, s.Engine.Start(t.Context(), c.ID))
 	}
 	if s.sidecar { // it follows the container that it lives in
-		if s.Container(t, "sidecar").State.StartedAt.Before(s.Container(t, "web").State.StartedAt) {
+		sidecar := s.Container(t, "sidecar")
+		if !sidecar.Running() || sidecar.State.StartedAt.Before(s.Container(t, "web").State.StartedAt) {
 			assert.NilError(t, s.Engine.Restart(t.Context(), "sidecar"))
 		}
 	}
@@ -482,4 +483,20 @@ func TestMachine_NeitherWayWorkingNeedsAPerson(t *testing.T) {
 		assert.Equal(t, e.Outcome, rotation.OutcomeFailed)
 		assert.Assert(t, s.Container(t, "web").Running())
 	})
+}
+
+// What is listed is what passes: a point that no rotation of the tests reaches is
+// one that nothing was tried at.
+func TestPoints_AreThoseThatTheRotationsPass(t *testing.T) {
+	passed := map[string]bool{}
+	for _, c := range changes() {
+		for _, point := range c.points(t) {
+			passed[point] = true
+		}
+	}
+	for _, p := range rotation.Points() {
+		assert.Check(t, passed[p.String()], "%s is listed and does not pass", p)
+		delete(passed, p.String())
+	}
+	assert.DeepEqual(t, passed, map[string]bool{})
 }

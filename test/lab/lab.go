@@ -79,23 +79,50 @@ func (l *Lab) AgentLog() string { return filepath.Join(l.Dir, "agent.log") }
 // StartAgent starts dso-agent, without a configuration file, and returns when it
 // has finished its recovery.
 func (l *Lab) StartAgent(ctx context.Context, args ...string) error {
-	log, err := os.OpenFile(l.AgentLog(), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	ready, err := l.LaunchAgent(ctx, nil, args...)
 	if err != nil {
 		return err
+	}
+	return ready(ctx)
+}
+
+// LaunchAgent starts dso-agent with additions to its environment, and does not
+// wait for it. The returned function does, until the agent has finished its
+// recovery.
+func (l *Lab) LaunchAgent(ctx context.Context, env []string, args ...string) (ready func(context.Context) error, err error) {
+	log, err := os.OpenFile(l.AgentLog(), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
 	}
 	defer func() { _ = log.Close() }()
 	before, err := log.Seek(0, 2)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cmd := l.Command(context.WithoutCancel(ctx), "dso-agent", args...)
+	cmd.Env = append(cmd.Env, env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start agent: %w", err)
+		return nil, fmt.Errorf("start agent: %w", err)
 	}
 	l.agent, l.done = cmd, make(chan error, 1)
-	go func() { l.done <- cmd.Wait() }()
-	return l.await(ctx, before)
+	done := l.done
+	go func() { done <- cmd.Wait() }()
+	return func(ctx context.Context) error { return l.await(ctx, before) }, nil
+}
+
+// AwaitAgentEnd waits until the agent ended with nobody asking it to.
+func (l *Lab) AwaitAgentEnd(ctx context.Context) error {
+	select {
+	case err := <-l.done:
+		l.agent = nil
+		if err == nil {
+			return errors.New("the agent ended as if it had been asked to")
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("the agent goes on: %w", ctx.Err())
+	}
 }
 
 func (l *Lab) await(ctx context.Context, from int64) error {

@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -41,7 +42,7 @@ func (e *Engine) Start(ctx context.Context, id string) error {
 // start runs the process. The lock is held at the call and at the return, and
 // not while OnStart runs.
 func (e *Engine) start(c *entry) error {
-	err := e.addressFree(c)
+	err := errors.Join(e.addressFree(c), e.networkRuns(c))
 	var b Behaviour
 	if hook := e.OnStart; err == nil && hook != nil {
 		now := seen(c.Container)
@@ -113,6 +114,18 @@ func (e *Engine) addressFree(c *entry) error {
 				return fmt.Errorf("address already in use: %w", errdefs.ErrInternal)
 			}
 		}
+	}
+	return nil
+}
+
+// networkRuns refuses a start in the network of a container that does not run.
+func (e *Engine) networkRuns(c *entry) error {
+	mode := c.Spec.HostConfig.NetworkMode
+	if !mode.IsContainer() {
+		return nil
+	}
+	if other := e.containers[mode.ConnectedContainer()]; other == nil || !other.Running() {
+		return fmt.Errorf("cannot join network of a non running container: %s: %w", mode.ConnectedContainer(), errdefs.ErrConflict)
 	}
 	return nil
 }

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/docker-secret-operator/dso/internal/rotation"
+)
+
+// struck are the points at which more dies than the agent: at least one where
+// nothing is decided, one in the middle of the change-over, one past the point of
+// no return and one on the way back, of each strategy that has it.
+func struck(p rotation.Point) bool {
+	switch p.Step {
+	case rotation.StepStart, rotation.StepCutOver, rotation.StepNameOriginal, rotation.StepStop, rotation.StepRemove,
+		rotation.StepRevive, rotation.StepRemoveReplacement,
+		rotation.StepRestart, rotation.StepRestartOld, rotation.StepRefresh, rotation.StepRefreshOld:
+		return p.Moment == rotation.After
+	}
+	return false
+}
+
+func (r *real) disasters(ctx context.Context, points []rotation.Point) error {
+	r.load = nil
+	for _, p := range points {
+		if !struck(p) {
+			continue
+		}
+		if err := r.tryDisaster(ctx, "the agent and the engine", p, r.engineRestart); err != nil {
+			return err
+		}
+		if err := r.tryDisaster(ctx, "the host", p, r.reboot); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *real) tryDisaster(ctx context.Context, what string, p rotation.Point, strike func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	from := len(r.agentLog(0))
+	err := r.strike(ctx, p, strike)
+	r.disaster = append(r.disaster, disaster{what, p.String(), err == nil})
+	if err != nil {
+		r.say("FAILED %s at %s: %v\n%s", what, p, err, r.agentLog(from))
+	} else {
+		r.say("survived: %s at %s", what, p)
+	}
+	if r.lab.AgentRuns() {
+		return r.lab.KillAgent()
+	}
+	return nil
+}
+
+func (r *real) strike(ctx context.Context, p rotation.Point, strike func(context.Context) error) error {
+	if err := r.dieAt(ctx, p); err != nil {
+		return err
+	}
+	if err := strike(ctx); err != nil {
+		return err
+	}
+	// The agent is ordered before the engine: the containers that the engine starts
+	// ask it.
+	ready, err := r.lab.LaunchAgent(ctx, nil)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(r.lab.StartDaemon(ctx), ready(ctx)); err != nil {
+		return err
+	}
+	return r.verify(ctx, p)
+}
+
+// engineRestart: the agent is dead, and the engine dies with SIGKILL.
+func (r *real) engineRestart(context.Context) error { return r.lab.Kill() }
+
+// reboot: engine and containers die too, and /run is empty.
+func (r *real) reboot(ctx context.Context) error { return r.lab.CutPower(ctx) }

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/rotation"
+	"github.com/docker-secret-operator/dso/test/lab"
+)
+
+const project = `
+services:
+  web:
+    image: ` + lab.Answerer + `
+    ports: ["8080:8080"]
+    restart: always
+    environment: {APP_SECRET: "dso://rolling", APP_EXIT_IF: bad}
+    labels: {dso.update.strategy: rolling, dso.monitor: 100ms}
+  api:
+    image: ` + lab.Answerer + `
+    restart: always
+    environment: {APP_SECRET: "dso://restart", APP_EXIT_IF: bad}
+    labels: {dso.update.strategy: restart}
+  data:
+    image: ` + lab.Datakeeper + `
+    restart: always
+    network_mode: service:api
+    volumes: ["data:/data"]
+  files:
+    image: ` + lab.Answerer + `
+    restart: always
+    environment: {APP_SECRET_FILE: "dsofile://none#answer", APP_RELOAD: "1"}
+    labels: {dso.update.strategy: none}
+volumes: {data: }
+`
+
+// service is the container that is rotated with each strategy.
+var service = map[rotation.Strategy]string{
+	rotation.Rolling: "crash-web-1", rotation.Restart: "crash-api-1", rotation.None: "crash-files-1",
+}
+
+var places = []string{"crash-web-1", "crash-api-1", "crash-data-1", "crash-files-1"}
+
+// real is the ground on the real engine.
+type real struct {
+	*matrix
+	lab    *lab.Lab
+	number int                          // of the last value that was set
+	serves map[rotation.Strategy]string // the marker that each service answers
+	starts int                          // of the data's container, as its volume knows them
+	load   *lab.Load
+}
+
+func (m *matrix) runReal(ctx context.Context, points []rotation.Point) (err error) {
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	r := &real{matrix: m, serves: map[rotation.Strategy]string{}}
+	if r.lab, err = lab.Open(ctx, root); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.lab.Close()) }()
+	if err := r.bringUp(ctx); err != nil {
+		return fmt.Errorf("%w\n%s", err, r.agentLog(0))
+	}
+	if err := r.agentDeaths(ctx, points); err != nil {
+		return err
+	}
+	return r.disasters(ctx, points)
+}
+
+func (r *real) agentLog(from int) string {
+	text, _ := os.ReadFile(r.lab.AgentLog())
+	return string(text[min(from, len(text)):])
+}
+
+func (r *real) bringUp(ctx context.Context) error {
+	if err := r.lab.StartAgent(ctx); err != nil {
+		return err
+	}
+	if out, err := r.lab.DSO(ctx, "init"); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	dir, err := r.lab.Project("crash", project)
+	if err != nil {
+		return err
+	}
+	for s := range service {
+		r.serves[s] = "v0"
+		if err := r.set(ctx, s, "v0", false); err != nil {
+			return err
+		}
+	}
+	out, err := r.lab.DSOIn(ctx, dir, "", "up", "-d", "--wait")
+	if err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return r.lab.KillAgent()
+}
+
+// set stores a value; a bad one makes the strategy's service fail.
+func (r *real) set(ctx context.Context, s rotation.Strategy, marker string, bad bool) error {
+	value := marker
+	switch {
+	case s == rotation.None && bad:
+		value = fmt.Sprintf(`{"no answer": %q}`, marker)
+	case s == rotation.None:
+		value = fmt.Sprintf(`{"answer": %q}`, marker)
+	case bad:
+		value = marker + " bad"
+	}
+	_, err := r.lab.DSOIn(ctx, "/", value, "secret", "set", "crash/"+string(s), "--no-wait")
+	return err
+}
+
+func (r *real) agentDeaths(ctx context.Context, points []rotation.Point) error {
+	var err error
+	if r.load, err = r.lab.StartLoad(ctx, "http://"+r.lab.Address()+":8080/", "-rate", "100"); err != nil {
+		return err
+	}
+	for _, p := range points {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		from := len(r.agentLog(0))
+		err := r.die(ctx, p)
+		of(r.real, p.String()).add(err == nil)
+		if err != nil {
+			r.say("FAILED %s: %v\n%s", p, err, r.agentLog(from))
+		} else {
+			r.say("survived %s", p)
+		}
+		if r.lab.AgentRuns() {
+			if err := r.lab.KillAgent(); err != nil {
+				return err
+			}
+		}
+	}
+	result, err := r.load.Stop()
+	if err != nil {
+		return err
+	}
+	r.requests, r.failed, r.wrong = result.Requests, result.Failed, result.WrongVersion
+	r.say("%d requests while agents died: %d failed, %d with a wrong version, longest gap %.0f ms", result.Requests, result.Failed, result.WrongVersion, result.GapMS)
+	for _, f := range result.Errors {
+		r.say("failed after %.0f ms of load: %s", f.StartedAt, f.Error)
+	}
+	return nil
+}
+
+// die lets an agent die at the point, and another one finish what it began.
+func (r *real) die(ctx context.Context, p rotation.Point) error {
+	if err := r.dieAt(ctx, p); err != nil {
+		return err
+	}
+	if err := r.lab.StartAgent(ctx); err != nil {
+		return err
+	}
+	return r.verify(ctx, p)
+}
+
+// dieAt starts a rotation by an agent that dies at the point.
+func (r *real) dieAt(ctx context.Context, p rotation.Point) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	ready, err := r.lab.LaunchAgent(ctx, []string{"DSO_FAILPOINT=" + p.String()})
+	if err != nil {
+		return err
+	}
+	if err := ready(ctx); err != nil {
+		return err
+	}
+	r.number++
+	marker := fmt.Sprintf("v%d", r.number)
+	if !p.Back {
+		r.serves[p.Strategy] = marker
+	}
+	setErr := r.set(ctx, p.Strategy, marker, p.Back) // the agent may die before it answers
+	if err := r.lab.AwaitAgentEnd(ctx); err != nil {
+		return errors.Join(fmt.Errorf("%s is never passed: %w", p, err), setErr)
+	}
+	return nil
+}
+
+// verify checks the end of the rotation that was cut off at p.
+func (r *real) verify(ctx context.Context, p rotation.Point) error {
+	wrong, err := r.lab.Check(ctx, places...)
+	if err != nil {
+		return err
+	}
+	if len(wrong) > 0 {
+		return errors.New(strings.Join(wrong, "; "))
+	}
+	if err := r.verifyReport(ctx, p); err != nil {
+		return err
+	}
+	for s, marker := range r.serves {
+		if got, err := r.answer(ctx, s); err != nil || got != marker {
+			return fmt.Errorf("%s answers %q, not %q: %w", service[s], got, marker, err)
+		}
+	}
+	if r.load != nil && p.Strategy == rotation.Rolling {
+		if err := r.load.Floor(r.serves[rotation.Rolling]); err != nil {
+			return err
+		}
+	}
+	return r.verifyData()
+}
+
+func (r *real) answer(ctx context.Context, s rotation.Strategy) (string, error) {
+	if s != rotation.Rolling {
+		return r.lab.Docker(ctx, "exec", service[s], "/answerer", "get", "http://127.0.0.1:8080/")
+	}
+	out, err := r.lab.ClientCommand(ctx, "answerer", "get", "http://"+r.lab.Address()+":8080/").CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// verifyReport compares what docker dso says with what the point leads to.
+func (r *real) verifyReport(ctx context.Context, p rotation.Point) error {
+	rows, err := r.lab.Rotations(ctx)
+	if err != nil {
+		return err
+	}
+	var last wire.Rotation
+	for _, row := range rows {
+		if row.Container == service[p.Strategy] && row.Started.After(last.Started) {
+			last = row
+		}
+	}
+	want := rotation.OutcomeRotated
+	if p.Back {
+		want = rotation.OutcomeRolledBack
+	}
+	if last.Outcome != string(want) {
+		return fmt.Errorf("the rotation is reported as %q, not %q: %s", last.Outcome, want, last.Error)
+	}
+	st, err := r.lab.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range st.Containers {
+		if c.Name == service[p.Strategy] && (c.Pinned != p.Back || c.UpToDate == p.Back) {
+			return fmt.Errorf("%s is reported with pinned=%t, up_to_date=%t", c.Name, c.Pinned, c.UpToDate)
+		}
+	}
+	return nil
+}
+
+// verifyData: the volume knows every start of its container, and none is lost.
+func (r *real) verifyData() error {
+	content, err := os.ReadFile(filepath.Join(r.lab.Engine.Dir(), "data/volumes/crash_data/_data/journal"))
+	if err != nil {
+		return err
+	}
+	starts := strings.Count(string(content), "\n")
+	if starts < r.starts {
+		return fmt.Errorf("the data knew %d starts and knows %d", r.starts, starts)
+	}
+	r.starts = starts
+	return nil
+}

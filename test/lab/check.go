@@ -1,0 +1,197 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+)
+
+// Container is one row of docker ps.
+type Container struct {
+	ID, Names, State, Status, Labels string
+}
+
+// Containers lists all containers, running or not.
+func (l *Lab) Containers(ctx context.Context) ([]Container, error) {
+	out, err := l.Docker(ctx, "ps", "-a", "--no-trunc", "--format", "{{json .}}")
+	if err != nil {
+		return nil, err
+	}
+	var all []Container
+	for line := range strings.Lines(out) {
+		var c Container
+		if err := json.Unmarshal([]byte(line), &c); err != nil {
+			return nil, fmt.Errorf("docker ps: %w", err)
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+// Status is what docker dso status --json says.
+func (l *Lab) Status(ctx context.Context) (st wire.Status, err error) {
+	return st, l.ask(ctx, &st, "status")
+}
+
+// Rotations is what docker dso rotations --json says, oldest first.
+func (l *Lab) Rotations(ctx context.Context) (rows []wire.Rotation, err error) {
+	return rows, l.ask(ctx, &rows, "rotations")
+}
+
+func (l *Lab) ask(ctx context.Context, into any, command string) error {
+	out, err := l.DSO(ctx, command, "--json")
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal([]byte(out), into); err != nil {
+		return fmt.Errorf("docker dso %s --json: %w: %s", command, err, out)
+	}
+	return nil
+}
+
+// settleTime is how long what a rotation leaves may take to become true: the
+// engine's own health check looks once a second.
+const settleTime = 15 * time.Second
+
+// Check names everything that is not as it must be while no rotation goes on and
+// an agent runs: each of the names is one healthy container with the versions
+// that are wanted or pinned, and nothing else of ours is left on the host.
+func (l *Lab) Check(ctx context.Context, names ...string) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*settleTime)
+	defer cancel()
+	deadline := time.After(settleTime)
+	for {
+		wrong, err := l.check(ctx, names)
+		if err != nil || len(wrong) == 0 {
+			return wrong, err
+		}
+		select {
+		case <-deadline:
+			return wrong, nil
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+func (l *Lab) check(ctx context.Context, names []string) ([]string, error) {
+	all, err := l.Containers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wrong := placesWrong(all, names)
+	st, err := l.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wrong = append(wrong, versionsWrong(st, names)...)
+	kept, err := l.keptWrong(all)
+	if err != nil {
+		return nil, err
+	}
+	wrong = append(wrong, kept...)
+	if len(wrong) > 0 {
+		return wrong, nil
+	}
+	return l.Leftovers(ctx)
+}
+
+func placesWrong(all []Container, names []string) []string {
+	var wrong []string
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(c Container) bool { return c.Names == name })
+		switch {
+		case i < 0:
+			wrong = append(wrong, name+" is missing")
+		case all[i].State != "running" || !strings.Contains(all[i].Status, "(healthy)"):
+			wrong = append(wrong, fmt.Sprintf("%s is %s: %s", name, all[i].State, all[i].Status))
+		}
+	}
+	for _, c := range all {
+		if strings.Contains(c.Labels, "dso.rotation=") && !slices.Contains(names, c.Names) {
+			wrong = append(wrong, "container "+c.Names+" was made by a rotation and has no place")
+		}
+	}
+	return wrong
+}
+
+func versionsWrong(st wire.Status, names []string) []string {
+	var wrong []string
+	for _, c := range st.Containers {
+		if slices.Contains(names, c.Name) && !c.UpToDate && !c.Pinned {
+			wrong = append(wrong, fmt.Sprintf("%s has %v, wants %v and is not pinned", c.Name, c.Has, c.Wants))
+		}
+	}
+	if st.Rotations.Pending > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d rotations are pending", st.Rotations.Pending))
+	}
+	return wrong
+}
+
+// keptWrong looks at what is kept for containers: nothing for one that is gone,
+// no pin but after a rollback, no mount but the one tmpfs.
+func (l *Lab) keptWrong(all []Container) ([]string, error) {
+	lives := func(id string) bool {
+		return slices.ContainsFunc(all, func(c Container) bool { return c.ID == id })
+	}
+	var wrong []string
+	for _, dir := range []string{"files", "env", "delivered"} {
+		found, err := os.ReadDir(l.HostPath("/run/dso/private/" + dir))
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range found {
+			if id := strings.TrimSuffix(f.Name(), ".json"); !lives(id) {
+				wrong = append(wrong, filepath.Join(dir, f.Name())+" is kept for nobody")
+			}
+		}
+	}
+	pins, err := l.Pins()
+	if err != nil {
+		return nil, err
+	}
+	for id, failed := range pins {
+		if !lives(id) || !failed {
+			wrong = append(wrong, "pin of "+id)
+		}
+	}
+	mounts, err := os.ReadFile(filepath.Join(filepath.Dir(l.HostPath("/")), "mounts"))
+	if err != nil {
+		return nil, err
+	}
+	if n := strings.Count(string(mounts), " /run/dso"); n > 1 {
+		wrong = append(wrong, fmt.Sprintf("%d mounts below /run/dso", n))
+	}
+	return wrong, nil
+}
+
+// Pins are the ids of the containers that are pinned, and whether that is because
+// a version failed.
+func (l *Lab) Pins() (map[string]bool, error) {
+	data, err := os.ReadFile(l.HostPath("/var/lib/dso/state/pins.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var pins map[string]struct {
+		Failed map[string]any `json:"failed"`
+	}
+	if err := json.Unmarshal(data, &pins); err != nil {
+		return nil, fmt.Errorf("pins.json: %w", err)
+	}
+	out := map[string]bool{}
+	for id, p := range pins {
+		out[id] = len(p.Failed) > 0
+	}
+	return out, nil
+}
