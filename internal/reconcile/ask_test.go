@@ -75,7 +75,7 @@ func TestRecover_CarriesOnAtOnceWhatIsPending(t *testing.T) {
 		var failing atomic.Bool
 		failing.Store(true)
 		a.Host.Machine.Fault = func(point string) error {
-			if failing.Load() && point == "rolling/forward/gate/recorded" {
+			if failing.Load() && (point == "rolling/forward/gate/recorded" || point == "rolling/forward/cut-over/recorded") {
 				return errors.New("no space left on device")
 			}
 			return nil
