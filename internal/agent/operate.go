@@ -16,7 +16,7 @@ import (
 
 // Rotate brings what the request names up to date, telling the steps.
 func (a *Agent) Rotate(ctx context.Context, req wire.RotateRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
-	target := reconcile.Target{Container: req.Container, Force: req.Force, Cause: req.Cause}
+	target := reconcile.Target{Container: req.Container, Force: req.Force, NoWait: req.NoWait, Cause: req.Cause}
 	if req.Secret != "" {
 		id, err := secret.ParseName(req.Secret, req.Project, a.resolver.Providers().Has)
 		if err != nil {

@@ -57,6 +57,7 @@ func (a *app) follow(ctx context.Context, resp wire.VersionResponse, what, cause
 }
 
 func (a *app) rotateCommand() *cobra.Command {
+	var follow followOptions
 	cmd := &cobra.Command{
 		Use: "rotate CONTAINER|SECRET", Short: "Change a container, or all that use a secret, over to the current versions", Args: exactArgs(1),
 		Long: `Change a container, or all that use a secret, over to the current versions, also
@@ -71,6 +72,7 @@ container, otherwise a secret's of the working directory's Compose project.`,
 			if err != nil {
 				return err
 			}
+			req.NoWait = follow.noWait
 			results, err := a.agent().Rotate(ctx, req, a.steps())
 			if err != nil {
 				return err
@@ -78,9 +80,14 @@ container, otherwise a secret's of the working directory's Compose project.`,
 			if done, err := a.print(results); done {
 				return errors.Join(err, failed(results))
 			}
+			if follow.noWait {
+				_, err := fmt.Fprintln(a.out, "begun; docker dso rotations shows how it goes")
+				return err
+			}
 			return a.report(results)
 		},
 	}
+	follow.flags(cmd)
 	return a.jsonFlag(cmd)
 }
 

@@ -126,7 +126,9 @@ type Target struct {
 	// Force rotates also what has the current versions, and what is pinned
 	// because these versions failed before.
 	Force bool
-	Cause string
+	// NoWait starts the work and does not wait for it.
+	NoWait bool
+	Cause  string
 }
 
 // ErrNoContainer is returned when a target names no running managed container.
@@ -134,18 +136,9 @@ var ErrNoContainer = errors.New("no running container matches")
 
 // Sync brings everything that the target names up to date and waits for it.
 func (c *Controller) Sync(ctx context.Context, t Target) ([]Result, error) {
-	members, err := c.members(ctx)
-	if err != nil {
+	running, members, err := c.kickAll(ctx, t)
+	if err != nil || t.NoWait {
 		return nil, err
-	}
-	members = slices.DeleteFunc(members, func(m engine.Container) bool { return !m.Running() || !c.matches(m, t) })
-	if len(members) == 0 && t.Container != "" {
-		return nil, ErrNoContainer
-	}
-	running := map[string]*group{}
-	for _, m := range members {
-		key := groupOf(m)
-		running[key] = c.kick(key, m.Name, t)
 	}
 	var results []Result
 	for _, g := range running {
@@ -159,6 +152,25 @@ func (c *Controller) Sync(ctx context.Context, t Target) ([]Result, error) {
 	return slices.DeleteFunc(results, func(r Result) bool {
 		return !slices.ContainsFunc(members, func(m engine.Container) bool { return m.Name == r.Container })
 	}), nil
+}
+
+// kickAll makes sure that a pass begins over every group that the target is about, and returns the
+// work with the containers that were meant.
+func (c *Controller) kickAll(ctx context.Context, t Target) (map[string]*group, []engine.Container, error) {
+	members, err := c.members(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	members = slices.DeleteFunc(members, func(m engine.Container) bool { return !m.Running() || !c.matches(m, t) })
+	if len(members) == 0 && t.Container != "" {
+		return nil, nil, ErrNoContainer
+	}
+	running := map[string]*group{}
+	for _, m := range members {
+		key := groupOf(m)
+		running[key] = c.kick(key, m.Name, t)
+	}
+	return running, members, nil
 }
 
 func (c *Controller) matches(m engine.Container, t Target) bool {

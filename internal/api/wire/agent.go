@@ -64,8 +64,9 @@ type RotateRequest struct {
 	Project   string `json:"project,omitempty"`
 	Container string `json:"container,omitempty"`
 	// Force rotates also what is up to date, or pinned after a failure.
-	Force bool   `json:"force,omitempty"`
-	Cause string `json:"cause,omitempty"`
+	Force  bool   `json:"force,omitempty"`
+	NoWait bool   `json:"no_wait,omitempty"` // answer as soon as the work has begun
+	Cause  string `json:"cause,omitempty"`
 }
 
 // RotateEvent is one line of the answer to a [RotateRequest]. Exactly one member

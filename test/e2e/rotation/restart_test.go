@@ -117,6 +117,9 @@ func TestRotate_ByHandRotatesWhatIsUpToDate(t *testing.T) {
 	assert.Assert(t, inspect(t, "hand", "{{.State.StartedAt}}") != before)
 	out = dso(t, "rotate", "hand/marker")
 	assert.Assert(t, strings.Contains(out, "hand: rotated"), out)
+	before = inspect(t, "hand", "{{.State.StartedAt}}")
+	assert.Assert(t, strings.Contains(dso(t, "rotate", "hand", "--no-wait"), "begun"))
+	eventually(t, "it is rotated all the same", func() bool { return inspect(t, "hand", "{{.State.StartedAt}}") != before })
 	out, err := shared.DSO(t.Context(), "rotate", "nosuch")
 	assert.Assert(t, err != nil || strings.Contains(out, "no running container uses it"), out)
 }
