@@ -64,7 +64,7 @@ deps: ## Install the Debian packages the tests need, where they are missing (as 
 
 .PHONY: lint
 lint: tools/bin/golangci-lint ## Check style, layers and dead code
-	tools/bin/golangci-lint run ./...
+	tools/bin/golangci-lint run --allow-parallel-runners ./...
 
 .PHONY: unit
 unit: tools/bin/docker-compose ## Run the tests that need no engine, with the race detector
