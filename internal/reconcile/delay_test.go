@@ -2,6 +2,7 @@ package reconcile_test
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,15 +73,16 @@ func TestDelay_GrowsToTenMinutes(t *testing.T) {
 		for range 1000 {
 			a.Host.Engine.Fail("Create", errors.New("no space left on device"))
 		}
-		a.run(t)
-		a.set("app/db", "two")
-		creates := 0
+		var creates atomic.Int32
 		a.Host.Machine.Observe = func(p rotation.Progress) {
 			if p.Step == rotation.StepCreate {
-				creates++
+				creates.Add(1)
 			}
 		}
+		a.run(t)
+		a.set("app/db", "two")
 		time.Sleep(5 * time.Hour)
-		assert.Assert(t, creates >= 30 && creates <= 40, "%d tries in 5 hours", creates)
+		tries := creates.Load()
+		assert.Assert(t, tries >= 30 && tries <= 40, "%d tries in 5 hours", tries)
 	})
 }
