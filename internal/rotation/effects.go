@@ -204,11 +204,31 @@ func (m *Machine) rename(ctx context.Context, id, name string) error {
 	return m.Engine.Rename(ctx, id, name)
 }
 
+// errNoReplacement says that somebody removed the replacement before the original
+// was gone: the original keeps its place.
+var errNoReplacement = fmt.Errorf("the replacement was removed: %w", errdefs.ErrNotFound)
+
+// holdsPlace fails when there is no replacement to leave the place to. It is asked
+// right before the original is stopped, and before it is removed.
+func (m *Machine) holdsPlace(ctx context.Context, e *Entry) error {
+	_, err := m.Engine.Inspect(ctx, e.NewContainerID)
+	if errdefs.IsNotFound(err) {
+		return errNoReplacement
+	}
+	return err
+}
+
 func (m *Machine) stop(ctx context.Context, e *Entry) error {
+	if err := m.holdsPlace(ctx, e); err != nil {
+		return err
+	}
 	return m.Engine.Stop(ctx, e.OriginalContainerID)
 }
 
 func (m *Machine) remove(ctx context.Context, e *Entry) error {
+	if err := m.holdsPlace(ctx, e); err != nil {
+		return err
+	}
 	if e.Recovered {
 		m.Log.Info("Removing orphaned backup container", "backup_id", engine.ShortID(e.OriginalContainerID))
 	}

@@ -132,6 +132,8 @@ func (m *Machine) Run(ctx context.Context, e *Entry) error {
 			retry.left = attempts // an engine may be away for as long as it likes
 			retry.wait(ctx)
 			continue
+		case errors.Is(err, errNoReplacement) && m.there(ctx, e.OriginalContainerID):
+			e.turnBack(fmt.Errorf("%s: %w", e.Step, err))
 		case !e.undoable():
 			if m.gone(ctx, e, err) {
 				break
@@ -243,6 +245,12 @@ func (m *Machine) raise(ctx context.Context, e *Entry) error {
 		m.Log.Warn("serving container not started again", "rotation", e.ID, "container", e.ContainerName, "error", err)
 	}
 	return nil
+}
+
+// there reports whether a container exists.
+func (m *Machine) there(ctx context.Context, id string) bool {
+	_, err := m.Engine.Inspect(ctx, id)
+	return err == nil
 }
 
 // gone ends a rotation whose original was removed by somebody else, when err may

@@ -367,6 +367,31 @@ func TestMachine_ReplacementIsKeptWhenTheOriginalIsMissing(t *testing.T) {
 	})
 }
 
+// Whoever removes the replacement late must not cost the original as well.
+func TestMachine_ReplacementRemovedBeforeTheOriginalIsGoneLeadsBack(t *testing.T) {
+	for _, point := range []string{"rolling/forward/stop/before", "rolling/forward/remove/before"} {
+		t.Run(point, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := changes()[0].arrange(t)
+				s.onPoint(func(at string) error {
+					if at == point && s.entry.NewContainerID != "" {
+						_ = s.Engine.Remove(context.Background(), s.entry.NewContainerID)
+					}
+					return nil
+				})
+				assert.NilError(t, s.rotate(t.Context()))
+				time.Sleep(5 * time.Second)
+				all := s.Engine.All()
+				assert.Equal(t, len(all), 1)
+				assert.Equal(t, all[0].ID, s.original.ID)
+				assert.Equal(t, all[0].Name, "web")
+				assert.Assert(t, all[0].Running())
+				assert.DeepEqual(t, all[0].Spec.HostConfig.RestartPolicy, s.original.Spec.HostConfig.RestartPolicy)
+			})
+		})
+	}
+}
+
 func TestMachine_NameTakenByAStrangerIsNotTouched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := changes()[0].arrange(t)
