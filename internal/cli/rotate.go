@@ -163,6 +163,8 @@ func (a *app) report(results []wire.RotateResult) error {
 		switch {
 		case r.Outcome == "rotated":
 			line = fmt.Sprintf("rotated (%s: %s)", r.Strategy, strings.Join(r.Reasons, "; "))
+		case r.Outcome == "adopted":
+			line = "rotated: the original was missing, and its replacement has the place"
 		case r.Outcome != "":
 			line = strings.ReplaceAll(r.Outcome, "_", " ") + ": " + r.Error
 		case r.Error != "":

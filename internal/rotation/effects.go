@@ -43,15 +43,25 @@ func init() {
 		StepUnpark:            (*Machine).unpark,
 		StepPin:               (*Machine).pin,
 		StepRestartOld:        (*Machine).restart,
-		StepGateOld:           (*Machine).gate,
+		StepGateOld:           (*Machine).gateOld,
 		StepRefreshOld:        (*Machine).refreshOld,
 		StepSettle:            (*Machine).settle,
+		StepRecreate:          (*Machine).recreate,
+		StepStartOld:          (*Machine).startOld,
+		StepHandOver:          (*Machine).handOver,
 	}
 }
 
 // serving is the container that has the place when the entry's direction ends.
 func (e *Entry) serving() string {
-	if e.Strategy == Rolling && !e.Back {
+	switch {
+	case e.Rescue == Adopt:
+		return e.NewContainerID
+	case e.Rescue == Recreate:
+		return e.RecreatedID
+	case e.Rescue == Yield:
+		return e.HolderID
+	case e.Strategy == Rolling && !e.Back:
 		return e.NewContainerID
 	}
 	return e.OriginalContainerID
@@ -76,19 +86,32 @@ func (m *Machine) create(ctx context.Context, e *Entry) error {
 	case !errdefs.IsNotFound(err):
 		return err
 	}
+	// What a person removed before anything of ours was there is not brought back.
+	if _, err := m.Engine.Inspect(ctx, e.OriginalContainerID); err != nil {
+		return err
+	}
 	e.NewContainerID, err = m.Engine.Create(ctx, e.NewName, spec)
 	return err
 }
 
 // replacement finds the rotation's replacement: by its id when that is known, for
-// its name may have changed, otherwise by the name it was to get.
+// its name may have changed, otherwise by the name it was to get, or by the
+// rotation's mark on it.
 func (m *Machine) replacement(ctx context.Context, e *Entry) (engine.Container, error) {
 	if e.NewContainerID != "" {
 		if c, err := m.Engine.Inspect(ctx, e.NewContainerID); err == nil || !errdefs.IsNotFound(err) {
 			return c, err
 		}
 	}
-	return m.Engine.Inspect(ctx, e.NewName)
+	c, err := m.Engine.Inspect(ctx, e.NewName)
+	if err == nil && c.Label(label.Rotation) == e.ID || err != nil && !errdefs.IsNotFound(err) {
+		return c, err
+	}
+	marked, findErr := m.marked(ctx, e)
+	if findErr != nil || marked.ID != "" {
+		return marked, findErr
+	}
+	return c, err
 }
 
 // replacementSpec is a function of the journal's entry alone, but for the
@@ -137,10 +160,18 @@ func (m *Machine) cutOver(ctx context.Context, e *Entry) error {
 }
 
 func (m *Machine) cutBack(ctx context.Context, e *Entry) error {
-	if e.Front == nil || e.NewContainerID == "" {
+	if e.Front == nil {
 		return nil
 	}
-	return m.Fronts.Replace(ctx, *e.Front, engine.ShortID(e.NewContainerID), engine.ShortID(e.OriginalContainerID))
+	for _, id := range e.ours() {
+		if id == e.serving() {
+			continue
+		}
+		if err := m.Fronts.Replace(ctx, *e.Front, engine.ShortID(id), engine.ShortID(e.serving())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // revive makes the original run with the versions it had: an engine that restarts
@@ -205,11 +236,26 @@ func (m *Machine) rename(ctx context.Context, id, name string) error {
 }
 
 func (m *Machine) stop(ctx context.Context, e *Entry) error {
+	if err := m.replaced(ctx, e); err != nil {
+		return err
+	}
 	return m.Engine.Stop(ctx, e.OriginalContainerID)
 }
 
+// replaced makes sure that the original is not retired without a replacement.
+func (m *Machine) replaced(ctx context.Context, e *Entry) error {
+	if e.Phase() != "forward" {
+		return nil
+	}
+	_, err := m.Engine.Inspect(ctx, e.NewContainerID)
+	return err
+}
+
 func (m *Machine) remove(ctx context.Context, e *Entry) error {
-	if e.Recovered {
+	if err := m.replaced(ctx, e); err != nil {
+		return err
+	}
+	if e.Recovered && (e.Rescue == "" || e.Rescue == Yield) {
 		m.Log.Info("Removing orphaned backup container", "backup_id", engine.ShortID(e.OriginalContainerID))
 	}
 	if err := m.Engine.Remove(ctx, e.OriginalContainerID); err != nil {
@@ -221,7 +267,10 @@ func (m *Machine) remove(ctx context.Context, e *Entry) error {
 // removeReplacement also finds a replacement whose creation was not recorded.
 func (m *Machine) removeReplacement(ctx context.Context, e *Entry) error {
 	if e.NewContainerID == "" {
-		c, err := m.Engine.Inspect(ctx, e.NewName)
+		if e.Strategy != Rolling {
+			return nil
+		}
+		c, err := m.replacement(ctx, e)
 		if errdefs.IsNotFound(err) || err == nil && c.Label(label.Rotation) != e.ID {
 			return nil
 		}
@@ -361,6 +410,19 @@ func (m *Machine) gate(ctx context.Context, e *Entry) error {
 			return fmt.Errorf("%w within %s: %s", ErrUnhealthy, e.Timing.Health, why)
 		}
 	}
+}
+
+// gateOld also starts the container when it was stopped meanwhile: the rotation
+// owes its place a container that runs.
+func (m *Machine) gateOld(ctx context.Context, e *Entry) error {
+	c, err := m.Engine.Inspect(ctx, e.serving())
+	if err == nil && c.State.Status == container.StateExited {
+		err = m.Engine.Start(ctx, c.ID)
+	}
+	if err != nil {
+		return err
+	}
+	return m.gate(ctx, e)
 }
 
 // healthy judges one look at a container. An error means that it cannot become

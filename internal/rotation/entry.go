@@ -31,9 +31,12 @@ type Outcome string
 const (
 	OutcomeRotated    Outcome = "rotated"
 	OutcomeRolledBack Outcome = "rolled_back"
-	OutcomeGone       Outcome = "gone"   // somebody else removed the container meanwhile
-	OutcomeFailed     Outcome = "failed" // neither was possible: a person must look
-	OutcomeMarked     Outcome = "marked" // a person said that it is over
+	OutcomeGone       Outcome = "gone"      // somebody else removed the container meanwhile
+	OutcomeFailed     Outcome = "failed"    // neither was possible: a person must look
+	OutcomeMarked     Outcome = "marked"    // a person said that it is over
+	OutcomeAdopted    Outcome = "adopted"   // the original was missing: the replacement has its place
+	OutcomeRecreated  Outcome = "recreated" // the original was missing: made again, with the versions before
+	OutcomeYielded    Outcome = "yielded"   // somebody else's container has the place: ours are removed
 )
 
 // Entry is one rotation of one container, as it stands in the journal. It holds
@@ -56,8 +59,11 @@ type Entry struct {
 	Step                Step            `json:"step"`
 	StuckStep           Step            `json:"stuck_step,omitempty"` // of a rotation that needs a person
 	Back                bool            `json:"back,omitempty"`
-	Recovered           bool            `json:"recovered,omitempty"` // continued by an agent that did not begin it
-	Unfit               bool            `json:"unfit,omitempty"`     // the new versions are why it turned back
+	Rescue              Rescue          `json:"rescue,omitempty"`
+	RecreatedID         string          `json:"recreated_container_id,omitempty"`
+	HolderID            string          `json:"holder_container_id,omitempty"` // who has the place instead of ours
+	Recovered           bool            `json:"recovered,omitempty"`           // continued by an agent that did not begin it
+	Unfit               bool            `json:"unfit,omitempty"`               // the new versions are why it turned back
 	From                secret.Versions `json:"from"`
 	To                  secret.Versions `json:"to"`
 
@@ -92,9 +98,12 @@ func (e *Entry) Key() string {
 // Pending reports whether there is something left to do.
 func (e *Entry) Pending() bool { return e.Step != "" }
 
-// Phase names the direction: forward or back.
+// Phase names the direction: forward, back, or a rescue.
 func (e *Entry) Phase() string {
-	if e.Back {
+	switch {
+	case e.Rescue != "":
+		return string(e.Rescue)
+	case e.Back:
 		return "back"
 	}
 	return "forward"
@@ -120,7 +129,9 @@ func (e *Entry) again() {
 
 // RetryLater reports whether the rotation was undone for a reason that is not the
 // new versions', so that it is worth trying again.
-func (e *Entry) RetryLater() bool { return !e.Pending() && e.Outcome == OutcomeRolledBack && !e.Unfit }
+func (e *Entry) RetryLater() bool {
+	return !e.Pending() && !e.Unfit && (e.Outcome == OutcomeRolledBack || e.Outcome == OutcomeRecreated)
+}
 
 // Serving returns the id of the container that has the place when the rotation
 // ends in its direction.
@@ -152,6 +163,8 @@ func (e *Entry) advance() {
 func (e *Entry) finish() {
 	e.Step = ""
 	switch {
+	case e.Rescue != "":
+		e.Outcome, e.Status = rescueOutcomes[e.Rescue], StatusRecovered
 	case e.Back:
 		e.Outcome, e.Status = OutcomeRolledBack, StatusRecovered
 	case e.Recovered:

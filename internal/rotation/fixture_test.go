@@ -94,6 +94,8 @@ type scene struct {
 	// restarted says that the engine was restarted: what is not pinned follows the
 	// current versions then.
 	restarted bool
+	stopped   bool   // a person stopped the original
+	theirs    string // the container that a person gave the name
 }
 
 var errBad = errors.New("the store has lost this version")

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
@@ -132,7 +131,8 @@ func (m *Machine) Run(ctx context.Context, e *Entry) error {
 			retry.wait(ctx)
 			continue
 		case !e.undoable():
-			if m.gone(ctx, e, err) {
+			if m.divert(ctx, e, err) {
+				retry = newBackoff()
 				break
 			}
 			if !retry.wait(ctx) && ctx.Err() == nil {
@@ -170,10 +170,7 @@ func (m *Machine) Again(e *Entry) error {
 // Mark ends a rotation by a person's word. No container is touched; those that it
 // held follow the current versions again.
 func (m *Machine) Mark(e *Entry) error {
-	for _, id := range []string{e.OriginalContainerID, e.NewContainerID} {
-		if id == "" {
-			continue
-		}
+	for _, id := range e.ours() {
 		if err := m.Deliveries.Unpin(id); err != nil {
 			return err
 		}
@@ -213,7 +210,9 @@ func (m *Machine) perform(ctx context.Context, e *Entry) error {
 	return m.fault(e, "after")
 }
 
-func waits(s Step) bool { return s == StepGate || s == StepGateOld || s == StepWatch }
+func waits(s Step) bool {
+	return s == StepGate || s == StepGateOld || s == StepWatch || s == StepHandOver
+}
 
 func (m *Machine) fault(e *Entry, when string) error {
 	if m.Fault == nil {
@@ -242,36 +241,6 @@ func (m *Machine) raise(ctx context.Context, e *Entry) error {
 		m.Log.Warn("serving container not started again", "rotation", e.ID, "container", e.ContainerName, "error", err)
 	}
 	return nil
-}
-
-// gone ends a rotation whose original was removed by somebody else, when err may
-// be about that. With the replacement gone too there is nothing left to rotate;
-// otherwise the replacement is left as it is, because it is all that is left.
-func (m *Machine) gone(ctx context.Context, e *Entry, err error) bool {
-	if !errdefs.IsNotFound(err) {
-		return false
-	}
-	if _, err := m.Engine.Inspect(ctx, e.OriginalContainerID); !errdefs.IsNotFound(err) {
-		return false
-	}
-	if e.NewContainerID != "" {
-		if _, err := m.Engine.Inspect(ctx, e.NewContainerID); !errdefs.IsNotFound(err) {
-			m.Log.Error("CRITICAL: Original container is missing", "rotation", e.ID, "container", e.ContainerName,
-				"original_id", engine.ShortID(e.OriginalContainerID), "new_id", engine.ShortID(e.NewContainerID))
-			m.giveUp(e, err)
-			return true
-		}
-	}
-	for _, id := range []string{e.OriginalContainerID, e.NewContainerID} {
-		if id == "" {
-			continue
-		}
-		if err := m.Deliveries.Forget(id); err != nil {
-			m.Log.Warn("delivery not forgotten", "container", engine.ShortID(id), "error", err)
-		}
-	}
-	e.Status, e.Outcome, e.Step = StatusRecovered, OutcomeGone, ""
-	return true
 }
 
 // giveUp ends a rotation that can go neither way. It is the only end that needs

@@ -348,24 +348,6 @@ func TestMachine_ContainerRemovedByAPersonEndsItsRotation(t *testing.T) {
 	}
 }
 
-func TestMachine_ReplacementIsKeptWhenTheOriginalIsMissing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := changes()[0]
-		c.bad = true
-		s := c.arrange(t)
-		time.AfterFunc(300*time.Millisecond, func() {
-			assert.Check(t, s.Engine.Remove(context.Background(), s.original.ID))
-		})
-		assert.NilError(t, s.rotate(context.Background()))
-		e := s.ended(t)
-		assert.Equal(t, e.Status, rotation.StatusCritical)
-		assert.Equal(t, e.Outcome, rotation.OutcomeFailed)
-		left := s.Engine.All()
-		assert.Equal(t, len(left), 1)
-		assert.Assert(t, left[0].Running())
-	})
-}
-
 func TestMachine_NameTakenByAStrangerIsNotTouched(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := changes()[0].arrange(t)

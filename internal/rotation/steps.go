@@ -36,6 +36,9 @@ const (
 	StepGateOld           Step = "gate-old"           // wait until it is healthy again
 	StepRefreshOld        Step = "refresh-old"        // change the files back
 	StepSettle            Step = "settle"             // unpin, unless the new versions are why
+	StepRecreate          Step = "recreate"           // make the original again, not started
+	StepStartOld          Step = "start-old"          // start it
+	StepHandOver          Step = "hand-over"          // give the front to the container that has the place
 )
 
 // programs lists the steps of each strategy: the way forward and the way back.
@@ -56,7 +59,10 @@ var programs = map[Strategy][2][]Step{
 
 // program is what the entry's direction consists of.
 func (e *Entry) program() []Step {
-	if e.Back {
+	switch {
+	case e.Rescue != "":
+		return rescues[e.Rescue]
+	case e.Back:
 		return programs[e.Strategy][1]
 	}
 	return programs[e.Strategy][0]
@@ -68,7 +74,7 @@ const retires = StepStop
 
 // undoable reports whether a failure at the entry's step still leads back.
 func (e *Entry) undoable() bool {
-	if e.Back {
+	if e.Back || e.Rescue != "" {
 		return false
 	}
 	steps := e.program()
@@ -80,7 +86,7 @@ func (e *Entry) undoable() bool {
 }
 
 // starters are the steps that start the container that serves from then on.
-var starters = []Step{StepStart, StepRestart, StepRevive, StepRestartOld}
+var starters = []Step{StepStart, StepRestart, StepRevive, StepRestartOld, StepStartOld}
 
 // startedServing reports whether the entry is past the step that started the
 // container that serves in its direction.
@@ -97,7 +103,7 @@ const effectDeadline = 90 * time.Second
 // deadline returns how long a step may take.
 func (e *Entry) deadline() time.Duration {
 	switch e.Step {
-	case StepGate, StepGateOld:
+	case StepGate, StepGateOld, StepHandOver:
 		return e.Timing.Health + effectDeadline
 	case StepWatch:
 		return max(e.Timing.Health, e.Timing.Monitor+e.Timing.Drain) + effectDeadline

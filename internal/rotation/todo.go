@@ -10,6 +10,8 @@ func (e *Entry) Todo() (what, why string) {
 		return "try again", "it needs a person: " + e.ErrorMessage
 	case !e.Pending():
 		return "", ""
+	case e.Rescue != "":
+		return rescueWords[e.Rescue] + ", from step " + string(e.Step), e.ErrorMessage
 	case e.Back:
 		return "roll back, from step " + string(e.Step), e.ErrorMessage
 	case e.undoable():
