@@ -338,6 +338,7 @@ func TestMachine_ContainerRemovedByAPersonEndsItsRotation(t *testing.T) {
 				})
 				begun := time.Now()
 				assert.NilError(t, s.rotate(context.Background()))
+				synctest.Wait() // the person has removed the last one too
 				assert.Equal(t, s.ended(t).Outcome, rotation.OutcomeGone)
 				assert.Assert(t, time.Since(begun) < 5*time.Second)
 				assert.Equal(t, len(s.Engine.All()), 0)
