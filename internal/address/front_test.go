@@ -173,7 +173,7 @@ func TestFront_NeverKeepsTheAddressOfANameThatIsGone(t *testing.T) {
 		return nil
 	})
 	// One cycle until it is noticed, the grace, and room for a busy machine.
-	assert.Assert(t, time.Since(gone) < 1500*time.Millisecond, "dropped after %v", time.Since(gone))
+	assert.Assert(t, time.Since(gone) < 3*time.Second, "dropped after %v", time.Since(gone))
 	l.dns.set("app-a", v4(hostA))
 	l.eventuallyAnswers("a")
 }
@@ -192,7 +192,14 @@ func TestFront_AppliesTheMapByItselfAfterARestart(t *testing.T) {
 	defer cancel()
 	assert.NilError(t, address.WaitApplied(ctx, pid, generation))
 	assertAnsweredBy(t, "after its restart", "a", l.who)
-	assert.Assert(t, strings.Count(l.log.String(), `"msg":"applied"`) == 1, "it went through another state first:\n%s", l.log)
+	applied := func() int { return strings.Count(l.log.String(), `"msg":"applied"`) }
+	eventually(t, "it says what it applied", func() error { // after the kernel has it
+		if applied() == 0 {
+			return errors.New("nothing yet")
+		}
+		return nil
+	})
+	assert.Assert(t, applied() == 1, "it went through another state first:\n%s", l.log)
 }
 
 func TestFront_UsesItsFallbackNamesWithoutAMap(t *testing.T) {
