@@ -49,9 +49,10 @@ func run(t *testing.T, opts load.Options) *load.Result {
 func TestLoad_KeepsItsRateAndOpensAConnectionPerRequest(t *testing.T) {
 	url, requests, connections := server(t, says("v1"))
 	r := run(t, load.Options{URL: url, Rate: 500, Duration: time.Second})
-	// What a busy machine kept this process from starting in time is missing.
+	// What a busy machine kept this process from starting in time is missing, or
+	// came after the end.
 	late := int(r.LateMS * 500 / 1000)
-	assert.Assert(t, r.Requests >= 450-late && r.Requests <= 501, "%d requests, %.0f ms late", r.Requests, r.LateMS)
+	assert.Assert(t, r.Requests >= 450-late && r.Requests <= 501+late, "%d requests, %.0f ms late", r.Requests, r.LateMS)
 	assert.Equal(t, int64(r.Requests), requests.Load())
 	assert.Equal(t, int64(r.Requests), connections.Load())
 	assert.Equal(t, r.Failed, 0)
