@@ -154,8 +154,8 @@ func (c *Controller) Sync(ctx context.Context, t Target) ([]Result, error) {
 	}), nil
 }
 
-// kickAll makes sure that a pass begins over every group that the target is about, and returns the
-// work with the containers that were meant.
+// kickAll makes sure that a pass begins over every group that the target is about,
+// and returns the work with the containers that were meant.
 func (c *Controller) kickAll(ctx context.Context, t Target) (map[string]*group, []engine.Container, error) {
 	members, err := c.members(ctx)
 	if err != nil {
