@@ -207,6 +207,9 @@ func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
 	}
 	c.concluded(e)
 	res.Outcome, res.Error = e.Outcome, e.ErrorMessage
+	if e.Outcome == rotation.OutcomeAdopted { // it has the new versions
+		res.Error = ""
+	}
 	if err != nil {
 		res.Error = err.Error()
 		if !errors.Is(err, rotation.ErrParked) {
