@@ -49,7 +49,7 @@ tools/bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
 # package of our choice.
-DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static
+DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static jq
 .PHONY: deps
 deps: ## Install the Debian packages the tests need, where they are missing (as root)
 	@for program in docker dockerd containerd runc; do \
@@ -97,6 +97,11 @@ demo: deps build tools/bin/docker-compose ## Show a rotation under load on a pri
 .PHONY: crash
 crash: deps build tools/bin/docker-compose ## Kill the agent at every point of every rotation; writes docs/reference/crash-matrix.md (as root)
 	bin/crash
+
+SOAK ?= 1m
+.PHONY: soak
+soak: deps build tools/bin/docker-compose ## Rotate, kill and meddle at random, SOAK=10m for longer (as root)
+	bin/soak -for $(SOAK)
 
 .PHONY: lab
 lab: deps build tools/bin/docker-compose ## Open a shell in a private engine with an agent in it (as root)

@@ -197,8 +197,26 @@ func (m *Machine) park(ctx context.Context, e *Entry) error {
 	if policy := e.policy(); policy.IsNone() {
 		return nil
 	}
-	return ignoreGone(m.Engine.SetRestartPolicy(ctx, e.OriginalContainerID, container.RestartPolicy{Name: container.RestartPolicyDisabled}))
+	// The engine refuses to change a container that somebody stops, restarts or
+	// removes at this moment. That says nothing against the replacement.
+	for try := 1; ; try++ {
+		err := ignoreGone(m.Engine.SetRestartPolicy(ctx, e.OriginalContainerID, container.RestartPolicy{Name: container.RestartPolicyDisabled}))
+		if err == nil || engine.Unavailable(err) || try == parkTries {
+			return err
+		}
+		select {
+		case <-time.After(parkPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
+
+// How often, and after which pause, park asks again.
+const (
+	parkTries = 20
+	parkPause = 200 * time.Millisecond
+)
 
 func (m *Machine) unpark(ctx context.Context, e *Entry) error {
 	if policy := e.policy(); policy.IsNone() {

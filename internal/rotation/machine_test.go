@@ -320,6 +320,17 @@ func TestMachine_LostAnswerOfTheEngineIsNotAnEffectTwice(t *testing.T) {
 	}
 }
 
+func TestMachine_OriginalThatIsBeingRestartedByAPersonIsNoReasonToGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := changes()[0].arrange(t)
+		for range 3 {
+			s.Engine.Fail("SetRestartPolicy", errors.New("cannot update a stopped container"))
+		}
+		assert.NilError(t, s.rotate(context.Background()))
+		s.check(t, rotation.OutcomeRotated)
+	})
+}
+
 func TestMachine_NetworkThatCannotBeConnectedLeadsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := changes()[0].arrange(t)
