@@ -70,7 +70,7 @@ lint: tools/bin/golangci-lint ## Check style, layers and dead code
 unit: tools/bin/docker-compose ## Run the tests that need no engine, with the race detector
 	go test -race -run '$(RUN)' $(or $(PKG),$(patsubst %,./%/...,$(wildcard internal cmd)) ./test/load/... ./test/cmd/... ./test/deps/...)
 	@# The loops over every point: one case in so many under the race detector, all of them without.
-	$(if $(PKG),,go test -run '$(RUN)' ./internal/rotation/)
+	$(if $(PKG),,go test -run '$(RUN)' ./internal/rotation/ ./internal/reconcile/)
 
 .PHONY: check
 check: lint unit ## Run lint and unit

@@ -78,9 +78,6 @@ func (c *Controller) recover(ctx context.Context) error {
 	if err := c.rebuild(ctx); err != nil {
 		return err
 	}
-	if err := c.unhold(); err != nil {
-		return err
-	}
 	pending := c.foreign(c.Machine.Journal.Pending())
 	if len(pending) == 0 {
 		return nil
@@ -117,19 +114,6 @@ func (c *Controller) rebuild(ctx context.Context) error {
 		c.Log.Warn("rotation was not in the journal and is rebuilt from the containers' labels", "rotation", e.ID, "container", e.ContainerName)
 	}
 	return err
-}
-
-// unhold lets go of containers that are held for a rotation nobody knows of.
-func (c *Controller) unhold() error {
-	for _, id := range c.Deliveries.Held() {
-		if c.Machine.Journal.Concerns(id) {
-			continue
-		}
-		if err := c.Deliveries.Unpin(id); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (c *Controller) foreign(entries []rotation.Entry) []rotation.Entry {

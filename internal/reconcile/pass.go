@@ -32,6 +32,7 @@ func (c *Controller) pass(key string, force map[string]string, cause string) []R
 			results = append(results, res)
 		}
 	}
+	c.letGo(ctx, members)
 	if err := c.feedFront(ctx, key); err != nil && ctx.Err() == nil {
 		c.Log.Warn("front not fed", "group", key, "error", err)
 	}
@@ -105,6 +106,16 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 	}
 	if why := c.delayed(m.ID, to); !force && why != "" {
 		res.Error = why
+		return res
+	}
+	if where, err := c.holdBeside(ctx, m, to); err != nil {
+		res.Error = err.Error()
+		return res
+	} else if !force && known && where != "" {
+		res.Error = fmt.Sprintf("kept on the versions before: %s failed its health gate in %s", describe(changed(from, to)), where)
+		if err := c.Deliveries.Pin(m.ID, from, to); err != nil {
+			res.Error = err.Error()
+		}
 		return res
 	}
 	e, err := c.plan(ctx, m, from, to, cause)

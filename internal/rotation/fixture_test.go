@@ -347,19 +347,6 @@ func (s *scene) checkState(t *testing.T, want rotation.Outcome) {
 	assert.Equal(t, pinned, want == rotation.OutcomeRolledBack && s.ended(t).Unfit)
 }
 
-// cases runs the cases of a loop beside each other.
-type cases struct{ n int }
-
-// run runs the case, or leaves it to the run without the race detector.
-func (c *cases) run(t *testing.T, name string, f func(t *testing.T)) {
-	if c.n++; c.n%oneIn == 0 {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f(t)
-		})
-	}
-}
-
 // points runs the change once and returns the points that it passes.
 func (c change) points(t *testing.T) []string {
 	var points []string

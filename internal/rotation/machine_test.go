@@ -75,13 +75,13 @@ func (s *scene) restartEngine() {
 }
 
 func TestMachine_KilledAtAnyPointIsFinishedByTheNextAgent(t *testing.T) {
-	var each cases
+	var each hosttest.Cases
 	covered := 0
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
 			for _, meanwhile := range slices.Sorted(maps.Keys(afterDeath)) {
 				covered++
-				each.run(t, c.String()+"/"+point+"/"+meanwhile, func(t *testing.T) {
+				each.Run(t, c.String()+"/"+point+"/"+meanwhile, func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						s := c.arrange(t)
 						assert.Assert(t, s.rotateUntil(point))
@@ -113,12 +113,12 @@ func (s *scene) startFailed(t *testing.T) {
 }
 
 func TestMachine_KilledTwiceIsFinishedByTheThirdAgent(t *testing.T) {
-	var each cases
+	var each hosttest.Cases
 	for _, c := range changes() {
 		points := c.points(t)
 		for i, point := range points {
 			again := points[min(i+2, len(points)-1)]
-			each.run(t, fmt.Sprintf("%s/%s, then %s", c, point, again), func(t *testing.T) {
+			each.Run(t, fmt.Sprintf("%s/%s, then %s", c, point, again), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					assert.Assert(t, s.rotateUntil(point))
@@ -148,13 +148,13 @@ func (s *scene) recoverUntil(point string) {
 }
 
 func TestMachine_AnyEffectMayFailOnce(t *testing.T) {
-	var each cases
+	var each hosttest.Cases
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
 			if strings.HasSuffix(point, "/recorded") {
 				continue
 			}
-			each.run(t, c.String()+"/"+point, func(t *testing.T) {
+			each.Run(t, c.String()+"/"+point, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					failed := false
@@ -186,13 +186,13 @@ func (s *scene) outcomeAfterFailure(point string) rotation.Outcome {
 }
 
 func TestMachine_RecordThatCannotBeWrittenIsTriedByTheNextRun(t *testing.T) {
-	var each cases
+	var each hosttest.Cases
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
 			if !strings.HasSuffix(point, "/recorded") {
 				continue
 			}
-			each.run(t, c.String()+"/"+point, func(t *testing.T) {
+			each.Run(t, c.String()+"/"+point, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					s.onPoint(func(at string) error {
@@ -212,10 +212,10 @@ func TestMachine_RecordThatCannotBeWrittenIsTriedByTheNextRun(t *testing.T) {
 }
 
 func TestMachine_SigtermParksAtAStepBoundary(t *testing.T) {
-	var each cases
+	var each hosttest.Cases
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
-			each.run(t, c.String()+"/"+point, func(t *testing.T) {
+			each.Run(t, c.String()+"/"+point, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					ctx, cancel := context.WithCancel(context.Background())
@@ -255,10 +255,10 @@ func TestMachine_SigtermEndsAWaitAtOnce(t *testing.T) {
 }
 
 func TestMachine_EngineMayRestartUnderALivingAgent(t *testing.T) {
-	var each cases
+	var each hosttest.Cases
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
-			each.run(t, c.String()+"/"+point, func(t *testing.T) {
+			each.Run(t, c.String()+"/"+point, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					done := false
@@ -280,13 +280,13 @@ func TestMachine_EngineMayRestartUnderALivingAgent(t *testing.T) {
 }
 
 func TestMachine_EngineThatIsAwayIsWaitedFor(t *testing.T) {
-	var each cases
+	var each hosttest.Cases
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
 			if strings.HasSuffix(point, "/recorded") {
 				continue
 			}
-			each.run(t, c.String()+"/"+point, func(t *testing.T) {
+			each.Run(t, c.String()+"/"+point, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					done := false

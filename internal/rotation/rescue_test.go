@@ -75,11 +75,11 @@ func (s *scene) takeName() {
 }
 
 func TestRescue_PersonMayMeddleAtAnyPoint(t *testing.T) {
-	var each cases
+	var each hosttest.Cases
 	for _, c := range undisturbed() {
 		for _, point := range c.points(t) {
 			for _, what := range slices.Sorted(maps.Keys(meddling)) {
-				each.run(t, c.String()+"/"+point+"/"+what, func(t *testing.T) {
+				each.Run(t, c.String()+"/"+point+"/"+what, func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						s := c.arrange(t)
 						done := false
@@ -94,7 +94,7 @@ func TestRescue_PersonMayMeddleAtAnyPoint(t *testing.T) {
 						s.checkMeddled(t)
 					})
 				})
-				each.run(t, c.String()+"/"+point+"/killed, "+what, func(t *testing.T) {
+				each.Run(t, c.String()+"/"+point+"/killed, "+what, func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						s := c.arrange(t)
 						assert.Assert(t, s.rotateUntil(point))

@@ -13,7 +13,7 @@ func (s *scene) during(step, value string, meddle func()) {
 	s.t.Helper()
 	s.set(value)
 	deadline := time.After(30 * time.Second)
-	for !strings.Contains(s.log(), `"strategy":"rolling","step":"`+step+`"`) {
+	for !strings.Contains(s.log(), `"strategy":"rolling","phase":"forward","step":"`+step+`"`) {
 		select {
 		case <-time.After(2 * time.Millisecond):
 		case <-deadline:

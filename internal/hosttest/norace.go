@@ -1,5 +1,5 @@
 //go:build !race
 
-package rotation_test
+package hosttest
 
 const oneIn = 1
