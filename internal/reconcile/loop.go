@@ -150,6 +150,9 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 		if managed(m) {
 			c.kick(groupOf(m), m.Name, Target{Cause: cause})
 		}
+		if m.Label(label.FrontService) != "" && m.Stuck() { // nobody else looks after it
+			c.wg.Go(func() { _ = c.startFailed(c.base, m) })
+		}
 	}
 	for _, id := range known {
 		// A container whose runtime has another name is not ours to rotate, but

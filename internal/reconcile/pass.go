@@ -230,10 +230,11 @@ func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
 	return res
 }
 
-// startFailed starts a container whose last start failed for our sake and that
-// its restart policy wants running: the engine never tries such a start again.
+// startFailed starts a container whose last start failed for our sake, or because
+// the engine died in the middle of the one before, and that its restart policy
+// wants running: the engine never tries such a start again.
 func (c *Controller) startFailed(ctx context.Context, m engine.Container) error {
-	if m.Spec.HostConfig == nil || !strings.Contains(m.State.Error, "dso: ") {
+	if m.Spec.HostConfig == nil || !strings.Contains(m.State.Error, "dso: ") && !m.Stuck() {
 		return nil
 	}
 	if !wanted(m) {
