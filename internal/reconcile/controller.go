@@ -75,7 +75,8 @@ type Controller struct {
 	slots  chan struct{}
 	wg     sync.WaitGroup
 	mine   map[string]bool // ids of rotations that this process began
-	// attempts are the containers that could not be started, by id.
+	// attempts are the containers that could not be started, and the rotations that
+	// could not be recorded, by id.
 	attempts map[string]attempt
 	delays   map[string]delay                   // by id of the container
 	asks     map[string]ask                     // by key of the rotation

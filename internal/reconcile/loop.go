@@ -177,7 +177,7 @@ func (c *Controller) handle(ev engine.Event) {
 		c.dropAliases(ev.ID)
 	case ev.Action == "destroy":
 		delete(c.fresh, ev.ID)
-		c.started(ev.ID)
+		c.settled(ev.ID)
 		c.undelay(ev.ID)
 		if !c.Machine.Journal.Concerns(ev.ID) {
 			if err := c.Deliveries.Forget(ev.ID); err != nil {

@@ -96,6 +96,9 @@ another one is started. A cell says how often that was survived: on the in-memor
 instead of the effect, an engine that is away, a record that cannot be written, SIGTERM) **+**
 on a real engine.
 
+The phases adopt, recreate and yield are reached when a person removes the original or takes
+its name in the middle; on the real engine the agent dies after each of their steps.
+
 Survived means, on the real engine: the place holds one healthy container; its version is the
 one that the end state names, as reported and as answered; no container, lock, bundle, mount,
 pin or pending entry is left over; a pin is there after a roll-back and only then; and
@@ -108,7 +111,7 @@ func (m *matrix) page() string {
 	b.WriteString(intro)
 	_, _ = fmt.Fprintf(&b, "\nThe last run: `%s`, with %d requests while agents died.\n", m.line(), m.requests)
 	for _, s := range []rotation.Strategy{rotation.Rolling, rotation.Restart, rotation.None} {
-		_, _ = fmt.Fprintf(&b, "\n## %s\n\n| direction | step | recorded | before | after | end state |\n|---|---|---|---|---|---|\n", s)
+		_, _ = fmt.Fprintf(&b, "\n## %s\n\n| phase | step | recorded | before | after | end state |\n|---|---|---|---|---|---|\n", s)
 		b.WriteString(m.rows(s))
 	}
 	b.WriteString("\n## More than the agent\n\nOn the real engine; requests cannot survive these, everything else above holds.\n\n| what dies | at | survived |\n|---|---|---|\n")
@@ -125,6 +128,14 @@ func yes(ok bool) string {
 	return "**NO**"
 }
 
+var ends = map[rotation.Phase]string{
+	rotation.Forward:  "new version",
+	rotation.Back:     "old version, pinned",
+	rotation.Adopt:    "new version",
+	rotation.Recreate: "old version; new version later, if it is not the cause",
+	rotation.Yield:    "the person's container",
+}
+
 func (m *matrix) rows(s rotation.Strategy) string {
 	var b strings.Builder
 	var step rotation.Point
@@ -133,12 +144,8 @@ func (m *matrix) rows(s rotation.Strategy) string {
 		if step.Step == "" {
 			return
 		}
-		end := "new version"
-		if step.Phase != rotation.Forward {
-			end = "old version, pinned"
-		}
 		_, _ = fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s |\n", step.Phase, step.Step,
-			cells[rotation.Recorded], cells[rotation.Before], cells[rotation.After], end)
+			cells[rotation.Recorded], cells[rotation.Before], cells[rotation.After], ends[step.Phase])
 	}
 	for _, p := range rotation.Points() {
 		if p.Strategy != s {
