@@ -89,28 +89,31 @@ func Look(path string) (File, error) {
 	defer func() { _ = f.Close() }()
 	err = unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 	lf.Held = errors.Is(err, unix.EWOULDBLOCK)
-	lf.Holder, err = read(f)
-	lf.Alive = lf.PID > 0 && processExists(lf.PID)
-	lf.SameBoot = lf.BootID != "" && lf.BootID == bootID()
+	err = lf.read(f)
 	return lf, err
 }
 
-// Read tells who holds a lock that is known to be held.
-func Read(path string) (Holder, error) {
+// Read is [Look] for a lock that is known to be held: it does not ask the kernel.
+func Read(path string) (File, error) {
+	lf := File{Path: path, Held: true}
 	f, err := open(path)
 	if err != nil {
-		return Holder{}, err
+		return lf, err
 	}
 	defer func() { _ = f.Close() }()
-	return read(f)
+	err = lf.read(f)
+	return lf, err
 }
 
-func read(f *os.File) (Holder, error) {
+func (lf *File) read(f *os.File) error {
 	data, err := io.ReadAll(io.LimitReader(f, maxFile))
 	if err != nil {
-		return Holder{}, err
+		return err
 	}
-	return ParseHolder(bytes.TrimRight(data, "\x00"))
+	lf.Holder, err = ParseHolder(bytes.TrimRight(data, "\x00"))
+	lf.Alive = lf.PID > 0 && processExists(lf.PID)
+	lf.SameBoot = lf.BootID != "" && lf.BootID == bootID()
+	return err
 }
 
 // open opens a regular file without following a link, and without waiting for the

@@ -56,7 +56,13 @@ type Ports func(c engine.Container) ([]uint16, error)
 
 // Controller decides what is rotated and when. All fields are required.
 type Controller struct {
-	Engine     Engine
+	Engine Engine
+	// Claim makes sure that the engine that answers is this agent's to change. It is
+	// called on every connection, before anything else is done there; an error ends
+	// the connection. Lost is called when a connection that was claimed has ended and
+	// another one follows.
+	Claim      func(ctx context.Context) error
+	Lost       func()
 	Machine    *rotation.Machine
 	Locks      *rotation.Locks
 	Deliveries Deliveries

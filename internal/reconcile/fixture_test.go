@@ -70,7 +70,8 @@ func newAgent(t *testing.T, h *hosttest.Host) *agent {
 	aliases, err := reconcile.OpenAliases(filepath.Join(h.Dir, "state", "networks.json"), h.Engine)
 	assert.NilError(t, err)
 	a.Controller = &reconcile.Controller{
-		Engine: h.Engine, Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Resolver, Fronts: h.Fronts,
+		Engine: h.Engine, Claim: func(context.Context) error { return nil }, Lost: func() {},
+		Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Resolver, Fronts: h.Fronts,
 		Ports:   func(engine.Container) ([]uint16, error) { return nil, nil },
 		Aliases: aliases, Log: a.Host.Log, Parallel: 4, Interval: time.Minute,
 	}

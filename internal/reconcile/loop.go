@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -34,13 +35,21 @@ func (c *Controller) Run(ctx context.Context, changed <-chan struct{}, recovered
 	}
 }
 
-// connected works on one connection: subscribe, list, compare, follow.
-func (c *Controller) connected(ctx context.Context, changed <-chan struct{}, recovered func()) error {
-	ctx, cancel := context.WithCancel(ctx)
+// connected works on one connection: claim, subscribe, list, compare, follow.
+func (c *Controller) connected(life context.Context, changed <-chan struct{}, recovered func()) error {
+	ctx, cancel := context.WithCancel(life)
 	defer cancel()
 	if err := c.Engine.Ping(ctx); err != nil {
 		return err
 	}
+	if err := c.Claim(ctx); err != nil {
+		return fmt.Errorf("claim engine: %w", err)
+	}
+	defer func() {
+		if life.Err() == nil { // otherwise what runs is finished first
+			c.Lost()
+		}
+	}()
 	c.fresh = map[string]bool{}
 	events, failed := c.Engine.Events(ctx)
 	c.finishAliases(ctx)
