@@ -22,6 +22,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/localvault"
+	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/private"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/local"
@@ -50,6 +51,7 @@ type Agent struct {
 	log        *slog.Logger
 	started    time.Time
 	claims     *claims
+	metrics    *metrics.Metrics
 	engine     *engine.Client
 	local      *local.Provider
 	vault      vault.Service
@@ -94,7 +96,7 @@ const (
 // open takes the agent's own locks and opens the state; a standby waits for the
 // locks until ctx ends. Nothing runs yet.
 func open(ctx context.Context, cfg Config, patience time.Duration) (*Agent, error) {
-	a := &Agent{cfg: cfg, log: cfg.Log, claims: &claims{dir: cfg.LockDir}}
+	a := &Agent{cfg: cfg, log: cfg.Log, claims: &claims{dir: cfg.LockDir}, metrics: metrics.New()}
 	if cfg.Standby {
 		a.claims.standBy = a.standBy
 	}
@@ -265,6 +267,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Ports:      listening,
 		Aliases:    aliases,
 		Log:        a.log,
+		Metrics:    a.metrics.Events,
 		Parallel:   4,
 		Interval:   time.Minute,
 	}

@@ -297,11 +297,16 @@ func (c *Client) LoadImage(ctx context.Context, archive io.Reader) error {
 const ActionNetworkConnect = "network-connect"
 
 // Events streams container events until ctx ends or the engine goes away. The
-// second channel carries the one error that ended the stream. The subscription
-// stands when Events returns only as far as the engine has accepted it, so list
-// the containers after the first event or a ping, never before subscribing.
+// second channel carries the one error that ended the stream. What happens after
+// Events returns is in the stream, so list the containers then, never before.
+//
+// An engine answers a moment before the subscription stands, and therefore the
+// stream begins with what happened since the call. Some of it is older than the
+// list.
 func (c *Client) Events(ctx context.Context) (<-chan Event, <-chan error) {
+	now := time.Now()
 	res := c.api.Events(ctx, client.EventsListOptions{
+		Since:   fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond()),
 		Filters: make(client.Filters).Add("type", "container", "network"),
 	})
 	out := make(chan Event)

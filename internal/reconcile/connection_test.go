@@ -3,6 +3,10 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -12,14 +16,19 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/engine/enginetest"
+	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // recorder notes in which order an agent does things on its connections.
 type recorder struct {
 	*enginetest.Engine
-	mu   sync.Mutex
-	said []string
+	mu    sync.Mutex
+	said  []string
+	lists int           // how often everything was listed
+	stuck chan struct{} // when set, listing everything waits for it
+	// extra are events besides the engine's own.
+	extra chan engine.Event
 }
 
 func (r *recorder) say(what string) {
@@ -41,17 +50,52 @@ func (r *recorder) all() string {
 
 func (r *recorder) Events(ctx context.Context) (<-chan engine.Event, <-chan error) {
 	r.say("subscribe")
-	return r.Engine.Events(ctx)
+	own, failed := r.Engine.Events(ctx)
+	out := make(chan engine.Event)
+	go func() {
+		for {
+			var ev engine.Event
+			select {
+			case ev = <-own:
+			case ev = <-r.extra:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case out <- ev:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return out, failed
 }
 
 func (r *recorder) List(ctx context.Context, labels ...string) ([]string, error) {
 	r.say("list")
+	r.mu.Lock()
+	stuck := r.stuck
+	if len(labels) == 0 {
+		r.lists++
+	} else {
+		stuck = nil
+	}
+	r.mu.Unlock()
+	if stuck != nil {
+		<-stuck
+	}
 	return r.Engine.List(ctx, labels...)
+}
+
+func (r *recorder) listed() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lists
 }
 
 // record makes the agent's controller note what it does.
 func (a *agent) record() *recorder {
-	r := &recorder{Engine: a.Host.Engine}
+	r := &recorder{Engine: a.Host.Engine, extra: make(chan engine.Event)}
 	a.Controller.Engine = r
 	a.Claim = func(context.Context) error { r.say("claim"); return nil }
 	a.Lost = func() { r.say("lost") }
@@ -109,5 +153,97 @@ func TestRun_NothingIsDoneInAnEngineThatIsNotClaimed(t *testing.T) {
 		assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"))
 		cancel()
 		<-ended
+	})
+}
+
+// metric is what /metrics says of one of them.
+func (a *agent) metric(t *testing.T, name string) int {
+	t.Helper()
+	w := httptest.NewRecorder()
+	a.metrics.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	_, rest, found := strings.Cut(w.Body.String(), "\n"+name+" ")
+	line, _, _ := strings.Cut(rest, "\n")
+	value, err := strconv.Atoi(line)
+	assert.Assert(t, found && err == nil, "%s is not in:\n%s", name, w.Body)
+	return value
+}
+
+// burst makes the agent's loop stand still, sends it that many events and returns
+// when they are read. The returned function lets the loop go on.
+func (r *recorder) burst(a *agent, events int, kind engine.Event) (goOn func()) {
+	stuck := make(chan struct{})
+	r.mu.Lock()
+	r.stuck = stuck
+	r.mu.Unlock()
+	a.changed <- struct{}{}
+	settle()
+	for range events {
+		r.extra <- kind
+	}
+	settle()
+	r.mu.Lock()
+	r.stuck = nil
+	r.mu.Unlock()
+	return func() { close(stuck) }
+}
+
+func TestRun_ABurstThatTheQueueCannotHoldLeadsToOneComparisonOfEverything(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Interval = 24 * time.Hour
+		r := a.record()
+		a.run(t)
+		settle()
+		goOn := r.burst(a, reconcile.QueueSize+10, engine.Event{Action: "exec_start"})
+		assert.Equal(t, a.metric(t, "dso_events_dropped_total"), 10)
+		assert.Equal(t, a.metric(t, "dso_event_queue_depth"), reconcile.QueueSize)
+		before := r.listed()
+		goOn()
+		settle()
+		assert.Equal(t, r.listed()-before, 1)
+		assert.Equal(t, a.metric(t, "dso_event_queue_depth"), 0)
+		assert.Equal(t, a.metric(t, "dso_events_dropped_total"), 10)
+	})
+}
+
+func TestRun_ABurstThatTheQueueHoldsIsHandledAndNothingElse(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Interval = 24 * time.Hour
+		r := a.record()
+		a.run(t)
+		settle()
+		goOn := r.burst(a, reconcile.QueueSize, engine.Event{Action: "exec_start"})
+		assert.Equal(t, a.metric(t, "dso_events_dropped_total"), 0)
+		before := r.listed()
+		goOn()
+		settle()
+		assert.Equal(t, r.listed(), before)
+		assert.Equal(t, a.metric(t, "dso_event_queue_depth"), 0)
+	})
+}
+
+// Whatever the dropped events would have told is found out all the same.
+func TestRun_ADroppedEventCostsNothing(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Interval = 24 * time.Hour
+		a.Secrets.Set("app/db", "one")
+		gone := a.up(t, "gone", usesDB)
+		r := a.record()
+		a.run(t)
+		settle()
+		goOn := r.burst(a, reconcile.QueueSize, engine.Event{Action: "exec_start"})
+		// From here on, every event finds the queue full.
+		assert.NilError(t, a.Host.Engine.Remove(t.Context(), gone.ID))
+		a.up(t, "came", usesDB)
+		a.Secrets.Set("app/db", "two") // and nobody tells that it changed
+		behind := a.created(t)
+		settle()
+		assert.Assert(t, a.metric(t, "dso_events_dropped_total") > 3)
+		goOn()
+		time.Sleep(5 * time.Minute)
+		assert.Equal(t, a.has(t, "came", "app/db"), secret.Version("2"))
+		known, err := a.Store.Known()
+		assert.NilError(t, err)
+		assert.Assert(t, !slices.Contains(known, gone.ID))
+		assert.Equal(t, len(a.aliases(t, behind)), 0)
 	})
 }

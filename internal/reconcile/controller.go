@@ -13,6 +13,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -71,6 +72,7 @@ type Controller struct {
 	Ports      Ports
 	Aliases    *Aliases
 	Log        *slog.Logger
+	Metrics    *metrics.Events
 	// Parallel bounds how many groups are worked on at once.
 	Parallel int
 	// Interval is the longest time between two comparisons.

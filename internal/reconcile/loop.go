@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/label"
@@ -51,7 +54,15 @@ func (c *Controller) connected(life context.Context, changed <-chan struct{}, re
 		}
 	}()
 	c.fresh = map[string]bool{}
-	events, failed := c.Engine.Events(ctx)
+	stream, failed := c.Engine.Events(ctx)
+	q := newQueue(c.Metrics)
+	var filling sync.WaitGroup
+	filling.Go(func() { q.fill(ctx, stream) })
+	defer func() {
+		cancel()
+		filling.Wait()
+		q.clear()
+	}()
 	c.finishAliases(ctx)
 	if err := c.recover(ctx); err != nil {
 		return err
@@ -64,8 +75,15 @@ func (c *Controller) connected(life context.Context, changed <-chan struct{}, re
 	defer tick.Stop()
 	for {
 		select {
-		case ev := <-events:
+		case ev := <-q.events:
+			q.took()
 			c.handle(ev)
+		case <-q.missed:
+			q.clear()
+			c.Log.Info("events dropped, everything is compared")
+			if err := c.compareAll(ctx, ""); err != nil {
+				return err
+			}
 		case <-changed:
 			if err := c.compareAll(ctx, "secret changed"); err != nil {
 				return err
@@ -135,10 +153,12 @@ func (c *Controller) foreign(entries []rotation.Entry) []rotation.Entry {
 	return out
 }
 
-// compareAll kicks every group that has something to compare, and forgets the
-// containers that are gone.
+// compareAll does all that events could have led to: it kicks every group that has
+// something to compare, takes the aliases off what stands behind a front and has not
+// started, and forgets the containers that are gone.
 func (c *Controller) compareAll(ctx context.Context, cause string) error {
 	c.finishAliases(ctx)
+	remembered := c.remembered() // before the list, which knows nothing of what comes after it
 	known, err := c.Deliveries.Known()
 	if err != nil {
 		return err
@@ -152,6 +172,8 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 		return err
 	}
 	c.startDependants(all)
+	c.refresh(all)
+	c.forget(slices.DeleteFunc(remembered, func(id string) bool { return slices.Contains(ids, id) }))
 	for _, e := range c.Machine.Journal.Pending() { // its container may have another name now
 		c.kick(groupOf(e.Original), e.ContainerName, Target{})
 	}
@@ -186,8 +208,7 @@ func (c *Controller) handle(ev engine.Event) {
 		c.dropAliases(ev.ID)
 	case ev.Action == "destroy":
 		delete(c.fresh, ev.ID)
-		c.started(ev.ID)
-		c.undelay(ev.ID)
+		c.forget([]string{ev.ID})
 		if !c.Machine.Journal.Concerns(ev.ID) {
 			if err := c.Deliveries.Forget(ev.ID); err != nil {
 				c.Log.Warn("delivery not forgotten", "container", engine.ShortID(ev.ID), "error", err)
@@ -197,6 +218,40 @@ func (c *Controller) handle(ev engine.Event) {
 		delete(c.fresh, ev.ID)
 		name := ev.Labels["name"]
 		c.kick(groupKey(ev.Labels[engine.LabelComposeProject], ev.Labels[engine.LabelComposeService], name), name, Target{})
+	}
+}
+
+// refresh finds the fresh containers, and takes the aliases off those that no event
+// told of.
+func (c *Controller) refresh(all []engine.Container) {
+	known := c.fresh
+	c.fresh = map[string]bool{}
+	for _, m := range all {
+		if m.Label(label.Front) == "" || m.State.Status != container.StateCreated {
+			continue
+		}
+		c.fresh[m.ID] = true
+		if !known[m.ID] {
+			c.dropAliases(m.ID)
+		}
+	}
+}
+
+// remembered returns the containers that something is kept about in memory.
+func (c *Controller) remembered() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ids := slices.Collect(maps.Keys(c.attempts))
+	return slices.AppendSeq(ids, maps.Keys(c.delays))
+}
+
+// forget drops what is kept in memory about containers that are gone.
+func (c *Controller) forget(ids []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		delete(c.attempts, id)
+		delete(c.delays, id)
 	}
 }
 
