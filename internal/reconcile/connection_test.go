@@ -102,20 +102,54 @@ func (a *agent) record() *recorder {
 	return r
 }
 
-func TestRun_EveryConnectionIsClaimedThenSubscribedThenListed(t *testing.T) {
+func TestRun_EveryConnectionIsSubscribedThenClaimedThenListed(t *testing.T) {
 	onHost(t, func(t *testing.T, a *agent) {
 		r := a.record()
 		a.run(t)
 		settle()
-		assert.Equal(t, r.all(), "claim subscribe list")
+		assert.Equal(t, r.all(), "subscribe claim list")
 		for range 2 {
 			a.Host.Engine.RestartEngine()
 			settle()
-			assert.Equal(t, r.all(), "lost claim subscribe list")
+			assert.Equal(t, r.all(), "lost subscribe claim list")
 		}
 		a.stop()
 		assert.Equal(t, r.all(), "", "what runs when the agent stops may still be finished")
 		a.stop = func() {}
+	})
+}
+
+// A recovery may take minutes, and the engine may be another one meanwhile.
+func TestRun_AnEngineThatRestartsDuringTheRecoveryIsClaimedAgain(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Secrets.Set("app/db", "one")
+		a.up(t, "web", usesDB)
+		a.Behave = func(engine.Container, secret.Versions) enginetest.Behaviour {
+			return enginetest.Behaviour{HealthyAfter: 20 * time.Second}
+		}
+		a.run(t)
+		a.set("app/db", "two")
+		time.Sleep(500 * time.Millisecond)
+		a = a.again(t)
+		assert.Equal(t, len(a.Journal.Pending()), 1)
+		r := a.record()
+		restarted := make(chan struct{})
+		time.AfterFunc(5*time.Second, func() {
+			a.Host.Engine.SetDown(true)
+			time.Sleep(time.Second)
+			a.Host.Engine.SetDown(false)
+			close(restarted)
+		})
+		a.run(t)
+		select {
+		case <-restarted:
+		default:
+			t.Fatal("the recovery was over before", a.log.String())
+		}
+		assert.Assert(t, strings.HasPrefix(r.all(), "subscribe claim list lost subscribe claim list"))
+		time.Sleep(5 * time.Minute)
+		assert.Equal(t, len(a.Journal.Pending()), 0)
+		assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"))
 	})
 }
 
@@ -141,7 +175,7 @@ func TestRun_NothingIsDoneInAnEngineThatIsNotClaimed(t *testing.T) {
 			a.Controller.Run(ctx, a.changed, func() { close(ready) })
 		}()
 		settle()
-		assert.Equal(t, r.all(), "", "it does not even ask, and a connection that was not claimed is not lost")
+		assert.Equal(t, r.all(), "subscribe", "it asks nothing, and a connection that was not claimed is not lost")
 		assert.Equal(t, len(a.since(before)), 0)
 		contains(t, a.log.String(), "claim engine: it is another agent's")
 

@@ -59,8 +59,8 @@ type Ports func(c engine.Container) ([]uint16, error)
 type Controller struct {
 	Engine Engine
 	// Claim makes sure that the engine that answers is this agent's to change. It is
-	// called on every connection, before anything else is done there; an error ends
-	// the connection. Lost is called when a connection that was claimed has ended and
+	// called on every connection, before anything is done there; an error ends the
+	// connection. Lost is called when a connection that was claimed has ended and
 	// another one follows.
 	Claim      func(ctx context.Context) error
 	Lost       func()

@@ -5,7 +5,7 @@
 // change one after the other and a container is never in two rotations.
 //
 // Invariants:
-//   - On every connection to the engine: claim it, subscribe, list, compare. Events
+//   - On every connection to the engine: subscribe, claim it, list, compare. Events
 //     only say where to look; nothing depends on seeing all of them. Those that find
 //     their queue full are dropped and counted, and everything is compared.
 //   - Work on a group starts with what the journal says is pending there, so

@@ -38,13 +38,35 @@ func (c *Controller) Run(ctx context.Context, changed <-chan struct{}, recovered
 	}
 }
 
-// connected works on one connection: claim, subscribe, list, compare, follow.
-func (c *Controller) connected(life context.Context, changed <-chan struct{}, recovered func()) error {
-	ctx, cancel := context.WithCancel(life)
-	defer cancel()
+// connected works on one connection: subscribe, claim, list, compare, follow. It
+// subscribes first because the stream ends with the engine that it is of: whichever
+// engine is claimed then, a change of the engine is noticed, and ends the connection
+// whatever it is at.
+func (c *Controller) connected(life context.Context, changed <-chan struct{}, recovered func()) (err error) {
+	ctx, cancel := context.WithCancelCause(life)
+	defer cancel(nil)
 	if err := c.Engine.Ping(ctx); err != nil {
 		return err
 	}
+	stream, failed := c.Engine.Events(ctx)
+	q := newQueue(c.Metrics)
+	var filling sync.WaitGroup
+	filling.Go(func() { q.fill(ctx, stream) })
+	filling.Go(func() {
+		select {
+		case err := <-failed:
+			cancel(errors.Join(errors.New("event stream ended"), err))
+		case <-ctx.Done():
+		}
+	})
+	defer func() {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		cancel(nil)
+		filling.Wait()
+		q.clear()
+	}()
 	if err := c.Claim(ctx); err != nil {
 		return fmt.Errorf("claim engine: %w", err)
 	}
@@ -54,15 +76,6 @@ func (c *Controller) connected(life context.Context, changed <-chan struct{}, re
 		}
 	}()
 	c.fresh = map[string]bool{}
-	stream, failed := c.Engine.Events(ctx)
-	q := newQueue(c.Metrics)
-	var filling sync.WaitGroup
-	filling.Go(func() { q.fill(ctx, stream) })
-	defer func() {
-		cancel()
-		filling.Wait()
-		q.clear()
-	}()
 	c.finishAliases(ctx)
 	if err := c.recover(ctx); err != nil {
 		return err
@@ -92,8 +105,6 @@ func (c *Controller) connected(life context.Context, changed <-chan struct{}, re
 			if err := c.compareAll(ctx, ""); err != nil {
 				return err
 			}
-		case err := <-failed:
-			return errors.Join(errors.New("event stream ended"), err)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
