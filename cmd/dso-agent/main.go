@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -23,6 +24,9 @@ func main() {
 	flag.StringVar(&cfg.Engine, "host", "", "address of the Docker Engine (default: DOCKER_HOST, or the local socket)")
 	flag.StringVar(&cfg.StateDir, "state-dir", "/var/lib/dso", "directory of the durable state")
 	flag.StringVar(&cfg.RunDir, "run-dir", "/run/dso", "directory of the sockets and the private tmpfs")
+	flag.StringVar(&cfg.LockDir, "lock-dir", "/run/lock/dso", "directory of the engines' locks; it must be one and the same for every agent of the host, "+
+		"because two agents on one engine undo each other's rotations")
+	flag.BoolVar(&cfg.Standby, "standby", false, "when another agent has the engine, the state or the run directory, wait and take over when it is gone")
 	flag.StringVar(&cfg.VaultDir, "vault", "", "directory of the local vault (default: ~/.dso)")
 	flag.StringVar(&cfg.Front, "front", "", "the program dso-front (default: beside dso-agent)")
 	showVersion := flag.Bool("version", false, "print the version and exit")
@@ -32,7 +36,12 @@ func main() {
 		return
 	}
 	if err := run(cfg); err != nil {
-		cfg.Log.Error("agent ended", "error", err)
+		attrs := []any{"error", err}
+		var hinted interface{ Hint() string }
+		if errors.As(err, &hinted) {
+			attrs = append(attrs, "hint", hinted.Hint())
+		}
+		cfg.Log.Error("agent ended", attrs...)
 		os.Exit(1)
 	}
 }
@@ -41,13 +50,9 @@ func run(cfg agent.Config) error {
 	if err := agent.HardenProcess(); err != nil {
 		return err
 	}
-	a, err := agent.New(cfg)
-	if err != nil {
-		return err
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	return a.Run(ctx)
+	return agent.Run(ctx, cfg)
 }
 
 // logger writes text to a terminal and JSON to everything else.

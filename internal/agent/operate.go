@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
@@ -150,3 +151,6 @@ func (a *Agent) FrontImage(ctx context.Context) (wire.FrontImage, error) {
 	tag, err := a.fronts.EnsureImage(ctx)
 	return wire.FrontImage{Image: tag, Dir: a.fronts.dir}, err
 }
+
+// Metrics answers with the agent's metrics.
+func (a *Agent) Metrics() http.Handler { return a.metrics.Handler() }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 var routes = []string{
 	"POST /v1/vault", "PUT /v1/secret", "POST /v1/secret/get", "GET /v1/secrets", "POST /v1/secret/delete", "POST /v1/secret/history",
 	"POST /v1/secret/rollback", "GET /v1/status", "GET /v1/rotations", "POST /v1/fronts/image", "POST /v1/rotate",
-	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks",
+	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks", "GET /metrics",
 }
 
 // callAll returns the code of the problem that each route answers; "" is none.
@@ -104,6 +105,10 @@ func (b *backend) Get(context.Context, wire.NameRequest) (wire.ValueResponse, er
 func (b *backend) List(context.Context) ([]wire.SecretInfo, error) {
 	return []wire.SecretInfo{{Name: "app/db"}}, b.fail
 }
+func (b *backend) Metrics() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "dso_things_total 3") })
+}
+
 func (b *backend) Delete(context.Context, wire.NameRequest) error { return b.fail }
 func (b *backend) History(context.Context, wire.NameRequest) ([]wire.SecretVersion, error) {
 	return nil, b.fail
@@ -228,6 +233,20 @@ func TestServe_ProblemKeepsItsCodeAndHint(t *testing.T) {
 	var remote *client.RemoteError
 	assert.Assert(t, errors.As(err, &remote), "%v", err)
 	assert.DeepEqual(t, remote.Problem, wire.Problem{Error: "no such secret", Hint: "docker dso secret list", Code: wire.CodeNotFound})
+}
+
+func TestServe_MetricsAreInPrometheusOwnFormat(t *testing.T) {
+	socket := serve(t, &backend{})
+	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	resp, err := c.Get("http://dso/metrics")
+	assert.NilError(t, err)
+	text, err := io.ReadAll(resp.Body)
+	assert.NilError(t, errors.Join(err, resp.Body.Close()))
+	assert.Equal(t, resp.StatusCode, http.StatusOK)
+	assert.Equal(t, string(text), "dso_things_total 3\n")
+	c.CloseIdleConnections()
 }
 
 func TestServe_RequestThatIsNotUnderstoodIsInvalid(t *testing.T) {

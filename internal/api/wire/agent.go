@@ -178,9 +178,10 @@ type RecoverRequest struct {
 	Key string `json:"key,omitempty"`
 }
 
-// Lock is one row of GET /v1/locks.
+// Lock is one row of GET /v1/locks: of a secret, or of the agent's own.
 type Lock struct {
-	Secret   string    `json:"secret"`
+	Secret   string    `json:"secret,omitempty"`
+	Agent    string    `json:"agent,omitempty"` // what it is of, when it is the agent's own
 	Path     string    `json:"path"`
 	PID      int       `json:"pid,omitempty"`
 	Since    time.Time `json:"since,omitzero"`
