@@ -294,6 +294,7 @@ func TestController_ContainerStoppedByAPersonStaysStopped(t *testing.T) {
 		a.Secrets.Set("app/db", "one")
 		a.up(t, "web", usesDB)
 		a.run(t)
+		settle()
 		assert.NilError(t, a.Host.Engine.Stop(t.Context(), "web"))
 		a.set("app/db", "two")
 		time.Sleep(10 * time.Minute)
