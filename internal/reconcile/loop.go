@@ -111,20 +111,27 @@ func (c *Controller) connected(life context.Context, changed <-chan struct{}, re
 	}
 }
 
-// recover carries on what the journal says is pending, and waits for it.
+// recover carries on what the journal says is pending, and waits for it. What a
+// lost journal does not know is looked for meanwhile: that may take longer, as an
+// engine tells nothing about a container while it starts it.
 func (c *Controller) recover(ctx context.Context) error {
-	if err := c.rebuild(ctx); err != nil {
-		return err
+	running := map[string]*group{}
+	begin := func(pending []rotation.Entry) {
+		if len(pending) == 0 {
+			return
+		}
+		c.Log.Info("Detected pending rotations, performing automatic recovery", "count", len(pending))
+		for _, e := range pending {
+			key := groupOf(e.Original)
+			running[key] = c.kick(key, e.ContainerName, Target{})
+		}
 	}
 	pending := c.foreign(c.Machine.Journal.Pending())
-	if len(pending) == 0 {
-		return nil
-	}
-	c.Log.Info("Detected pending rotations, performing automatic recovery", "count", len(pending))
-	running := map[string]*group{}
-	for _, e := range pending {
-		key := groupOf(e.Original)
-		running[key] = c.kick(key, e.ContainerName, Target{})
+	begin(pending)
+	rebuilt, err := c.rebuild(ctx)
+	begin(rebuilt)
+	if err != nil || len(running) == 0 {
+		return err
 	}
 	for _, g := range running {
 		select {
@@ -133,25 +140,25 @@ func (c *Controller) recover(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	c.Log.Info("Automatic recovery completed", "rotations_processed", len(pending))
+	c.Log.Info("Automatic recovery completed", "rotations_processed", len(pending)+len(rebuilt))
 	return nil
 }
 
 // rebuild finds rotations that a lost journal does not know.
-func (c *Controller) rebuild(ctx context.Context) error {
+func (c *Controller) rebuild(ctx context.Context) ([]rotation.Entry, error) {
 	made, err := c.members(ctx, label.Entry)
 	if err != nil || len(made) == 0 {
-		return err
+		return nil, err
 	}
 	all, err := c.members(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	taken, err := c.Machine.Journal.Adopt(rotation.Rebuild(all))
 	for _, e := range taken {
 		c.Log.Warn("rotation was not in the journal and is rebuilt from the containers' labels", "rotation", e.ID, "container", e.ContainerName)
 	}
-	return err
+	return taken, err
 }
 
 func (c *Controller) foreign(entries []rotation.Entry) []rotation.Entry {

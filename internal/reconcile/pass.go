@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -124,6 +125,9 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		res.Error = err.Error()
 		return res
 	}
+	if !force && e.From.Equal(e.To) {
+		return res // what is new reaches it with its next start
+	}
 	return c.begin(ctx, e)
 }
 
@@ -169,6 +173,8 @@ func (c *Controller) Observe(ctx context.Context, m engine.Container) (rotation.
 	if m.Running() {
 		o.Ports, err = c.Ports(m)
 	}
+	files := slices.DeleteFunc(refsOf(m), func(r secret.Ref) bool { return r.Kind != secret.KindFile })
+	o.Files = c.Current.IDs(m.Project(), files)
 	return o, err
 }
 
