@@ -21,6 +21,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/eventlog"
 	"github.com/docker-secret-operator/dso/internal/localvault"
 	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/private"
@@ -62,6 +63,7 @@ type Agent struct {
 	locks      *rotation.Locks
 	controller *reconcile.Controller
 	hub        hub
+	events     *eventlog.Log
 }
 
 // Run opens an agent and lets it work until ctx ends, then parks what is going on
@@ -85,6 +87,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 }
 
+// keptEvents is how many events the agent remembers.
+const keptEvents = 1000
+
 // How long a standby asks the engine who it is before it begins. An engine that
 // starts may be silent until the runtime's socket is served; one that has just
 // answered only takes its time.
@@ -96,7 +101,8 @@ const (
 // open takes the agent's own locks and opens the state; a standby waits for the
 // locks until ctx ends. Nothing runs yet.
 func open(ctx context.Context, cfg Config, patience time.Duration) (*Agent, error) {
-	a := &Agent{cfg: cfg, log: cfg.Log, claims: &claims{dir: cfg.LockDir}, metrics: metrics.New()}
+	events := eventlog.New(keptEvents)
+	a := &Agent{cfg: cfg, log: slog.New(events.Handler(cfg.Log.Handler())), events: events, claims: &claims{dir: cfg.LockDir}, metrics: metrics.New()}
 	if cfg.Standby {
 		a.claims.standBy = a.standBy
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api"
@@ -133,6 +134,17 @@ func (a *Agent) rotationStatus() wire.RotationStatus {
 		st.AvgTime = (total / time.Duration(st.Successful)).Round(time.Millisecond).String()
 	}
 	return st
+}
+
+// Events returns what is kept of the events after a number, and a channel that is
+// closed when there is a newer one.
+func (a *Agent) Events(after uint64) ([]wire.Event, <-chan struct{}) {
+	found, newer := a.events.After(after)
+	out := make([]wire.Event, len(found))
+	for i, e := range found {
+		out[i] = wire.Event{Number: e.Number, Time: e.Time.UTC(), Level: strings.ToLower(e.Level.String()), Message: e.Message, Fields: e.Fields}
+	}
+	return out, newer
 }
 
 // FrontImage makes sure that the engine has the image of the fronts.

@@ -39,6 +39,9 @@ type Backend interface {
 	MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wire.Rotation, error)
 	Locks(ctx context.Context) ([]wire.Lock, error)
 	FrontImage(ctx context.Context) (wire.FrontImage, error)
+	// Events returns what is kept of the events after a number, and a channel that is
+	// closed when there is a newer one.
+	Events(after uint64) (events []wire.Event, newer <-chan struct{})
 	// Metrics answers in the format that Prometheus reads.
 	Metrics() http.Handler
 }
@@ -119,6 +122,7 @@ func routes(b Backend, log *slog.Logger) http.Handler {
 	route(group, "GET /v1/status", func(ctx context.Context, _ Caller, _ struct{}) (wire.Status, error) { return b.Status(ctx) })
 	route(group, "GET /v1/rotations", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Rotation, error) { return b.Rotations(ctx) })
 	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, _ struct{}) (wire.FrontImage, error) { return b.FrontImage(ctx) })
+	events(group, "GET /v1/events", b.Events)
 	route(group, "GET /v1/locks", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Lock, error) { return b.Locks(ctx) })
 	route(owner, "POST /v1/recover/mark", func(ctx context.Context, _ Caller, r wire.RecoverRequest) (wire.Rotation, error) {
 		return b.MarkRecovered(ctx, r)

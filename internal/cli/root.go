@@ -75,7 +75,7 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool) *cobra.Command {
 	root.PersistentFlags().StringVar(&a.socket, "socket", wire.AgentSocket, "the agent's socket")
 	root.AddCommand(
 		a.initCommand(), a.secretCommand(), a.rotateCommand(), a.statusCommand(), a.planCommand(), a.rotationsCommand(),
-		a.recoverCommand(), a.locksCommand(),
+		a.recoverCommand(), a.locksCommand(), a.watchCommand(),
 		a.composeCommand(), a.upCommand(), a.downCommand(), a.versionCommand(),
 	)
 	return root

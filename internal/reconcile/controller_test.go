@@ -238,6 +238,21 @@ func TestController_StrategyNoneLeavesTheEnvironmentForTheNextStart(t *testing.T
 	})
 }
 
+func TestController_ValueThatLacksTheFieldIsKeptOff(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Secrets.Set("app/db", `{"password": "one"}`)
+		a.up(t, "web", hosttest.Env("KEY=dsofile://app/db#password"), hosttest.Label(label.Strategy, label.None))
+		a.run(t)
+		a.set("app/db", `{"passwort": "two"}`)
+		settle()
+		pin, pinned := a.Store.Pinned(a.Container(t, "web").ID)
+		assert.Assert(t, pinned)
+		assert.DeepEqual(t, pin.Failed, secret.Versions{id("app/db"): "2"})
+		assert.NilError(t, a.Host.Engine.Restart(t.Context(), "web"))
+		assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("1"))
+	})
+}
+
 func TestController_OtherRuntimesAreLeftAlone(t *testing.T) {
 	onHost(t, func(t *testing.T, a *agent) {
 		a.Secrets.Set("app/db", "one")

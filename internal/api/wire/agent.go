@@ -221,3 +221,12 @@ type VaultInfo struct {
 	Dir     string `json:"dir"`
 	Created bool   `json:"created"`
 }
+
+// Event is one thing that happened in the agent.
+type Event struct {
+	Number  uint64         `json:"number"` // from 1 for each agent, without a gap
+	Time    time.Time      `json:"time"`
+	Level   string         `json:"level"` // info, warn or error
+	Message string         `json:"msg"`
+	Fields  map[string]any `json:"fields,omitempty"`
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ type matrix struct {
 	memory   map[string]*count // on the in-memory engine, by point
 	real     map[string]*count // on the real one
 	disaster []disaster
+	calls    []disaster // deaths at calls of the engine
 	requests int
 	failed   int
 	wrong    int // answers with a version older than the one that was reported
@@ -64,7 +66,7 @@ func (m *matrix) totals() (tried, passed, real int) {
 	for _, c := range m.real {
 		real += c.passed + c.failed
 	}
-	for _, d := range m.disaster {
+	for _, d := range slices.Concat(m.disaster, m.calls) {
 		tried++
 		real++
 		if d.ok {
@@ -118,8 +120,15 @@ func (m *matrix) page() string {
 	for _, d := range m.disaster {
 		_, _ = fmt.Fprintf(&b, "| %s | `%s` | %s |\n", d.what, d.point, yes(d.ok))
 	}
+	b.WriteString("\n## At every call of the engine\n\nA proxy between agent and engine, which knows nothing of steps, strikes at each call that changes\nsomething: before it, or when the engine has done it and nobody was told.\n\n| at | survived |\n|---|---|\n")
+	for _, d := range m.calls {
+		_, _ = fmt.Fprintf(&b, "| %s | %s |\n", noIDs.ReplaceAllString(d.point, "ID"), yes(d.ok))
+	}
 	return b.String()
 }
+
+// noIDs keeps the page the same from run to run.
+var noIDs = regexp.MustCompile(`[0-9a-f]{64}`)
 
 func yes(ok bool) string {
 	if ok {

@@ -58,7 +58,7 @@ type real struct {
 	load   *lab.Load
 }
 
-func (m *matrix) runReal(ctx context.Context, points []rotation.Point) (err error) {
+func (m *matrix) runReal(ctx context.Context, points []rotation.Point, only string) (err error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return err
@@ -77,7 +77,10 @@ func (m *matrix) runReal(ctx context.Context, points []rotation.Point) (err erro
 	if err := r.disasters(ctx, points); err != nil {
 		return err
 	}
-	return r.persons(ctx, points)
+	if err := r.persons(ctx, points); err != nil {
+		return err
+	}
+	return r.strikes(ctx, only)
 }
 
 func (r *real) agentLog(from int) string {
