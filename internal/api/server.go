@@ -38,6 +38,8 @@ type Backend interface {
 	Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
 	MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wire.Rotation, error)
 	Locks(ctx context.Context) ([]wire.Lock, error)
+	Legacy(ctx context.Context) ([]wire.Leftover, error)
+	Adopt(ctx context.Context, req wire.AdoptRequest) ([]wire.Leftover, error)
 	FrontImage(ctx context.Context) (wire.FrontImage, error)
 	// Events returns what is kept of the events after a number, and a channel that is
 	// closed when there is a newer one.
@@ -126,6 +128,10 @@ func routes(b Backend, log *slog.Logger) http.Handler {
 	route(group, "GET /v1/locks", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Lock, error) { return b.Locks(ctx) })
 	route(owner, "POST /v1/recover/mark", func(ctx context.Context, _ Caller, r wire.RecoverRequest) (wire.Rotation, error) {
 		return b.MarkRecovered(ctx, r)
+	})
+	route(group, "GET /v1/legacy", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Leftover, error) { return b.Legacy(ctx) })
+	route(owner, "POST /v1/legacy", func(ctx context.Context, _ Caller, r wire.AdoptRequest) ([]wire.Leftover, error) {
+		return b.Adopt(ctx, r)
 	})
 	group.pass("GET /metrics", b.Metrics())
 	stream(group, "POST /v1/rotate", b.Rotate)

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 var routes = []string{
 	"POST /v1/vault", "PUT /v1/secret", "POST /v1/secret/get", "GET /v1/secrets", "POST /v1/secret/delete", "POST /v1/secret/history",
 	"POST /v1/secret/rollback", "GET /v1/status", "GET /v1/rotations", "POST /v1/fronts/image", "POST /v1/rotate",
-	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks", "GET /v1/events", "GET /metrics",
+	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks", "GET /v1/legacy", "POST /v1/legacy", "GET /v1/events", "GET /metrics",
 }
 
 // callAll returns the code of the problem that each route answers; "" is none.
@@ -160,6 +160,12 @@ func (b *backend) happens(what string) {
 	b.newer = make(chan struct{})
 }
 
+func (b *backend) Legacy(context.Context) ([]wire.Leftover, error) {
+	return []wire.Leftover{}, b.fail
+}
+func (b *backend) Adopt(context.Context, wire.AdoptRequest) ([]wire.Leftover, error) {
+	return []wire.Leftover{}, b.fail
+}
 func (b *backend) FrontImage(context.Context) (wire.FrontImage, error) {
 	return wire.FrontImage{}, b.fail
 }
@@ -217,7 +223,7 @@ func TestServe_OthersMayChangeButNotRead(t *testing.T) {
 	b := &backend{}
 	for route, problem := range callAs(t, nobody, serve(t, b)) {
 		want := ""
-		if route == "POST /v1/secret/get" || route == "POST /v1/vault" || route == "POST /v1/recover/mark" {
+		if route == "POST /v1/secret/get" || route == "POST /v1/vault" || route == "POST /v1/recover/mark" || route == "POST /v1/legacy" {
 			want = wire.CodeDenied
 		}
 		assert.Equal(t, problem, want, route)

@@ -62,7 +62,7 @@ func causeOf(r wire.Rotation) string {
 }
 
 func (a *app) recoverCommand() *cobra.Command {
-	var dryRun bool
+	var dryRun, adopt, yes bool
 	var mark string
 	cmd := &cobra.Command{
 		Use: "recover [KEY]", Short: "Carry on at once the rotations that are not finished", Args: rangeArgs(0, 1),
@@ -72,9 +72,22 @@ what is pending is carried on at once, what needed a person is tried again.
 The agent carries on by itself what is pending, at its start and whenever the engine
 is back; this command is for not waiting, and for what it had given up.
 
-KEY is a rotation's key in the journal, its id, or the name of its container.`,
-		Example: "  docker dso recover --dry-run\n  docker dso recover shop-web-1\n  docker dso recover --mark-recovered local:shop/db:3f5c...",
+KEY is a rotation's key in the journal, its id, or the name of its container.
+
+With --adopt-legacy it is about containers called <name>_old_<time>,
+<name>_dso_backup_<time> or <name>_dso_new_<time> that an older version left behind, and
+its lock files. What is clear is done, after a question; the rest is shown with the
+commands to run. Volumes are kept.`,
+		Example: "  docker dso recover --dry-run\n  docker dso recover --adopt-legacy --dry-run\n  docker dso recover shop-web-1\n  docker dso recover --mark-recovered local:shop/db:3f5c...",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case yes && !adopt:
+				return usageError("--yes goes with --adopt-legacy")
+			case adopt && (len(args) > 0 || cmd.Flags().Changed("mark-recovered")):
+				return usageError("--adopt-legacy is about leftovers of an older version, and no rotation goes with it")
+			case adopt:
+				return a.adoptLegacy(cmd, dryRun, yes)
+			}
 			if cmd.Flags().Changed("mark-recovered") {
 				if dryRun || len(args) > 0 {
 					return usageError("--mark-recovered takes its own key, and nothing else goes with it")
@@ -85,6 +98,8 @@ KEY is a rotation's key in the journal, its id, or the name of its container.`,
 		},
 	}
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be done")
+	cmd.Flags().BoolVar(&adopt, "adopt-legacy", false, "deal with what an older version left behind, instead of rotations")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "with --adopt-legacy: do not ask")
 	cmd.Flags().StringVar(&mark, "mark-recovered", "", "end the rotation with this `KEY`: it is over because you say so; no container is touched")
 	return a.jsonFlag(cmd)
 }

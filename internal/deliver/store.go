@@ -306,6 +306,9 @@ func (s *Store) Forget(containerID string) error {
 		s.pins.drop(containerID))
 }
 
+// Sweep deletes what killed programs left on the tmpfs.
+func (s *Store) Sweep() error { return private.SweepBundles(s.root) }
+
 // Known returns the ids of all containers that something is kept for.
 func (s *Store) Known() ([]string, error) {
 	entries, err := os.ReadDir(private.Records(s.root))

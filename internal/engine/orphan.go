@@ -65,7 +65,7 @@ func endShims(proc, id string) error {
 		if err != nil || !isShimOf(path, id) {
 			continue
 		}
-		for _, begun := range append(descendants(proc, pid), pid) {
+		for _, begun := range append([]int{pid}, descendants(proc, pid)...) {
 			if err := unix.Kill(begun, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 				return fmt.Errorf("end process %d of container %s: %w", begun, ShortID(id), err)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/url"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
@@ -13,7 +14,8 @@ import (
 // Unavailable reports whether err says that the engine could not be asked, as
 // opposed to: it was asked and said no. Such a call may have had its effect.
 func Unavailable(err error) bool {
-	var netErr net.Error
+	var conn *net.OpError
+	var request *url.Error
 	switch {
 	case err == nil:
 		return false
@@ -24,5 +26,6 @@ func Unavailable(err error) bool {
 	case errors.Is(err, context.DeadlineExceeded):
 		return false // our own limit: the step hung
 	}
-	return errors.As(err, &netErr)
+	// Not any net.Error: a syscall.Errno is one too, and so would be a full disk.
+	return errors.As(err, &conn) || errors.As(err, &request)
 }

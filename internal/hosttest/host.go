@@ -21,6 +21,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/deliver"
+	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/engine/enginetest"
 	"github.com/docker-secret-operator/dso/internal/label"
@@ -91,7 +92,8 @@ func (h *Host) Boot(t *testing.T) {
 		t.Fatal(err)
 	}
 	journal, err := rotation.OpenJournal(h.JournalPath(), time.Now())
-	if err != nil {
+	var corrupt *durable.CorruptError
+	if err != nil && !errors.As(err, &corrupt) { // what was unreadable is set aside
 		t.Fatal(err)
 	}
 	h.mu.Lock()

@@ -22,6 +22,11 @@ func NewBundle(root string) (*Bundle, error) {
 	if !Mounted(root) {
 		return nil, fmt.Errorf("%s is not the agent's tmpfs in this mount namespace: a value would reach a disk; does dso-agent run beside the engine?", root)
 	}
+	all, err := lockAll(root, unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = all.Close() }()
 	dir, err := os.MkdirTemp(Bundles(root), "b-")
 	if err != nil {
 		return nil, fmt.Errorf("make a private bundle: %w", err)
@@ -50,8 +55,26 @@ func (b *Bundle) Remove() error {
 	return errors.Join(os.RemoveAll(b.Dir), b.lock.Close())
 }
 
+// lockAll keeps bundles from being made while others are swept: between its making
+// and its locking a bundle looks like one whose maker was killed.
+func lockAll(root string, how int) (*os.File, error) {
+	all, err := os.Open(Bundles(root))
+	if err == nil {
+		err = unix.Flock(int(all.Fd()), how)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the private bundles: %w", err)
+	}
+	return all, nil
+}
+
 // SweepBundles deletes the bundles whose makers were killed.
 func SweepBundles(root string) error {
+	all, err := lockAll(root, unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = all.Close() }()
 	dirs, err := filepath.Glob(filepath.Join(Bundles(root), "b-*"))
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ type Deliveries interface {
 	Pinned(containerID string) (deliver.Pin, bool)
 	Forget(containerID string) error
 	Known() ([]string, error)
+	Sweep() error
 	Pin(containerID string, versions, failed secret.Versions) error
 	Unpin(containerID string) error
 }

@@ -90,13 +90,19 @@ func newAgent(t *testing.T, h *hosttest.Host) *agent {
 // run lets the controller work by itself, and returns once it is ready.
 func (a *agent) run(t *testing.T) {
 	t.Helper()
+	<-a.launch()
+}
+
+// launch lets the controller work by itself. The channel is closed once it is ready.
+func (a *agent) launch() (ready chan struct{}) {
 	ctx, cancel := context.WithCancel(context.Background())
 	life := a.cancel
 	a.cancel = func() {
 		life()
 		cancel()
 	}
-	ready, ended := make(chan struct{}), make(chan struct{})
+	ready = make(chan struct{})
+	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		a.Controller.Run(ctx, a.changed, func() { close(ready) })
@@ -107,7 +113,7 @@ func (a *agent) run(t *testing.T) {
 		<-ended
 		end()
 	}
-	<-ready
+	return ready
 }
 
 // again ends the agent and starts another over the same state.

@@ -34,6 +34,9 @@ func (c *Controller) pass(key string, force map[string]string, cause string) []R
 		}
 	}
 	c.letGo(ctx, members)
+	if err := c.Deliveries.Sweep(); err != nil { // a start that was cut off may have left its bundle
+		c.Log.Warn("private bundles not swept", "error", err)
+	}
 	if err := c.feedFront(ctx, key); err != nil && ctx.Err() == nil {
 		c.Log.Warn("front not fed", "group", key, "error", err)
 	}

@@ -251,13 +251,13 @@ func (m *Machine) rename(ctx context.Context, id, name string) error {
 	return m.Engine.Rename(ctx, id, name)
 }
 
-// holdsPlace fails when there is no replacement to leave the place to. It is asked
-// right before the original is stopped, and before it is removed.
+// holdsPlace fails when there is no container to leave the place to. It is asked
+// right before one of the two is stopped, and before it is removed.
 func (m *Machine) holdsPlace(ctx context.Context, e *Entry) error {
-	if e.Phase != Forward {
+	if e.Phase != Forward && e.Phase != Back {
 		return nil
 	}
-	_, err := m.Engine.Inspect(ctx, e.NewContainerID)
+	_, err := m.Engine.Inspect(ctx, e.serving())
 	return err
 }
 
@@ -295,6 +295,9 @@ func (m *Machine) removeReplacement(ctx context.Context, e *Entry) error {
 			return err
 		}
 		e.NewContainerID = c.ID
+	}
+	if err := m.holdsPlace(ctx, e); err != nil {
+		return err
 	}
 	if e.Recovered {
 		m.Log.Info("Removing orphaned new container", "new_id", engine.ShortID(e.NewContainerID))
@@ -551,4 +554,13 @@ func ignoreGone(err error) error {
 		return nil
 	}
 	return err
+}
+
+// AwaitHealthy waits until a container that runs passes the gate of a rotation.
+func (m *Machine) AwaitHealthy(ctx context.Context, c engine.Container) error {
+	timing, err := TimingOf(c)
+	if err != nil {
+		return err
+	}
+	return m.gate(ctx, &Entry{Phase: Back, OriginalContainerID: c.ID, Timing: timing})
 }

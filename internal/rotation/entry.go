@@ -97,6 +97,30 @@ func (e *Entry) Key() string {
 // Pending reports whether there is something left to do.
 func (e *Entry) Pending() bool { return e.Step != "" }
 
+// check says why an entry that is not over cannot be carried on: its steps would
+// not find what they need. A file that somebody edited, or a label, may hold anything.
+func (e *Entry) check() error {
+	if !e.Pending() && !e.NeedsPerson() {
+		return nil
+	}
+	spec := e.Original.Spec
+	switch {
+	case len(e.program()) == 0:
+		return fmt.Errorf("strategy %q has no phase %q", e.Strategy, e.Phase)
+	case e.Pending() && !slices.Contains(e.program(), e.Step):
+		return fmt.Errorf("strategy %q has no step %q in phase %q", e.Strategy, e.Step, e.Phase)
+	case e.ID == "" || e.OriginalContainerID == "" || e.ContainerName == "":
+		return errors.New("it names no rotation, or no container")
+	case e.Strategy != None && (spec.Config == nil || spec.HostConfig == nil):
+		return errors.New("it does not specify its container")
+	case e.Strategy == Rolling && (e.NewName == "" || e.BackupName == ""):
+		return errors.New("it does not say what its containers are called")
+	case e.Phase == Adopt && e.NewContainerID == "" || e.Phase == Yield && e.HolderID == "":
+		return fmt.Errorf("it names no container for phase %q", e.Phase)
+	}
+	return nil
+}
+
 // NeedsPerson reports whether the rotation ended in a way that it does not leave
 // by itself.
 func (e *Entry) NeedsPerson() bool { return !e.Pending() && e.Status == StatusCritical }
@@ -119,6 +143,11 @@ func (e *Entry) again() {
 // new versions', so that it is worth trying again.
 func (e *Entry) RetryLater() bool {
 	return !e.Pending() && !e.Unfit && (e.Outcome == OutcomeRolledBack || e.Outcome == OutcomeRecreated)
+}
+
+// Concerns reports whether the container is one of the rotation's, or has its place.
+func (e *Entry) Concerns(containerID string) bool {
+	return slices.Contains(e.ours(), containerID) || e.HolderID == containerID
 }
 
 // Serving returns the id of the container that has the place when the rotation

@@ -56,8 +56,8 @@ func decodeJournal(data []byte) (map[string]Entry, error) {
 		if e.Key() != key {
 			return nil, fmt.Errorf("entry %q describes %q", key, e.Key())
 		}
-		if e.Pending() && !slices.Contains(e.program(), e.Step) {
-			return nil, fmt.Errorf("entry %q is at step %q, which strategy %q does not have", key, e.Step, e.Strategy)
+		if err := e.check(); err != nil {
+			return nil, fmt.Errorf("entry %q: %w", key, err)
 		}
 	}
 	return entries, nil
@@ -75,11 +75,17 @@ func (j *Journal) Save(e Entry) error {
 	if err != nil {
 		return fmt.Errorf("encode journal: %w", err)
 	}
-	if err := durable.SaveState(j.path, append(data, '\n')); err != nil {
+	data = append(data, '\n')
+	if err := durable.SaveState(j.path, data); err != nil {
 		return err
 	}
 	j.entries = next
-	return nil
+	if e.Pending() {
+		return nil
+	}
+	// The generation before must know it too. If it were read one day, what is over
+	// would begin again, and bring back what a person has removed since.
+	return durable.SaveState(j.path, data)
 }
 
 // Pending returns the rotations that are not finished, oldest first.
@@ -121,7 +127,7 @@ func prune(entries map[string]Entry) {
 // have an id.
 func (j *Journal) Concerns(containerID string) bool {
 	return slices.ContainsFunc(j.Pending(), func(e Entry) bool {
-		return slices.Contains(e.ours(), containerID) || e.HolderID == containerID
+		return e.Concerns(containerID)
 	})
 }
 

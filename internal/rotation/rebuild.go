@@ -30,7 +30,7 @@ func Rebuild(containers []engine.Container) []Entry {
 	for _, c := range containers {
 		var e Entry
 		text := c.Label(label.Entry)
-		if text == "" || json.Unmarshal([]byte(text), &e) != nil || e.ID != c.Label(label.Rotation) || e.Strategy != Rolling {
+		if text == "" || json.Unmarshal([]byte(text), &e) != nil || e.ID != c.Label(label.Rotation) || e.Strategy != Rolling || e.Phase != Forward {
 			continue
 		}
 		i := slices.IndexFunc(containers, func(o engine.Container) bool { return o.ID == e.OriginalContainerID })
@@ -42,7 +42,7 @@ func Rebuild(containers []engine.Container) []Entry {
 		if i >= 0 {
 			e.Original = containers[i]
 		}
-		if hc := e.Original.Spec.HostConfig; hc != nil { // the original may be parked
+		if hc := e.Original.Spec.HostConfig; hc != nil && c.Spec.HostConfig != nil { // the original may be parked
 			copied := *hc
 			copied.RestartPolicy = c.Spec.HostConfig.RestartPolicy
 			e.Original.Spec.HostConfig = &copied
@@ -50,7 +50,9 @@ func Rebuild(containers []engine.Container) []Entry {
 		e.Step = e.program()[0]
 		e.Status = StatusInProgress
 		e.Reasons = []string{"rebuilt from the labels on the containers"}
-		entries = append(entries, e)
+		if e.check() == nil {
+			entries = append(entries, e)
+		}
 	}
 	return entries
 }

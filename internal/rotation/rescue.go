@@ -35,11 +35,12 @@ func (e *Entry) turnTo(p Phase, cause error) {
 // divert looks whether a step that has failed cannot succeed, because somebody
 // removed the original or took its name, and decides what is done instead.
 func (m *Machine) divert(ctx context.Context, e *Entry, cause error) bool {
-	if e.Strategy == None {
-		return false
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), effectDeadline)
 	defer cancel()
+	if e.Strategy == None {
+		_, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
+		return errdefs.IsNotFound(err) && m.gone(e)
+	}
 	if e.Phase != Yield && m.placeTaken(ctx, e) {
 		m.Log.Warn("rotation yields: another container has the place", "rotation", e.ID, "container", e.ContainerName, "holder_id", engine.ShortID(e.HolderID))
 		e.turnTo(Yield, fmt.Errorf("the name %s is taken by container %s", e.ContainerName, engine.ShortID(e.HolderID)))
@@ -173,10 +174,14 @@ func (m *Machine) cannotRecreate(ctx context.Context, e *Entry, cause error) boo
 		return false
 	}
 	if e.RecreatedID != "" {
-		if _, err := m.Engine.Inspect(ctx, e.RecreatedID); errdefs.IsNotFound(err) {
-			return m.gone(e)
+		if _, err := m.Engine.Inspect(ctx, e.RecreatedID); !errdefs.IsNotFound(err) {
+			return false
 		}
-		return false
+		if err := m.removeReplacement(ctx, e); err != nil {
+			m.Log.Warn("replacement not removed", "rotation", e.ID, "container", e.ContainerName, "error", err)
+			return false
+		}
+		return m.gone(e)
 	}
 	if m.takenDown(ctx, e) {
 		return m.gone(e)

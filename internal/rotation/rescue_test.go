@@ -203,3 +203,83 @@ func TestRescue_NeitherIsLeftWhenTheAgentComesBack(t *testing.T) {
 		assert.DeepEqual(t, c.Spec.Config.Env, s.original.Spec.Config.Env) // references, never values
 	})
 }
+
+func TestRescue_FilesOfAContainerThatIsGoneAreNotWaitedFor(t *testing.T) {
+	for _, point := range []string{"none/forward/assign/before", "none/forward/refresh/before"} {
+		t.Run(point, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := changes()[3].arrange(t)
+				s.onPoint(func(at string) error {
+					if at != point {
+						return nil
+					}
+					assert.Check(t, s.Engine.Remove(t.Context(), s.original.ID))
+					return s.Store.Forget(s.original.ID) // as the controller does when it hears of it
+				})
+				begun := time.Now()
+				assert.NilError(t, s.rotate(t.Context()))
+				assert.Equal(t, s.ended(t).Outcome, rotation.OutcomeGone)
+				assert.Assert(t, time.Since(begun) < 5*time.Second)
+				for _, id := range []string{s.entry.OriginalContainerID, s.entry.NewContainerID, s.entry.RecreatedID} {
+					pin, pinned := s.Store.Pinned(id)
+					assert.Assert(t, !pinned || len(pin.Failed) > 0, "%s is held", id)
+				}
+			})
+		})
+	}
+}
+
+// Whoever removes also what was made again gets rid of all of it.
+func TestRescue_RecreatedThatIsRemovedTakesTheReplacementAlong(t *testing.T) {
+	for _, point := range []string{"rolling/recreate/pin/before", "rolling/recreate/gate-old/before", "rolling/recreate/gate-old/after", "rolling/recreate/remove-replacement/before"} {
+		t.Run(point, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := disturbed()[1]
+				assert.Equal(t, c.rescue, rotation.Recreate)
+				s := c.arrange(t)
+				done := false
+				s.onPoint(func(at string) error {
+					if at == point && !done {
+						done = true
+						return s.Engine.Remove(t.Context(), "web")
+					}
+					return nil
+				})
+				assert.NilError(t, s.rotate(t.Context()))
+				assert.Assert(t, done)
+				assert.Equal(t, len(s.Engine.All()), 0)
+				for _, id := range []string{s.entry.OriginalContainerID, s.entry.NewContainerID, s.entry.RecreatedID} {
+					pin, pinned := s.Store.Pinned(id)
+					assert.Assert(t, !pinned || len(pin.Failed) > 0, "%s is held", id)
+				}
+				assert.Assert(t, s.ended(t).Status != rotation.StatusCritical)
+			})
+		})
+	}
+}
+
+// The replacement is bad, but it is all that is left of the place: it goes only when
+// the original is there again.
+func TestRescue_OriginalRemovedLateOnTheWayBackIsMadeAgain(t *testing.T) {
+	for _, point := range []string{"rolling/back/name-back/after", "rolling/back/remove-replacement/recorded", "rolling/back/remove-replacement/before"} {
+		t.Run(point, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := changes()[4].arrange(t)
+				done := false
+				s.onPoint(func(at string) error {
+					if at == point && !done {
+						done = true
+						assert.Check(t, s.Engine.Remove(t.Context(), s.original.ID))
+					}
+					return nil
+				})
+				assert.NilError(t, s.rotate(t.Context()))
+				assert.Assert(t, done)
+				s.checkMeddled(t)
+				assert.Equal(t, s.ended(t).Outcome, rotation.OutcomeRecreated)
+				has, _, _ := s.Store.Delivered(s.Container(t, "web").ID)
+				assert.DeepEqual(t, has, old)
+			})
+		})
+	}
+}

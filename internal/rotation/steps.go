@@ -56,7 +56,7 @@ var programs = map[Strategy]map[Phase][]Step{
 		Recreate: recreated,
 		Yield:    yielded,
 	},
-	// It asks the engine for nothing, so it finds nothing missing.
+	// It has no rescue: it makes nothing, and what somebody removed is gone.
 	None: {
 		Forward: {StepAssign, StepRefresh, StepRelease},
 		Back:    {StepPin, StepRefreshOld, StepSettle},

@@ -46,6 +46,16 @@ func (e *RemoteError) Error() string { return e.Problem.Error }
 func (c *Client) Call(ctx context.Context, method, path string, req, resp any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
+	return c.call(ctx, method, path, req, resp)
+}
+
+// Adopt does what is said about leftovers of an older version. It waits for
+// containers to become healthy, which takes as long as it takes.
+func (c *Client) Adopt(ctx context.Context, req wire.AdoptRequest) (rows []wire.Leftover, err error) {
+	return rows, c.call(ctx, http.MethodPost, "/v1/legacy", req, &rows)
+}
+
+func (c *Client) call(ctx context.Context, method, path string, req, resp any) error {
 	r, err := c.send(ctx, method, path, req)
 	if err != nil {
 		return err

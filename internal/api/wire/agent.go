@@ -178,6 +178,33 @@ type RecoverRequest struct {
 	Key string `json:"key,omitempty"`
 }
 
+// Leftover is something that the older implementation left behind: one row of
+// GET /v1/legacy, and of what POST /v1/legacy did.
+type Leftover struct {
+	Kind     string   `json:"kind"` // one of the kinds below
+	ID       string   `json:"id"`   // of a container; the path of a lock
+	Name     string   `json:"name"`
+	Of       string   `json:"of"` // the container's name, or the secret, that it belongs to
+	Do       string   `json:"do"` // restore, remove or report
+	Why      string   `json:"why"`
+	Else     string   `json:"else,omitempty"`     // the container that is restored if this one cannot be
+	Commands []string `json:"commands,omitempty"` // for a person, where nothing is done
+	Done     bool     `json:"done,omitempty"`
+	Error    string   `json:"error,omitempty"`
+}
+
+// The kinds of a [Leftover].
+const (
+	LeftoverContainer = "container"
+	LeftoverLock      = "lock"
+)
+
+// AdoptRequest does what rows of GET /v1/legacy say (POST /v1/legacy), each only if
+// a new look still says so.
+type AdoptRequest struct {
+	Items []Leftover `json:"items"`
+}
+
 // Lock is one row of GET /v1/locks: of a secret, or of the agent's own.
 type Lock struct {
 	Secret   string    `json:"secret,omitempty"`

@@ -119,6 +119,13 @@ func (e *Engine) Fail(call string, err error) { e.fail(call, fault{err: err}) }
 // when the answer is lost.
 func (e *Engine) FailAfter(call string, err error) { e.fail(call, fault{after: true, err: err}) }
 
+// Mend takes back the failures that have not happened yet, and answers again.
+func (e *Engine) Mend() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.faults, e.down = map[string][]fault{}, nil
+}
+
 func (e *Engine) fail(call string, f fault) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
