@@ -85,6 +85,9 @@ func (p *Proxy) Requests() int {
 // Special says how this kind of store shows a fault.
 func (p *Proxy) Special(f Fault, h http.HandlerFunc) { p.special[f] = h }
 
+// Pass gives a request to the store itself.
+func (p *Proxy) Pass(w http.ResponseWriter, r *http.Request) { p.next.ServeHTTP(w, r) }
+
 // Inject implements the function of a [Store]. Connections that stand are closed:
 // a fault of TLS shows on new ones only.
 func (p *Proxy) Inject(f Fault) bool {

@@ -20,6 +20,10 @@ import (
 // MaxBody bounds an answer, in bytes: the greatest value in base64, and room.
 const MaxBody = provider.MaxValue/3*4 + 1<<20
 
+// ErrElsewhere says that something that is not the store stands in its place: a
+// redirect, or a server whose certificate is not trusted. Permanent.
+var ErrElsewhere = fmt.Errorf("this is not the configured store (%w)", provider.ErrPermanent)
+
 // TLS says whom to trust and who we are. All files are PEM.
 type TLS struct {
 	CAFile     string // empty: the system's certificates
@@ -146,7 +150,7 @@ func status(resp *http.Response) error {
 		}
 		return fmt.Errorf("the store answers with status %d", code)
 	case code >= 300 && code < 400:
-		return fmt.Errorf("the store answers with a redirect (status %d), which is not followed: give the address that it points to (%w)", code, provider.ErrPermanent)
+		return fmt.Errorf("the store answers with a redirect (status %d), which is not followed: give the address that it points to (%w)", code, ErrElsewhere)
 	case code >= 200 && code < 300:
 		return fmt.Errorf("%w (status %d)", provider.ErrMalformed, code)
 	}
@@ -179,7 +183,7 @@ func Failed(err error) error {
 	var alert tls.AlertError
 	switch {
 	case errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &verify), errors.As(err, &alert):
-		return fmt.Errorf("the TLS connection is refused: %w (%w)", err, provider.ErrPermanent)
+		return fmt.Errorf("the TLS connection is refused: %w (%w)", err, ErrElsewhere)
 	}
 	return fmt.Errorf("the store is not reached: %w", err)
 }
