@@ -2,6 +2,8 @@ package config
 
 import (
 	"time"
+
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // Config is one dso.yaml. The tags are the format: yaml names the key, default,
@@ -21,6 +23,15 @@ type Config struct {
 	File string `yaml:"-"`
 
 	raw map[string]string // scalars with ${…} as they stand in the file, by path
+}
+
+// Others returns the number of providers besides the local vault.
+func (c *Config) Others() int {
+	n := len(c.Providers)
+	if _, ok := c.Providers[secret.DefaultProvider]; ok {
+		n--
+	}
+	return n
 }
 
 // Agent configures the agent itself.
