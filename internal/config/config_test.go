@@ -97,6 +97,30 @@ func TestShippedExample_LoadsWithEverythingUncommented(t *testing.T) {
 	assert.Equal(t, len(c.Providers), 4)
 }
 
+// The examples of the documentation are loaded, and each type has a section.
+func TestDocumentation_ItsExamplesLoad(t *testing.T) {
+	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```")
+	seen := map[string]bool{"local": true}
+	for _, page := range []string{"configuration.md", "providers.md"} {
+		text, err := os.ReadFile("../../docs/reference/" + page)
+		assert.NilError(t, err)
+		found := blocks.FindAllStringSubmatch(string(text), -1)
+		assert.Assert(t, len(found) > 0, page)
+		for _, b := range found {
+			c, err := decode(page, []byte(b[1]), nil, func(string) (string, bool) { return "set", true })
+			assert.NilError(t, err, b[1])
+			for _, p := range c.Providers {
+				seen[p.Type] = true
+			}
+		}
+		if page == "providers.md" {
+			for _, kind := range Types() {
+				assert.Assert(t, seen[kind] && strings.Contains(string(text), "\n## "+kind+"\n"), "no section or example: %s", kind)
+			}
+		}
+	}
+}
+
 func asError(err error, to **Error) bool {
 	e, ok := err.(*Error) //nolint:errorlint // decode returns it as it is
 	*to = e
