@@ -55,7 +55,7 @@ tools/bin/bao: tools/bao/go.mod tools/bao/go.sum
 
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
 # package of our choice.
-DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static
+DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static jq
 .PHONY: deps
 deps: ## Install the Debian packages the tests need, where they are missing (as root)
 	@for program in docker dockerd containerd runc; do \
@@ -75,6 +75,8 @@ lint: tools/bin/golangci-lint ## Check style, layers and dead code
 .PHONY: unit
 unit: tools/bin/docker-compose ## Run the tests that need no engine, with the race detector
 	go test -race -run '$(RUN)' $(or $(PKG),$(patsubst %,./%/...,$(wildcard internal cmd)) ./test/load/... ./test/cmd/... ./test/deps/...)
+	@# The loops over every point: one case in so many under the race detector, all of them without.
+	$(if $(PKG),,go test -run '$(RUN)' ./internal/rotation/ ./internal/reconcile/)
 
 .PHONY: providers
 providers: tools/bin/bao ## Run the providers against real stores (builds OpenBao, minutes when cold)
@@ -105,6 +107,11 @@ demo: deps build tools/bin/docker-compose ## Show a rotation under load on a pri
 .PHONY: crash
 crash: deps build tools/bin/docker-compose ## Kill the agent at every point of every rotation; writes docs/reference/crash-matrix.md (as root)
 	bin/crash
+
+SOAK ?= 1m
+.PHONY: soak
+soak: deps build tools/bin/docker-compose ## Rotate, kill and meddle at random, SOAK=10m for longer (as root)
+	bin/soak -for $(SOAK)
 
 .PHONY: lab
 lab: deps build tools/bin/docker-compose ## Open a shell in a private engine with an agent in it (as root)

@@ -64,7 +64,7 @@ func (a *Agent) following(about func(rotation.Progress) bool, tell func(wire.Rot
 func wireStep(p rotation.Progress) wire.RotateStep {
 	return wire.RotateStep{
 		Rotation: p.RotationID, Container: p.Container, Strategy: string(p.Strategy), Step: string(p.Step),
-		Back: p.Back, Outcome: string(p.Outcome), Detail: p.Detail, Time: p.Time,
+		Phase: string(p.Phase), Outcome: string(p.Outcome), Detail: p.Detail, Time: p.Time,
 	}
 }
 

@@ -23,7 +23,7 @@ func (a *Agent) Rotations(context.Context) ([]wire.Rotation, error) {
 func wireRotation(e rotation.Entry) wire.Rotation {
 	r := wire.Rotation{
 		Key: e.Key(), ID: e.ID, Container: e.ContainerName, Secret: e.SecretName, Strategy: string(e.Strategy), Reasons: e.Reasons,
-		Status: string(e.Status), Phase: e.Phase(), Step: string(e.Step), StuckStep: string(e.StuckStep), Pending: e.Pending(),
+		Status: string(e.Status), Phase: string(e.Phase), Step: string(e.Step), StuckStep: string(e.StuckStep), Pending: e.Pending(),
 		Outcome: string(e.Outcome), Cause: e.Cause, Error: e.ErrorMessage, Started: e.StartTime, Updated: e.LastUpdate,
 	}
 	r.Todo, r.Why = e.Todo()

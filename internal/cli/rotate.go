@@ -152,8 +152,8 @@ func stepText(s wire.RotateStep) string {
 		return strings.ReplaceAll(s.Outcome, "_", " ") + ": " + s.Detail
 	case s.Step == "":
 		return strings.ReplaceAll(s.Outcome, "_", " ")
-	case s.Back:
-		return "roll back: " + s.Step
+	case s.Phase != "forward":
+		return s.Phase + ": " + s.Step
 	}
 	return s.Step
 }
@@ -170,6 +170,8 @@ func (a *app) report(results []wire.RotateResult) error {
 		switch {
 		case r.Outcome == "rotated":
 			line = fmt.Sprintf("rotated (%s: %s)", r.Strategy, strings.Join(r.Reasons, "; "))
+		case r.Outcome == "adopted":
+			line = "rotated: the original was missing, and its replacement has the place"
 		case r.Outcome != "":
 			line = strings.ReplaceAll(r.Outcome, "_", " ") + ": " + r.Error
 		case r.Error != "":

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,16 +54,10 @@ func (p *pins) get(id string) (Pin, bool) {
 	return pin, ok
 }
 
-func (p *pins) held() []string {
+func (p *pins) ids() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var ids []string
-	for id, pin := range p.set {
-		if len(pin.Failed) == 0 {
-			ids = append(ids, id)
-		}
-	}
-	return ids
+	return slices.Collect(maps.Keys(p.set))
 }
 
 func (p *pins) put(id string, pin Pin) error {

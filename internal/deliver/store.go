@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -277,10 +278,6 @@ func (s *Store) Pin(containerID string, versions, failed secret.Versions) error 
 // Unpin makes the container follow the current versions again.
 func (s *Store) Unpin(containerID string) error { return s.pins.drop(containerID) }
 
-// Held returns the containers that are pinned for the time of a rotation, as
-// opposed to after one that failed.
-func (s *Store) Held() []string { return s.pins.held() }
-
 // Pinned returns the container's pin.
 func (s *Store) Pinned(containerID string) (Pin, bool) { return s.pins.get(containerID) }
 
@@ -304,9 +301,9 @@ func (s *Store) Known() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
-	var ids []string
+	ids := s.pins.ids()
 	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok && checkID(id) == nil {
+		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok && checkID(id) == nil && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}

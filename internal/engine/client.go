@@ -152,7 +152,10 @@ func primaryNetwork(spec Spec) string {
 
 // Start starts a container; one that runs already is a success.
 func (c *Client) Start(ctx context.Context, id string) error {
-	_, err := c.api.ContainerStart(ctx, id, client.ContainerStartOptions{})
+	err := c.started(ctx, id, func() error {
+		_, err := c.api.ContainerStart(ctx, id, client.ContainerStartOptions{})
+		return err
+	})
 	return wrap("start", id, ignoreNotModified(err))
 }
 
@@ -165,7 +168,10 @@ func (c *Client) Stop(ctx context.Context, id string) error {
 
 // Restart stops and starts a container with its own stop signal and timeout.
 func (c *Client) Restart(ctx context.Context, id string) error {
-	_, err := c.api.ContainerRestart(ctx, id, client.ContainerRestartOptions{})
+	err := c.started(ctx, id, func() error {
+		_, err := c.api.ContainerRestart(ctx, id, client.ContainerRestartOptions{})
+		return err
+	})
 	return wrap("restart", id, err)
 }
 

@@ -30,7 +30,7 @@ type Deliveries interface {
 	Pinned(containerID string) (deliver.Pin, bool)
 	Forget(containerID string) error
 	Known() ([]string, error)
-	Held() []string
+	Pin(containerID string, versions, failed secret.Versions) error
 	Unpin(containerID string) error
 }
 

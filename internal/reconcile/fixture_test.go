@@ -29,6 +29,7 @@ type agent struct {
 	log     *logBuffer
 	changed chan struct{}
 	stop    func()
+	cancel  func() // begins what stop waits for
 }
 
 // logBuffer is a log that tests read while it is written.
@@ -75,6 +76,7 @@ func newAgent(t *testing.T, h *hosttest.Host) *agent {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.Init(ctx)
+	a.cancel = cancel
 	a.stop = func() {
 		cancel()
 		a.Wait()
@@ -86,6 +88,11 @@ func newAgent(t *testing.T, h *hosttest.Host) *agent {
 func (a *agent) run(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
+	life := a.cancel
+	a.cancel = func() {
+		life()
+		cancel()
+	}
 	ready, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -78,9 +78,6 @@ func (c *Controller) recover(ctx context.Context) error {
 	if err := c.rebuild(ctx); err != nil {
 		return err
 	}
-	if err := c.unhold(); err != nil {
-		return err
-	}
 	pending := c.foreign(c.Machine.Journal.Pending())
 	if len(pending) == 0 {
 		return nil
@@ -119,19 +116,6 @@ func (c *Controller) rebuild(ctx context.Context) error {
 	return err
 }
 
-// unhold lets go of containers that are held for a rotation nobody knows of.
-func (c *Controller) unhold() error {
-	for _, id := range c.Deliveries.Held() {
-		if c.Machine.Journal.Concerns(id) {
-			continue
-		}
-		if err := c.Deliveries.Unpin(id); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 func (c *Controller) foreign(entries []rotation.Entry) []rotation.Entry {
 	var out []rotation.Entry
 	for _, e := range entries {
@@ -165,6 +149,9 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 	for _, m := range all {
 		if managed(m) {
 			c.kick(groupOf(m), m.Name, Target{Cause: cause})
+		}
+		if m.Label(label.FrontService) != "" && m.Stuck() { // nobody else looks after it
+			c.wg.Go(func() { _ = c.startFailed(c.base, m) })
 		}
 	}
 	for _, id := range known {

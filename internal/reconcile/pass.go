@@ -32,6 +32,7 @@ func (c *Controller) pass(key string, force map[string]string, cause string) []R
 			results = append(results, res)
 		}
 	}
+	c.letGo(ctx, members)
 	if err := c.feedFront(ctx, key); err != nil && ctx.Err() == nil {
 		c.Log.Warn("front not fed", "group", key, "error", err)
 	}
@@ -105,6 +106,16 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 	}
 	if why := c.delayed(m.ID, to); !force && why != "" {
 		res.Error = why
+		return res
+	}
+	if where, err := c.holdBeside(ctx, m, to); err != nil {
+		res.Error = err.Error()
+		return res
+	} else if !force && known && where != "" {
+		res.Error = fmt.Sprintf("kept on the versions before: %s failed its health gate in %s", describe(changed(from, to)), where)
+		if err := c.Deliveries.Pin(m.ID, from, to); err != nil {
+			res.Error = err.Error()
+		}
 		return res
 	}
 	e, err := c.plan(ctx, m, from, to, cause)
@@ -207,6 +218,9 @@ func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
 	}
 	c.concluded(e)
 	res.Outcome, res.Error = e.Outcome, e.ErrorMessage
+	if e.Outcome == rotation.OutcomeAdopted { // it has the new versions
+		res.Error = ""
+	}
 	if err != nil {
 		res.Error = err.Error()
 		if !errors.Is(err, rotation.ErrParked) {
@@ -216,10 +230,11 @@ func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
 	return res
 }
 
-// startFailed starts a container whose last start failed for our sake and that
-// its restart policy wants running: the engine never tries such a start again.
+// startFailed starts a container whose last start failed for our sake, or because
+// the engine died in the middle of the one before, and that its restart policy
+// wants running: the engine never tries such a start again.
 func (c *Controller) startFailed(ctx context.Context, m engine.Container) error {
-	if m.Spec.HostConfig == nil || !strings.Contains(m.State.Error, "dso: ") {
+	if m.Spec.HostConfig == nil || !strings.Contains(m.State.Error, "dso: ") && !m.Stuck() {
 		return nil
 	}
 	if !wanted(m) {

@@ -7,7 +7,8 @@
 // States. An [Entry] moves through the steps of its strategy's program, forward,
 // until it is completed; or, before the step that retires the original, turns
 // back once and moves through the program's way back until it is rolled back.
-// It never turns forward again.
+// It never turns forward again. When somebody else took the original or its place,
+// it ends by a rescue instead, a [Phase] of its own (rescue.go).
 //
 // Invariants:
 //   - The journal names a step before the step has any effect, and everything a

@@ -10,11 +10,27 @@ import (
 )
 
 func TestDocs_ShowTheProgramsAsTheyAre(t *testing.T) {
-	page, err := os.ReadFile("../../docs/design/architecture.md")
+	rows := []string{}
+	for strategy, phases := range programs {
+		rows = append(rows, fmt.Sprintf("| %s | %s | %s |", strategy, words(phases[Forward]), words(phases[Back])))
+	}
+	mustHold(t, "../../docs/design/architecture.md", rows)
+}
+
+func TestDocs_ShowTheRescuesAsTheyAre(t *testing.T) {
+	rows := []string{}
+	for _, p := range Phases[2:] {
+		rows = append(rows, fmt.Sprintf("| %s | `%s` |", words(programs[Rolling][p]), p.outcome()))
+	}
+	mustHold(t, "../../docs/decisions/0011-somebody-else-in-the-middle.md", rows)
+}
+
+func mustHold(t *testing.T, path string, rows []string) {
+	t.Helper()
+	page, err := os.ReadFile(path)
 	assert.NilError(t, err)
-	for strategy, ways := range programs {
-		row := fmt.Sprintf("| %s | %s | %s |", strategy, words(ways[0]), words(ways[1]))
-		assert.Assert(t, strings.Contains(string(page), row), "docs/design/architecture.md lacks: %s", row)
+	for _, row := range rows {
+		assert.Assert(t, strings.Contains(string(page), row), "%s lacks: %s", path, row)
 	}
 }
 

@@ -43,15 +43,23 @@ func init() {
 		StepUnpark:            (*Machine).unpark,
 		StepPin:               (*Machine).pin,
 		StepRestartOld:        (*Machine).restart,
-		StepGateOld:           (*Machine).gate,
+		StepGateOld:           (*Machine).gateOld,
 		StepRefreshOld:        (*Machine).refreshOld,
 		StepSettle:            (*Machine).settle,
+		StepRecreate:          (*Machine).recreate,
+		StepStartOld:          (*Machine).startOld,
+		StepHandOver:          (*Machine).handOver,
 	}
 }
 
-// serving is the container that has the place when the entry's direction ends.
+// serving is the container that has the place when the entry's phase ends.
 func (e *Entry) serving() string {
-	if e.Strategy == Rolling && !e.Back {
+	switch {
+	case e.Phase == Recreate:
+		return e.RecreatedID
+	case e.Phase == Yield:
+		return e.HolderID
+	case e.Phase == Adopt, e.Phase == Forward && e.Strategy == Rolling:
 		return e.NewContainerID
 	}
 	return e.OriginalContainerID
@@ -76,19 +84,32 @@ func (m *Machine) create(ctx context.Context, e *Entry) error {
 	case !errdefs.IsNotFound(err):
 		return err
 	}
+	// What a person removed before anything of ours was there is not brought back.
+	if _, err := m.Engine.Inspect(ctx, e.OriginalContainerID); err != nil {
+		return err
+	}
 	e.NewContainerID, err = m.Engine.Create(ctx, e.NewName, spec)
 	return err
 }
 
 // replacement finds the rotation's replacement: by its id when that is known, for
-// its name may have changed, otherwise by the name it was to get.
+// its name may have changed, otherwise by the name it was to get, or by the
+// rotation's mark on it.
 func (m *Machine) replacement(ctx context.Context, e *Entry) (engine.Container, error) {
 	if e.NewContainerID != "" {
 		if c, err := m.Engine.Inspect(ctx, e.NewContainerID); err == nil || !errdefs.IsNotFound(err) {
 			return c, err
 		}
 	}
-	return m.Engine.Inspect(ctx, e.NewName)
+	c, err := m.Engine.Inspect(ctx, e.NewName)
+	if err == nil && c.Label(label.Rotation) == e.ID || err != nil && !errdefs.IsNotFound(err) {
+		return c, err
+	}
+	marked, findErr := m.marked(ctx, e)
+	if findErr != nil || marked.ID != "" {
+		return marked, findErr
+	}
+	return c, err
 }
 
 // replacementSpec is a function of the journal's entry alone, but for the
@@ -137,10 +158,18 @@ func (m *Machine) cutOver(ctx context.Context, e *Entry) error {
 }
 
 func (m *Machine) cutBack(ctx context.Context, e *Entry) error {
-	if e.Front == nil || e.NewContainerID == "" {
+	if e.Front == nil {
 		return nil
 	}
-	return m.Fronts.Replace(ctx, *e.Front, engine.ShortID(e.NewContainerID), engine.ShortID(e.OriginalContainerID))
+	for _, id := range e.ours() {
+		if id == e.serving() {
+			continue
+		}
+		if err := m.Fronts.Replace(ctx, *e.Front, engine.ShortID(id), engine.ShortID(e.serving())); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // revive makes the original run with the versions it had: an engine that restarts
@@ -168,8 +197,26 @@ func (m *Machine) park(ctx context.Context, e *Entry) error {
 	if policy := e.policy(); policy.IsNone() {
 		return nil
 	}
-	return ignoreGone(m.Engine.SetRestartPolicy(ctx, e.OriginalContainerID, container.RestartPolicy{Name: container.RestartPolicyDisabled}))
+	// The engine refuses to change a container that somebody stops, restarts or
+	// removes at this moment. That says nothing against the replacement.
+	for try := 1; ; try++ {
+		err := ignoreGone(m.Engine.SetRestartPolicy(ctx, e.OriginalContainerID, container.RestartPolicy{Name: container.RestartPolicyDisabled}))
+		if err == nil || engine.Unavailable(err) || try == parkTries {
+			return err
+		}
+		select {
+		case <-time.After(parkPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
+
+// How often, and after which pause, park asks again.
+const (
+	parkTries = 20
+	parkPause = 200 * time.Millisecond
+)
 
 func (m *Machine) unpark(ctx context.Context, e *Entry) error {
 	if policy := e.policy(); policy.IsNone() {
@@ -204,17 +251,13 @@ func (m *Machine) rename(ctx context.Context, id, name string) error {
 	return m.Engine.Rename(ctx, id, name)
 }
 
-// errNoReplacement says that somebody removed the replacement before the original
-// was gone: the original keeps its place.
-var errNoReplacement = fmt.Errorf("the replacement was removed: %w", errdefs.ErrNotFound)
-
 // holdsPlace fails when there is no replacement to leave the place to. It is asked
 // right before the original is stopped, and before it is removed.
 func (m *Machine) holdsPlace(ctx context.Context, e *Entry) error {
-	_, err := m.Engine.Inspect(ctx, e.NewContainerID)
-	if errdefs.IsNotFound(err) {
-		return errNoReplacement
+	if e.Phase != Forward {
+		return nil
 	}
+	_, err := m.Engine.Inspect(ctx, e.NewContainerID)
 	return err
 }
 
@@ -229,7 +272,7 @@ func (m *Machine) remove(ctx context.Context, e *Entry) error {
 	if err := m.holdsPlace(ctx, e); err != nil {
 		return err
 	}
-	if e.Recovered {
+	if e.Recovered && e.Phase != Adopt && e.Phase != Recreate {
 		m.Log.Info("Removing orphaned backup container", "backup_id", engine.ShortID(e.OriginalContainerID))
 	}
 	if err := m.Engine.Remove(ctx, e.OriginalContainerID); err != nil {
@@ -241,7 +284,10 @@ func (m *Machine) remove(ctx context.Context, e *Entry) error {
 // removeReplacement also finds a replacement whose creation was not recorded.
 func (m *Machine) removeReplacement(ctx context.Context, e *Entry) error {
 	if e.NewContainerID == "" {
-		c, err := m.Engine.Inspect(ctx, e.NewName)
+		if e.Strategy != Rolling {
+			return nil
+		}
+		c, err := m.replacement(ctx, e)
 		if errdefs.IsNotFound(err) || err == nil && c.Label(label.Rotation) != e.ID {
 			return nil
 		}
@@ -289,7 +335,7 @@ func (m *Machine) settle(_ context.Context, e *Entry) error {
 // versions that this direction of the rotation is about.
 func (m *Machine) restart(ctx context.Context, e *Entry) error {
 	want := e.To
-	if e.Back {
+	if e.Phase == Back {
 		want = e.From
 	}
 	c, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
@@ -307,8 +353,8 @@ func (m *Machine) restart(ctx context.Context, e *Entry) error {
 // its interfaces away. One that started after the container has them already.
 func (m *Machine) dependants(ctx context.Context, e *Entry) error {
 	main, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
-	if err != nil {
-		return err
+	if err != nil || !main.Running() {
+		return err // a person stopped it: what lives in its network waits for it
 	}
 	for _, id := range e.Dependants {
 		c, err := m.Engine.Inspect(ctx, id)
@@ -331,7 +377,7 @@ func (m *Machine) refresh(ctx context.Context, e *Entry) error {
 	if err := m.Deliveries.Refresh(ctx, e.OriginalContainerID); err != nil {
 		return err
 	}
-	if got, _, _ := m.Deliveries.Delivered(e.OriginalContainerID); !e.Back && !got.Equal(e.To) {
+	if got, _, _ := m.Deliveries.Delivered(e.OriginalContainerID); e.Phase == Forward && !got.Equal(e.To) {
 		return errors.New("the container is held to other versions")
 	}
 	return nil
@@ -381,6 +427,19 @@ func (m *Machine) gate(ctx context.Context, e *Entry) error {
 			return fmt.Errorf("%w within %s: %s", ErrUnhealthy, e.Timing.Health, why)
 		}
 	}
+}
+
+// gateOld also starts the container when it was stopped meanwhile: the rotation
+// owes its place a container that runs.
+func (m *Machine) gateOld(ctx context.Context, e *Entry) error {
+	c, err := m.Engine.Inspect(ctx, e.serving())
+	if err == nil && c.State.Status == container.StateExited {
+		err = m.Engine.Start(ctx, c.ID)
+	}
+	if err != nil {
+		return err
+	}
+	return m.gate(ctx, e)
 }
 
 // healthy judges one look at a container. An error means that it cannot become

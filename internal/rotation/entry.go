@@ -31,9 +31,12 @@ type Outcome string
 const (
 	OutcomeRotated    Outcome = "rotated"
 	OutcomeRolledBack Outcome = "rolled_back"
-	OutcomeGone       Outcome = "gone"   // somebody else removed the container meanwhile
-	OutcomeFailed     Outcome = "failed" // neither was possible: a person must look
-	OutcomeMarked     Outcome = "marked" // a person said that it is over
+	OutcomeGone       Outcome = "gone"      // somebody else removed the container meanwhile
+	OutcomeFailed     Outcome = "failed"    // neither was possible: a person must look
+	OutcomeMarked     Outcome = "marked"    // a person said that it is over
+	OutcomeAdopted    Outcome = "adopted"   // the original was missing: the replacement has its place
+	OutcomeRecreated  Outcome = "recreated" // the original was missing: made again, with the versions before
+	OutcomeYielded    Outcome = "yielded"   // somebody else's container has the place: ours are removed
 )
 
 // Entry is one rotation of one container, as it stands in the journal. It holds
@@ -55,9 +58,11 @@ type Entry struct {
 	Reasons             []string        `json:"reasons"`
 	Step                Step            `json:"step"`
 	StuckStep           Step            `json:"stuck_step,omitempty"` // of a rotation that needs a person
-	Back                bool            `json:"back,omitempty"`
-	Recovered           bool            `json:"recovered,omitempty"` // continued by an agent that did not begin it
-	Unfit               bool            `json:"unfit,omitempty"`     // the new versions are why it turned back
+	Phase               Phase           `json:"phase"`
+	RecreatedID         string          `json:"recreated_container_id,omitempty"`
+	HolderID            string          `json:"holder_container_id,omitempty"` // who has the place instead of ours
+	Recovered           bool            `json:"recovered,omitempty"`           // continued by an agent that did not begin it
+	Unfit               bool            `json:"unfit,omitempty"`               // the new versions are why it turned back
 	From                secret.Versions `json:"from"`
 	To                  secret.Versions `json:"to"`
 
@@ -92,16 +97,6 @@ func (e *Entry) Key() string {
 // Pending reports whether there is something left to do.
 func (e *Entry) Pending() bool { return e.Step != "" }
 
-// Phase names the direction: forward or back.
-func (e *Entry) Phase() string { return phase(e.Back) }
-
-func phase(back bool) string {
-	if back {
-		return "back"
-	}
-	return "forward"
-}
-
 // NeedsPerson reports whether the rotation ended in a way that it does not leave
 // by itself.
 func (e *Entry) NeedsPerson() bool { return !e.Pending() && e.Status == StatusCritical }
@@ -113,19 +108,21 @@ func (e *Entry) again() {
 		e.Step = e.program()[0] // done already is success
 	}
 	e.Outcome, e.Recovered = "", true
-	if e.Back {
-		e.Status = StatusRollbackRequired
+	if e.Phase == Forward {
+		e.Status, e.ErrorMessage = StatusInProgress, ""
 		return
 	}
-	e.Status, e.ErrorMessage = StatusInProgress, ""
+	e.Status = StatusRollbackRequired
 }
 
 // RetryLater reports whether the rotation was undone for a reason that is not the
 // new versions', so that it is worth trying again.
-func (e *Entry) RetryLater() bool { return !e.Pending() && e.Outcome == OutcomeRolledBack && !e.Unfit }
+func (e *Entry) RetryLater() bool {
+	return !e.Pending() && !e.Unfit && (e.Outcome == OutcomeRolledBack || e.Outcome == OutcomeRecreated)
+}
 
 // Serving returns the id of the container that has the place when the rotation
-// ends in its direction.
+// ends in its phase.
 func (e *Entry) Serving() string { return e.serving() }
 
 // policy returns the restart policy that the user gave the original.
@@ -136,7 +133,7 @@ func (e *Entry) policy() container.RestartPolicy {
 	return e.Original.Spec.HostConfig.RestartPolicy
 }
 
-// advance moves to the next step of the direction, or to the end.
+// advance moves to the next step of the phase, or to the end.
 func (e *Entry) advance() {
 	steps := e.program()
 	for i, s := range steps {
@@ -153,21 +150,20 @@ func (e *Entry) advance() {
 
 func (e *Entry) finish() {
 	e.Step = ""
-	switch {
-	case e.Back:
-		e.Outcome, e.Status = OutcomeRolledBack, StatusRecovered
-	case e.Recovered:
-		e.Outcome, e.Status = OutcomeRotated, StatusRecovered
-	default:
-		e.Outcome, e.Status = OutcomeRotated, StatusCompleted
+	e.Outcome, e.Status = e.Phase.outcome(), StatusRecovered
+	if e.Phase == Forward && !e.Recovered {
+		e.Status = StatusCompleted
 	}
 }
 
 // turnBack starts the way back.
 func (e *Entry) turnBack(cause error) {
-	e.Back = true
-	e.Status = StatusRollbackRequired
 	e.ErrorMessage = cause.Error()
 	e.Unfit = errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused)
+	e.turn(Back)
+}
+
+func (e *Entry) turn(p Phase) {
+	e.Phase, e.Status = p, StatusRollbackRequired
 	e.Step = e.program()[0]
 }

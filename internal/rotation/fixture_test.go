@@ -38,10 +38,16 @@ type change struct {
 	options  []hosttest.Option
 	image    enginetest.Image
 	sidecar  bool // another container lives in its network
+	// At meets, a person does this: nothing but the rescue is left then.
+	meets  string
+	person func(*scene)
+	rescue rotation.Phase
 }
 
 func (c change) String() string {
 	switch {
+	case c.rescue != "":
+		return c.name + ", " + string(c.rescue)
 	case c.breaks != "":
 		return c.name + ", fails after the names are changed"
 	case c.late:
@@ -52,9 +58,11 @@ func (c change) String() string {
 	return c.name
 }
 
-// changes are all the kinds of rotation, each with a version that works and one
-// that does not.
-func changes() []change {
+// changes are all the kinds of rotation: each with a version that works, one that
+// does not, and a person who takes the original or its place.
+func changes() []change { return append(undisturbed(), disturbed()...) }
+
+func undisturbed() []change {
 	var all []change
 	for _, bad := range []bool{false, true} {
 		all = append(all,
@@ -85,6 +93,43 @@ func changes() []change {
 	return all
 }
 
+func disturbed() []change {
+	rolling, bad, restart := undisturbed()[0], undisturbed()[4], undisturbed()[2]
+	rolling.meets, restart.meets, bad.meets = "rolling/back/pin/after", "restart/forward/assign/after", "rolling/back/pin/after"
+	restart.sidecar = false
+
+	adopt := rolling
+	adopt.rescue, adopt.breaks = rotation.Adopt, "rolling/forward/name-original/before"
+	adopt.person = func(s *scene) { _ = s.Engine.Remove(context.Background(), s.original.ID) }
+
+	recreate := bad
+	recreate.rescue, recreate.person = rotation.Recreate, adopt.person
+
+	yield := rolling
+	yield.rescue, yield.breaks = rotation.Yield, "rolling/forward/name-replacement/after"
+	yield.person = func(s *scene) {
+		_ = s.Engine.Rename(context.Background(), s.entry.NewContainerID, "elsewhere")
+		s.takeName()
+	}
+
+	// With nothing beside it, an original that somebody removed while the agent was
+	// there to see it is not made again.
+	restartRecreate := restart
+	restartRecreate.rescue = rotation.Recreate
+	restartRecreate.person = func(s *scene) {
+		s.entry.Recovered = true
+		adopt.person(s)
+	}
+
+	restartYield := restartRecreate
+	restartYield.rescue = rotation.Yield
+	restartYield.person = func(s *scene) {
+		restartRecreate.person(s)
+		s.takeName()
+	}
+	return []change{adopt, recreate, yield, restartRecreate, restartYield}
+}
+
 // scene is a host on which the change is about to be rotated.
 type scene struct {
 	change
@@ -94,6 +139,9 @@ type scene struct {
 	// restarted says that the engine was restarted: what is not pinned follows the
 	// current versions then.
 	restarted bool
+	met       bool   // the person has done what the change says
+	stopped   bool   // a person stopped the original
+	theirs    string // the container that a person gave the name
 }
 
 var errBad = errors.New("the store has lost this version")
@@ -155,9 +203,14 @@ func (s *scene) rotate(ctx context.Context) error {
 	return s.Machine.Run(ctx, &s.entry)
 }
 
-// onPoint calls hook at every point, and fails at the one where the change breaks.
+// onPoint calls hook at every point, after the person, and fails at the one where
+// the change breaks.
 func (s *scene) onPoint(hook func(point string) error) {
 	s.Machine.Fault = func(point string) error {
+		if point == s.meets && !s.met {
+			s.met = true
+			s.person(s)
+		}
 		if hook != nil {
 			if err := hook(point); err != nil {
 				return err
@@ -221,6 +274,10 @@ func (s *scene) ended(t *testing.T) rotation.Entry {
 // check asserts what holds after every rotation, however it went.
 func (s *scene) check(t *testing.T, want rotation.Outcome) {
 	t.Helper()
+	if s.rescue != "" {
+		s.checkMeddled(t)
+		return
+	}
 	time.Sleep(5 * time.Second) // what was restarted becomes healthy
 	assert.Equal(t, s.ended(t).Outcome, want, "%s", s.ended(t).ErrorMessage)
 	var names []string
@@ -303,13 +360,20 @@ func (c change) points(t *testing.T) []string {
 		})
 		assert.NilError(t, s.rotate(context.Background()))
 		s.check(t, c.outcome())
+		assert.Equal(t, s.ended(t).Outcome, c.outcome())
 	})
 	assert.Assert(t, len(points) > 6, "%v", points)
 	return points
 }
 
 func (c change) outcome() rotation.Outcome {
-	if c.bad {
+	ends := map[rotation.Phase]rotation.Outcome{
+		rotation.Adopt: rotation.OutcomeAdopted, rotation.Recreate: rotation.OutcomeRecreated, rotation.Yield: rotation.OutcomeYielded,
+	}
+	switch {
+	case c.rescue != "":
+		return ends[c.rescue]
+	case c.bad:
 		return rotation.OutcomeRolledBack
 	}
 	return rotation.OutcomeRotated
@@ -331,7 +395,7 @@ func (s *scene) trace(t *testing.T) string {
 		switch {
 		case p.Outcome != "":
 			lines = append(lines, strings.TrimRight(fmt.Sprintf("= %s %s", p.Outcome, p.Detail), " "))
-		case p.Back:
+		case p.Phase != rotation.Forward:
 			lines = append(lines, "< "+string(p.Step))
 		default:
 			lines = append(lines, "> "+string(p.Step))

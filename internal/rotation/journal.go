@@ -117,10 +117,11 @@ func prune(entries map[string]Entry) {
 	}
 }
 
-// Concerns reports whether a pending rotation is about the container.
+// Concerns reports whether a pending rotation is about the container, which must
+// have an id.
 func (j *Journal) Concerns(containerID string) bool {
 	return slices.ContainsFunc(j.Pending(), func(e Entry) bool {
-		return e.OriginalContainerID == containerID || e.NewContainerID == containerID
+		return slices.Contains(e.ours(), containerID) || e.HolderID == containerID
 	})
 }
 

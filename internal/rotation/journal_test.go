@@ -178,7 +178,7 @@ func TestJournal_SaveThatFailsChangesNothing(t *testing.T) {
 
 func FuzzJournal(f *testing.F) {
 	f.Add([]byte(`{}`))
-	f.Add([]byte(`{"local:app/db:a":{"provider_name":"local","secret_name":"app/db","original_container_id":"a","strategy":"rolling","step":"gate","to":{"local:app/db":"2"}}}`))
+	f.Add([]byte(`{"local:app/db:a":{"provider_name":"local","secret_name":"app/db","original_container_id":"a","strategy":"rolling","phase":"forward","step":"gate","to":{"local:app/db":"2"}}}`))
 	f.Add([]byte(`{"::":{}}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, data []byte) {

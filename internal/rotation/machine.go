@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
@@ -72,7 +71,7 @@ type Progress struct {
 	Secrets    []secret.ID `json:"secrets"`
 	Strategy   Strategy    `json:"strategy"`
 	Step       Step        `json:"step,omitempty"`
-	Back       bool        `json:"back,omitempty"`
+	Phase      Phase       `json:"phase"`
 	Outcome    Outcome     `json:"outcome,omitempty"` // set on the last one
 	Detail     string      `json:"detail,omitempty"`
 	Time       time.Time   `json:"time"`
@@ -132,10 +131,9 @@ func (m *Machine) Run(ctx context.Context, e *Entry) error {
 			retry.left = attempts // an engine may be away for as long as it likes
 			retry.wait(ctx)
 			continue
-		case errors.Is(err, errNoReplacement) && m.there(ctx, e.OriginalContainerID):
-			e.turnBack(fmt.Errorf("%s: %w", e.Step, err))
 		case !e.undoable():
-			if m.gone(ctx, e, err) {
+			if m.divert(ctx, e, err) {
+				retry = newBackoff()
 				break
 			}
 			if !retry.wait(ctx) && ctx.Err() == nil {
@@ -159,8 +157,8 @@ func (m *Machine) Run(ctx context.Context, e *Entry) error {
 // Begin records a new rotation. Nothing has happened to any container before it
 // returns nil.
 func (m *Machine) Begin(e *Entry) error {
-	e.Step = e.program()[0]
 	e.Status = StatusInProgress
+	e.Step = e.program()[0]
 	return m.record(e)
 }
 
@@ -173,10 +171,7 @@ func (m *Machine) Again(e *Entry) error {
 // Mark ends a rotation by a person's word. No container is touched; those that it
 // held follow the current versions again.
 func (m *Machine) Mark(e *Entry) error {
-	for _, id := range []string{e.OriginalContainerID, e.NewContainerID} {
-		if id == "" {
-			continue
-		}
+	for _, id := range e.ours() {
 		if err := m.Deliveries.Unpin(id); err != nil {
 			return err
 		}
@@ -216,7 +211,9 @@ func (m *Machine) perform(ctx context.Context, e *Entry) error {
 	return m.fault(e, After)
 }
 
-func waits(s Step) bool { return s == StepGate || s == StepGateOld || s == StepWatch }
+func waits(s Step) bool {
+	return s == StepGate || s == StepGateOld || s == StepWatch || s == StepHandOver
+}
 
 func (m *Machine) fault(e *Entry, moment string) error {
 	if m.Fault == nil {
@@ -247,42 +244,6 @@ func (m *Machine) raise(ctx context.Context, e *Entry) error {
 	return nil
 }
 
-// there reports whether a container exists.
-func (m *Machine) there(ctx context.Context, id string) bool {
-	_, err := m.Engine.Inspect(ctx, id)
-	return err == nil
-}
-
-// gone ends a rotation whose original was removed by somebody else, when err may
-// be about that. With the replacement gone too there is nothing left to rotate;
-// otherwise the replacement is left as it is, because it is all that is left.
-func (m *Machine) gone(ctx context.Context, e *Entry, err error) bool {
-	if !errdefs.IsNotFound(err) {
-		return false
-	}
-	if _, err := m.Engine.Inspect(ctx, e.OriginalContainerID); !errdefs.IsNotFound(err) {
-		return false
-	}
-	if e.NewContainerID != "" {
-		if _, err := m.Engine.Inspect(ctx, e.NewContainerID); !errdefs.IsNotFound(err) {
-			m.Log.Error("CRITICAL: Original container is missing", "rotation", e.ID, "container", e.ContainerName,
-				"original_id", engine.ShortID(e.OriginalContainerID), "new_id", engine.ShortID(e.NewContainerID))
-			m.giveUp(e, err)
-			return true
-		}
-	}
-	for _, id := range []string{e.OriginalContainerID, e.NewContainerID} {
-		if id == "" {
-			continue
-		}
-		if err := m.Deliveries.Forget(id); err != nil {
-			m.Log.Warn("delivery not forgotten", "container", engine.ShortID(id), "error", err)
-		}
-	}
-	e.Status, e.Outcome, e.Step = StatusRecovered, OutcomeGone, ""
-	return true
-}
-
 // giveUp ends a rotation that can go neither way. It is the only end that needs
 // a person.
 func (m *Machine) giveUp(e *Entry, cause error) {
@@ -294,10 +255,10 @@ func (m *Machine) giveUp(e *Entry, cause error) {
 func (m *Machine) tell(e *Entry, detail string) {
 	p := Progress{
 		RotationID: e.ID, Key: e.Key(), Container: e.ContainerName, Secrets: e.To.IDs(), Strategy: e.Strategy,
-		Step: e.Step, Back: e.Back, Outcome: e.Outcome, Detail: detail, Time: time.Now(),
+		Step: e.Step, Phase: e.Phase, Outcome: e.Outcome, Detail: detail, Time: time.Now(),
 	}
 	if e.Pending() {
-		m.Log.Info("rotation step", "rotation", e.ID, "container", e.ContainerName, "strategy", e.Strategy, "step", e.Step, "back", e.Back)
+		m.Log.Info("rotation step", "rotation", e.ID, "container", e.ContainerName, "strategy", e.Strategy, "phase", e.Phase, "step", e.Step)
 	} else {
 		m.Log.Info("rotation ended", "rotation", e.ID, "container", e.ContainerName, "strategy", e.Strategy, "outcome", e.Outcome,
 			"seconds", time.Since(e.StartTime).Seconds(), "error", e.ErrorMessage)

@@ -7,7 +7,9 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -73,17 +75,17 @@ func (s *scene) restartEngine() {
 }
 
 func TestMachine_KilledAtAnyPointIsFinishedByTheNextAgent(t *testing.T) {
+	var each hosttest.Cases
 	covered := 0
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
-			for meanwhile, happens := range afterDeath {
+			for _, meanwhile := range slices.Sorted(maps.Keys(afterDeath)) {
 				covered++
-				t.Run(c.String()+"/"+point+"/"+meanwhile, func(t *testing.T) {
-					t.Parallel()
+				each.Run(t, c.String()+"/"+point+"/"+meanwhile, func(t *testing.T) {
 					synctest.Test(t, func(t *testing.T) {
 						s := c.arrange(t)
 						assert.Assert(t, s.rotateUntil(point))
-						happens(t, s)
+						afterDeath[meanwhile](t, s)
 						s.recoverPending(t)
 						s.startFailed(t)
 						s.check(t, c.outcome())
@@ -111,12 +113,12 @@ func (s *scene) startFailed(t *testing.T) {
 }
 
 func TestMachine_KilledTwiceIsFinishedByTheThirdAgent(t *testing.T) {
+	var each hosttest.Cases
 	for _, c := range changes() {
 		points := c.points(t)
 		for i, point := range points {
 			again := points[min(i+2, len(points)-1)]
-			t.Run(fmt.Sprintf("%s/%s, then %s", c, point, again), func(t *testing.T) {
-				t.Parallel()
+			each.Run(t, fmt.Sprintf("%s/%s, then %s", c, point, again), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					assert.Assert(t, s.rotateUntil(point))
@@ -146,13 +148,13 @@ func (s *scene) recoverUntil(point string) {
 }
 
 func TestMachine_AnyEffectMayFailOnce(t *testing.T) {
+	var each hosttest.Cases
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
 			if strings.HasSuffix(point, "/recorded") {
 				continue
 			}
-			t.Run(c.String()+"/"+point, func(t *testing.T) {
-				t.Parallel()
+			each.Run(t, c.String()+"/"+point, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					failed := false
@@ -184,13 +186,13 @@ func (s *scene) outcomeAfterFailure(point string) rotation.Outcome {
 }
 
 func TestMachine_RecordThatCannotBeWrittenIsTriedByTheNextRun(t *testing.T) {
+	var each hosttest.Cases
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
 			if !strings.HasSuffix(point, "/recorded") {
 				continue
 			}
-			t.Run(c.String()+"/"+point, func(t *testing.T) {
-				t.Parallel()
+			each.Run(t, c.String()+"/"+point, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					s.onPoint(func(at string) error {
@@ -210,10 +212,10 @@ func TestMachine_RecordThatCannotBeWrittenIsTriedByTheNextRun(t *testing.T) {
 }
 
 func TestMachine_SigtermParksAtAStepBoundary(t *testing.T) {
+	var each hosttest.Cases
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
-			t.Run(c.String()+"/"+point, func(t *testing.T) {
-				t.Parallel()
+			each.Run(t, c.String()+"/"+point, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					ctx, cancel := context.WithCancel(context.Background())
@@ -253,10 +255,10 @@ func TestMachine_SigtermEndsAWaitAtOnce(t *testing.T) {
 }
 
 func TestMachine_EngineMayRestartUnderALivingAgent(t *testing.T) {
+	var each hosttest.Cases
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
-			t.Run(c.String()+"/"+point, func(t *testing.T) {
-				t.Parallel()
+			each.Run(t, c.String()+"/"+point, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					done := false
@@ -278,13 +280,13 @@ func TestMachine_EngineMayRestartUnderALivingAgent(t *testing.T) {
 }
 
 func TestMachine_EngineThatIsAwayIsWaitedFor(t *testing.T) {
+	var each hosttest.Cases
 	for _, c := range changes() {
 		for _, point := range c.points(t) {
 			if strings.HasSuffix(point, "/recorded") {
 				continue
 			}
-			t.Run(c.String()+"/"+point, func(t *testing.T) {
-				t.Parallel()
+			each.Run(t, c.String()+"/"+point, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					s := c.arrange(t)
 					done := false
@@ -318,6 +320,17 @@ func TestMachine_LostAnswerOfTheEngineIsNotAnEffectTwice(t *testing.T) {
 	}
 }
 
+func TestMachine_OriginalThatIsBeingRestartedByAPersonIsNoReasonToGoBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := changes()[0].arrange(t)
+		for range 3 {
+			s.Engine.Fail("SetRestartPolicy", errors.New("cannot update a stopped container"))
+		}
+		assert.NilError(t, s.rotate(context.Background()))
+		s.check(t, rotation.OutcomeRotated)
+	})
+}
+
 func TestMachine_NetworkThatCannotBeConnectedLeadsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := changes()[0].arrange(t)
@@ -348,24 +361,6 @@ func TestMachine_ContainerRemovedByAPersonEndsItsRotation(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestMachine_ReplacementIsKeptWhenTheOriginalIsMissing(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		c := changes()[0]
-		c.bad = true
-		s := c.arrange(t)
-		time.AfterFunc(300*time.Millisecond, func() {
-			assert.Check(t, s.Engine.Remove(context.Background(), s.original.ID))
-		})
-		assert.NilError(t, s.rotate(context.Background()))
-		e := s.ended(t)
-		assert.Equal(t, e.Status, rotation.StatusCritical)
-		assert.Equal(t, e.Outcome, rotation.OutcomeFailed)
-		left := s.Engine.All()
-		assert.Equal(t, len(left), 1)
-		assert.Assert(t, left[0].Running())
-	})
 }
 
 // Whoever removes the replacement late must not cost the original as well.

@@ -30,6 +30,7 @@ func Plan(o Observed, from, to secret.Versions, cause string, now time.Time) (En
 		LastUpdate:          now.UTC(),
 		Cause:               cause,
 		Strategy:            strategy,
+		Phase:               Forward,
 		Reasons:             reasons,
 		From:                from,
 		To:                  to,

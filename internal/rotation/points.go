@@ -19,38 +19,38 @@ const stepEnd Step = "end"
 // Point is one moment of one step: where [Machine.Fault] is asked.
 type Point struct {
 	Strategy Strategy
-	Back     bool
+	Phase    Phase
 	Step     Step
 	Moment   string
 }
 
 // String is the point's name, such as "rolling/forward/gate/after".
 func (p Point) String() string {
-	return fmt.Sprintf("%s/%s/%s/%s", p.Strategy, p.Direction(), p.Step, p.Moment)
+	return fmt.Sprintf("%s/%s/%s/%s", p.Strategy, p.Phase, p.Step, p.Moment)
 }
-
-// Direction is "forward" or "back".
-func (p Point) Direction() string { return phase(p.Back) }
 
 // Points lists every point of every strategy, in the order of the programs.
 func Points() []Point {
 	var all []Point
 	for _, s := range []Strategy{Rolling, Restart, None} {
-		for direction, steps := range programs[s] {
-			back := direction == 1
+		for _, phase := range Phases {
+			steps, ok := programs[s][phase]
+			if !ok {
+				continue
+			}
 			for _, step := range steps {
 				for _, moment := range Moments {
-					all = append(all, Point{s, back, step, moment})
+					all = append(all, Point{s, phase, step, moment})
 				}
 			}
-			all = append(all, Point{s, back, stepEnd, Recorded})
+			all = append(all, Point{s, phase, stepEnd, Recorded})
 		}
 	}
 	return all
 }
 
 func (e *Entry) point(moment string) Point {
-	p := Point{e.Strategy, e.Back, e.Step, moment}
+	p := Point{e.Strategy, e.Phase, e.Step, moment}
 	if !e.Pending() {
 		p.Step = stepEnd
 	}

@@ -36,31 +36,41 @@ const (
 	StepGateOld           Step = "gate-old"           // wait until it is healthy again
 	StepRefreshOld        Step = "refresh-old"        // change the files back
 	StepSettle            Step = "settle"             // unpin, unless the new versions are why
+	StepRecreate          Step = "recreate"           // make the original again, not started
+	StepStartOld          Step = "start-old"          // start it
+	StepHandOver          Step = "hand-over"          // give the front to the container that has the place
 )
 
-// programs lists the steps of each strategy: the way forward and the way back.
-var programs = map[Strategy][2][]Step{
+// programs lists the steps of each strategy in each phase.
+var programs = map[Strategy]map[Phase][]Step{
 	Rolling: {
-		{StepHold, StepCreate, StepAssign, StepStart, StepGate, StepCutOver, StepPark, StepWatch, StepNameOriginal, StepNameReplacement, StepStop, StepRemove, StepRelease},
-		{StepPin, StepUnpark, StepRevive, StepCutBack, StepNameBack, StepRemoveReplacement, StepSettle},
+		Forward:  {StepHold, StepCreate, StepAssign, StepStart, StepGate, StepCutOver, StepPark, StepWatch, StepNameOriginal, StepNameReplacement, StepStop, StepRemove, StepRelease},
+		Back:     {StepPin, StepUnpark, StepRevive, StepCutBack, StepNameBack, StepRemoveReplacement, StepSettle},
+		Adopt:    {StepStart, StepGate, StepCutOver, StepNameReplacement, StepRemove, StepRelease},
+		Recreate: recreated,
+		Yield:    yielded,
 	},
 	Restart: {
-		{StepAssign, StepRestart, StepGate, StepDependants, StepRelease},
-		{StepPin, StepRestartOld, StepGateOld, StepDependants, StepSettle},
+		Forward:  {StepAssign, StepRestart, StepGate, StepDependants, StepRelease},
+		Back:     {StepPin, StepRestartOld, StepGateOld, StepDependants, StepSettle},
+		Recreate: recreated,
+		Yield:    yielded,
 	},
+	// It asks the engine for nothing, so it finds nothing missing.
 	None: {
-		{StepAssign, StepRefresh, StepRelease},
-		{StepPin, StepRefreshOld, StepSettle},
+		Forward: {StepAssign, StepRefresh, StepRelease},
+		Back:    {StepPin, StepRefreshOld, StepSettle},
 	},
 }
 
-// program is what the entry's direction consists of.
-func (e *Entry) program() []Step {
-	if e.Back {
-		return programs[e.Strategy][1]
-	}
-	return programs[e.Strategy][0]
-}
+// Whatever the strategy was, an original that is missing is missed in the same way.
+var (
+	recreated = []Step{StepRecreate, StepPin, StepStartOld, StepGateOld, StepCutBack, StepRemoveReplacement, StepRemove, StepSettle}
+	yielded   = []Step{StepHandOver, StepRemove, StepRemoveReplacement}
+)
+
+// program is what the entry's phase consists of.
+func (e *Entry) program() []Step { return programs[e.Strategy][e.Phase] }
 
 // retires is the first step that cannot be undone: from it on, a rotation only
 // moves forward.
@@ -68,7 +78,7 @@ const retires = StepStop
 
 // undoable reports whether a failure at the entry's step still leads back.
 func (e *Entry) undoable() bool {
-	if e.Back {
+	if e.Phase != Forward {
 		return false
 	}
 	steps := e.program()
@@ -80,7 +90,7 @@ func (e *Entry) undoable() bool {
 }
 
 // starters are the steps that start the container that serves from then on.
-var starters = []Step{StepStart, StepRestart, StepRevive, StepRestartOld}
+var starters = []Step{StepStart, StepRestart, StepRevive, StepRestartOld, StepStartOld}
 
 // startedServing reports whether the entry is past the step that started the
 // container that serves in its direction.
@@ -97,7 +107,7 @@ const effectDeadline = 90 * time.Second
 // deadline returns how long a step may take.
 func (e *Entry) deadline() time.Duration {
 	switch e.Step {
-	case StepGate, StepGateOld:
+	case StepGate, StepGateOld, StepHandOver:
 		return e.Timing.Health + effectDeadline
 	case StepWatch:
 		return max(e.Timing.Health, e.Timing.Monitor+e.Timing.Drain) + effectDeadline

@@ -10,8 +10,8 @@ func (e *Entry) Todo() (what, why string) {
 		return "try again", "it needs a person: " + e.ErrorMessage
 	case !e.Pending():
 		return "", ""
-	case e.Back:
-		return "roll back, from step " + string(e.Step), e.ErrorMessage
+	case e.Phase != Forward:
+		return phaseWords[e.Phase] + ", from step " + string(e.Step), e.ErrorMessage
 	case e.undoable():
 		return "carry on from step " + string(e.Step) + ", and roll back if that fails", e.Cause
 	}

@@ -55,9 +55,8 @@ func TestREADME_EveryCommandWorks(t *testing.T) {
 	_, err = l.Docker(t.Context(), "tag", lab.Answerer, "myapp")
 	assert.NilError(t, err)
 
-	dir := ""
-	ran := 0
 	page := blocks(t, filepath.Join(root, "README.md"))
+	dir := ""
 	for _, b := range page {
 		if b.language == "yaml" && b.lines[0] == "# compose.yaml" {
 			dir, err = l.Project("readme", strings.Join(b.lines, "\n"))
@@ -65,6 +64,13 @@ func TestREADME_EveryCommandWorks(t *testing.T) {
 		}
 	}
 	assert.Assert(t, dir != "", "the README shows a compose.yaml")
+	assert.Assert(t, runConsole(t, l, dir, page) >= 10, "the README has commands")
+}
+
+// runConsole runs the commands of a page's console blocks, each as a user would
+// type it, and returns how many there were.
+func runConsole(t *testing.T, l *lab.Lab, dir string, page []block) (ran int) {
+	t.Helper()
 	for _, b := range page {
 		for _, line := range b.lines {
 			command, ok := strings.CutPrefix(line, "$ ")
@@ -77,7 +83,37 @@ func TestREADME_EveryCommandWorks(t *testing.T) {
 			ran++
 		}
 	}
-	assert.Assert(t, ran >= 10, "the README has commands")
+	return ran
+}
+
+// docs/RECOVERY.md, on a host where a rotation was recovered and a journal was
+// damaged.
+func TestRECOVERY_EveryCommandWorks(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	assert.NilError(t, err)
+	l, err := lab.Open(t.Context(), root)
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.NilError(t, l.Close()) })
+	assert.NilError(t, l.StartAgent(t.Context()))
+	_, err = l.Docker(t.Context(), "tag", lab.Answerer, "myapp")
+	assert.NilError(t, err)
+	dir, err := l.Project("recovery", `services: {web: {image: myapp, expose: ["8080"], environment: {APP_SECRET: dso://marker}}}`)
+	assert.NilError(t, err)
+	for _, step := range [][]string{{"init"}, {"secret", "set", "marker"}, {"up", "-d", "--wait"}} {
+		out, err := l.DSOIn(t.Context(), dir, "v1", step...)
+		assert.NilError(t, err, out)
+	}
+	assert.NilError(t, l.KillAgent())
+	ready, err := l.LaunchAgent(t.Context(), []string{"DSO_FAILPOINT=rolling/forward/gate/after"})
+	assert.NilError(t, err)
+	assert.NilError(t, ready(t.Context()))
+	_, err = l.DSOIn(t.Context(), dir, "v2", "secret", "set", "marker", "--no-wait")
+	assert.NilError(t, err)
+	assert.NilError(t, l.AwaitAgentEnd(t.Context()))
+	assert.NilError(t, os.Truncate(l.HostPath("/var/lib/dso/state/rotations.json"), 100))
+	assert.NilError(t, l.StartAgent(t.Context()))
+	page := blocks(t, filepath.Join(root, "docs", "RECOVERY.md"))
+	assert.Assert(t, runConsole(t, l, dir, page) >= 14, "the page has commands")
 }
 
 func TestREADME_InstallPutsThePluginWhereDockerLooks(t *testing.T) {

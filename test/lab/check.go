@@ -66,9 +66,13 @@ const settleTime = 15 * time.Second
 // an agent runs: each of the names is one healthy container with the versions
 // that are wanted or pinned, and nothing else of ours is left on the host.
 func (l *Lab) Check(ctx context.Context, names ...string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*settleTime)
-	defer cancel()
-	deadline := time.After(settleTime)
+	return l.CheckWithin(ctx, settleTime, names...)
+}
+
+// CheckWithin is Check for a host on which rotations may still be going on for a
+// while.
+func (l *Lab) CheckWithin(ctx context.Context, settle time.Duration, names ...string) ([]string, error) {
+	deadline := time.After(settle)
 	for {
 		wrong, err := l.check(ctx, names)
 		if err != nil || len(wrong) == 0 {

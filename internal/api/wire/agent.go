@@ -83,7 +83,7 @@ type RotateStep struct {
 	Container string    `json:"container"`
 	Strategy  string    `json:"strategy"`
 	Step      string    `json:"step,omitempty"`
-	Back      bool      `json:"back,omitempty"`
+	Phase     string    `json:"phase,omitempty"`   // forward, back, adopt, recreate or yield
 	Outcome   string    `json:"outcome,omitempty"` // on the last one
 	Detail    string    `json:"detail,omitempty"`
 	Time      time.Time `json:"time"`

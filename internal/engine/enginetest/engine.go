@@ -98,6 +98,13 @@ func (e *Engine) AddImage(name string, img Image) {
 	e.images[img.ID] = img
 }
 
+// RemoveImage makes the engine forget an image, by name or id.
+func (e *Engine) RemoveImage(name string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.images, name)
+}
+
 // RemoveNetwork makes every later connection to the network fail.
 func (e *Engine) RemoveNetwork(name string) {
 	e.mu.Lock()

@@ -134,17 +134,17 @@ func (m *matrix) rows(s rotation.Strategy) string {
 			return
 		}
 		end := "new version"
-		if step.Back {
+		if step.Phase != rotation.Forward {
 			end = "old version, pinned"
 		}
-		_, _ = fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s |\n", step.Direction(), step.Step,
+		_, _ = fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s |\n", step.Phase, step.Step,
 			cells[rotation.Recorded], cells[rotation.Before], cells[rotation.After], end)
 	}
 	for _, p := range rotation.Points() {
 		if p.Strategy != s {
 			continue
 		}
-		if p.Step != step.Step || p.Back != step.Back {
+		if p.Step != step.Step || p.Phase != step.Phase {
 			flush()
 			step, cells = p, map[string]string{}
 		}

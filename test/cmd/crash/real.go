@@ -179,10 +179,10 @@ func (r *real) dieAt(ctx context.Context, p rotation.Point) error {
 	}
 	r.number++
 	marker := fmt.Sprintf("v%d", r.number)
-	if !p.Back {
+	if p.Phase == rotation.Forward {
 		r.serves[p.Strategy] = marker
 	}
-	setErr := r.set(ctx, p.Strategy, marker, p.Back) // the agent may die before it answers
+	setErr := r.set(ctx, p.Strategy, marker, p.Phase == rotation.Back) // the agent may die before it answers
 	if err := r.lab.AwaitAgentEnd(ctx); err != nil {
 		return errors.Join(fmt.Errorf("%s is never passed: %w", p, err), setErr)
 	}
@@ -235,7 +235,7 @@ func (r *real) verifyReport(ctx context.Context, p rotation.Point) error {
 		}
 	}
 	want := rotation.OutcomeRotated
-	if p.Back {
+	if p.Phase == rotation.Back {
 		want = rotation.OutcomeRolledBack
 	}
 	if last.Outcome != string(want) {
@@ -246,7 +246,7 @@ func (r *real) verifyReport(ctx context.Context, p rotation.Point) error {
 		return err
 	}
 	for _, c := range st.Containers {
-		if c.Name == service[p.Strategy] && (c.Pinned != p.Back || c.UpToDate == p.Back) {
+		if c.Name == service[p.Strategy] && (c.Pinned != (p.Phase == rotation.Back) || c.UpToDate == (p.Phase == rotation.Back)) {
 			return fmt.Errorf("%s is reported with pinned=%t, up_to_date=%t", c.Name, c.Pinned, c.UpToDate)
 		}
 	}

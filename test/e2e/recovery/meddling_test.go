@@ -1,0 +1,48 @@
+package recovery
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// during runs meddle when the agent has begun a step of the rotation to value.
+func (s *scene) during(step, value string, meddle func()) {
+	s.t.Helper()
+	s.set(value)
+	deadline := time.After(30 * time.Second)
+	for !strings.Contains(s.log(), `"strategy":"rolling","phase":"forward","step":"`+step+`"`) {
+		select {
+		case <-time.After(2 * time.Millisecond):
+		case <-deadline:
+			s.t.Fatalf("the rotation never came to %s", step)
+		}
+	}
+	meddle()
+}
+
+func TestMeddling_RestartOfTheOriginalMidRotation(t *testing.T) {
+	s := begin(t, "restarted")
+	s.during("gate", "v2", func() { s.docker("restart", "-t", "1", s.web) })
+	s.settles("v2")
+}
+
+func TestMeddling_RemovalOfTheOriginalMidRotation(t *testing.T) {
+	s := begin(t, "removed")
+	s.during("gate", "v2", func() { s.docker("rm", "-f", s.web) })
+	s.settles("v2")
+}
+
+func TestMeddling_ComposeUpMidRotation(t *testing.T) {
+	s := begin(t, "composed")
+	finish := s.underLoad()
+	s.during("gate", "v2", func() {
+		out, err := shared.DSOIn(t.Context(), s.dir, "", "up", "-d")
+		assert.NilError(t, err, out)
+	})
+	s.settles("v2")
+	finish()
+	assert.Equal(t, strings.Count(s.docker("ps", "-a", "--filter", "label=com.docker.compose.service=web", "--format", "{{.Names}}"), "\n"), 0)
+}
