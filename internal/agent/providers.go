@@ -15,6 +15,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/env"
+	"github.com/docker-secret-operator/dso/internal/provider/exec"
 	"github.com/docker-secret-operator/dso/internal/provider/file"
 	httpprovider "github.com/docker-secret-operator/dso/internal/provider/http"
 	"github.com/docker-secret-operator/dso/internal/provider/rest"
@@ -29,6 +30,8 @@ func build(name string, p config.Provider, fp provider.Fingerprint) (provider.Pr
 		return file.New(name, c.Dir, fp), nil
 	case *config.Env:
 		return env.New(name, c.Prefix, os.LookupEnv, fp), nil
+	case *config.Exec:
+		return exec.New(name, exec.Config{Program: c.Program, Args: c.Args, SHA256: c.SHA256, Timeout: c.Timeout, Env: environment(c.Env)})
 	case *config.HTTP:
 		return httpprovider.New(name, httpprovider.Config{
 			URL: c.URL, Value: c.Value, Version: c.Version, Base64: c.Encoding == "base64",
@@ -50,6 +53,21 @@ func build(name string, p config.Provider, fp provider.Fingerprint) (provider.Pr
 
 func tlsOf(t config.TLS) rest.TLS {
 	return rest.TLS{CAFile: t.CAFile, ServerName: t.ServerName, CertFile: t.CertFile, KeyFile: t.KeyFile}
+}
+
+// environment returns all that a program sees.
+func environment(listed map[string]config.Credential) func() ([]string, error) {
+	return func() ([]string, error) {
+		env := []string{}
+		for name, c := range listed {
+			v, err := c.Read()
+			if err != nil {
+				return nil, err
+			}
+			env = append(env, name+"="+string(v.Reveal()))
+		}
+		return env, nil
+	}
 }
 
 // headers returns what goes with every request to an HTTP endpoint.

@@ -224,6 +224,7 @@ func TestBuild_MakesEveryTypeAndMethod(t *testing.T) {
 	for _, text := range []string{
 		"{type: file, config: {dir: /x}}",
 		"{type: env, config: {prefix: X_}}",
+		"{type: exec, config: {program: /bin/true, env: {A: b}}}",
 		"{type: http, config: {url: 'https://x/{path}', headers: {A: b}}}",
 		"{type: vault, config: {address: 'https://x'}, auth: {params: {token: x}}}",
 		"{type: vault, config: {address: 'https://x'}, auth: {method: approle, params: {role_id: x, secret_id: y}}}",

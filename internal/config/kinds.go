@@ -25,6 +25,10 @@ var kinds = map[string]kind{
 		doc:    "The agent's own environment.",
 		config: func() any { return new(Env) },
 	},
+	"exec": {
+		doc:    "A program that speaks the protocol of docs/reference/provider-protocol.md.",
+		config: func() any { return new(Exec) },
+	},
 	"http": {
 		doc:    "An HTTP endpoint that answers with JSON, or with the value itself.",
 		config: func() any { return new(HTTP) },
@@ -61,6 +65,15 @@ type File struct {
 // Env configures a provider of type env.
 type Env struct {
 	Prefix string `yaml:"prefix" required:"true" doc:"dso://NAME/db/password is the variable PREFIX + DB_PASSWORD. Nothing without the prefix can be read."`
+}
+
+// Exec configures a provider of type exec.
+type Exec struct {
+	Program string                `yaml:"program" required:"true" abs:"true" doc:"The program; only its owner may be able to change it."`
+	Args    []string              `yaml:"args" doc:"Its arguments. Every user of the host can see them."`
+	SHA256  string                `yaml:"sha256" doc:"What the program's SHA-256 must be, in hex; empty: not checked."`
+	Env     map[string]Credential `yaml:"env" doc:"All variables that it sees."`
+	Timeout time.Duration         `yaml:"timeout" default:"10s" min:"100ms" max:"5m" doc:"Of one answer; a program that takes longer is killed and started again."`
 }
 
 // HTTP configures a provider of type http.

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
@@ -55,6 +56,17 @@ func (c *Config) node(v reflect.Value, path string) *yaml.Node {
 		return c.structNode(v, path)
 	case v.Kind() == reflect.Map:
 		return c.mapNode(v, path)
+	case v.Kind() == reflect.Slice:
+		n := &yaml.Node{Kind: yaml.SequenceNode}
+		for i := range v.Len() {
+			n.Content = append(n.Content, c.node(v.Index(i), fmt.Sprintf("%s[%d]", path, i)))
+		}
+		if v.Len() == 0 {
+			return nil
+		}
+		return n
+	case v.Kind() == reflect.String && strings.HasSuffix(path, "]"):
+		return text(v.String()) // an empty item is one
 	case v.Kind() == reflect.String:
 		return textOrNil(v.String(), v.IsZero())
 	case v.Kind() == reflect.Bool:

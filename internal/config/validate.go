@@ -22,6 +22,8 @@ func (d *decoder) validate(c *Config) {
 			d.http(x, join(path, "config"))
 		case *Vault:
 			d.vault(x, p, join(path, "config"))
+		case *Exec:
+			d.exec(x, join(path, "config"))
 		case *Env:
 			if x.Prefix != "" && !isVariable(x.Prefix) {
 				d.problem(d.at[join(path, "config.prefix")], join(path, "config.prefix"), "such as `APP_`", "`prefix` is not the beginning of a variable's name")
@@ -64,6 +66,20 @@ func (d *decoder) address(text, path string) *url.URL {
 		d.problem(at, path, "", "%s has a part after #", name(path))
 	}
 	return u
+}
+
+var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (d *decoder) exec(x *Exec, path string) {
+	x.SHA256 = strings.ToLower(x.SHA256)
+	if at := join(path, "sha256"); x.SHA256 != "" && !sha256Hex.MatchString(x.SHA256) {
+		d.problem(d.at[at], at, "sha256sum prints it", "%s is not a SHA-256 in hex", name(at))
+	}
+	for variable := range x.Env {
+		if at := join(join(path, "env"), variable); !isVariable(variable) {
+			d.problem(d.at[at], at, "", "`%s` cannot be a variable's name", clip(variable))
+		}
+	}
 }
 
 func (d *decoder) http(x *HTTP, path string) {
