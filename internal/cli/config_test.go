@@ -62,7 +62,7 @@ func TestConfigShow_WithoutAFileShowsTheDefaults(t *testing.T) {
 	}
 	out, _, code := run(t, "config", "show")
 	assert.Equal(t, code, cli.ExitOK)
-	assert.Assert(t, strings.Contains(out, "mode: agent"), out)
+	assert.Assert(t, strings.Contains(out, "mode: local"), out)
 	_, stderr, code := run(t, "config", "validate")
 	assert.Equal(t, code, cli.ExitError)
 	assert.Assert(t, strings.Contains(stderr, "dso: hint: name a file with -c"), stderr)

@@ -220,6 +220,24 @@ func TestLoad_WhatIsNoFileIsSaidSo(t *testing.T) {
 	assert.ErrorContains(t, err, "longer than")
 }
 
+func TestLoad_RefusesAReadableKey(t *testing.T) {
+	key := write(t, "key", 0o644)
+	text := "providers: {v: {type: http, config: {url: 'https://x/{path}', tls: {cert_file: /c, key_file: " + key + "}}}}\n"
+	_, err := load(t, text)
+	assert.ErrorContains(t, err, "chmod o-rwx "+key)
+	assert.NilError(t, os.Chmod(key, 0o640))
+	_, err = load(t, text)
+	assert.NilError(t, err)
+}
+
+func TestShow_HidesTheQueryOfAnAddress(t *testing.T) {
+	c, err := load(t, "providers: {v: {type: http, config: {url: 'https://x/{path}?key="+canary+"'}}}\n")
+	assert.NilError(t, err)
+	shown, err := c.Show()
+	assert.NilError(t, err)
+	assert.Assert(t, strings.Contains(string(shown), "https://x/{path}?[redacted]") && !strings.Contains(string(shown), canary), "%s", shown)
+}
+
 func TestFind_AnExplicitPathAlwaysWins(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)

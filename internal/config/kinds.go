@@ -78,7 +78,7 @@ type Exec struct {
 
 // HTTP configures a provider of type http.
 type HTTP struct {
-	URL      string                `yaml:"url" required:"true" doc:"Of one secret, with {path} in it."`
+	URL      string                `yaml:"url" required:"true" query:"hidden" doc:"Of one secret, with {path} in it."`
 	Value    string                `yaml:"value" doc:"JSON pointer to the value in the answer, such as /data/value; empty: the whole answer."`
 	Version  string                `yaml:"version" doc:"JSON pointer to the version in the answer; empty: the ETag, or else a keyed fingerprint of the value."`
 	Encoding string                `yaml:"encoding" enum:"text,base64" default:"text" doc:"Of the value."`

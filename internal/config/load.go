@@ -46,11 +46,12 @@ func find(explicit, system string) (string, error) {
 	return "", ErrNone
 }
 
-// Default returns what holds without a file.
+// Default returns what holds without a file: there is the local vault only.
 func Default() *Config {
 	d := newDecoder("", os.LookupEnv)
 	c := &Config{}
 	d.structure(nil, position{}, reflect.ValueOf(c).Elem(), "", nil)
+	c.Mode = "local"
 	return c
 }
 

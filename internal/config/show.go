@@ -97,11 +97,21 @@ func (c *Config) structNode(v reflect.Value, path string) *yaml.Node {
 		} else {
 			child = c.node(v.Field(f.index), at)
 		}
+		if address, query, ok := strings.Cut(valueOf(child), "?"); ok && query != "" && f.tag.Get("query") != "" {
+			child = text(address + "?" + secret.Redacted) // it may be a credential all the same
+		}
 		if child != nil && (child.Kind != yaml.MappingNode || len(child.Content) > 0) {
 			n.Content = append(n.Content, text(key), child)
 		}
 	}
 	return n
+}
+
+func valueOf(n *yaml.Node) string {
+	if n == nil {
+		return ""
+	}
+	return n.Value
 }
 
 func (c *Config) mapNode(v reflect.Value, path string) *yaml.Node {

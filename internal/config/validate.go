@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -118,6 +119,13 @@ func (d *decoder) vault(x *Vault, p Provider, path string) {
 func (d *decoder) tls(x TLS, path string) {
 	if (x.CertFile == "") != (x.KeyFile == "") {
 		d.problem(d.at[path], path, "", "%s: `cert_file` and `key_file` belong together", name(path))
+	}
+	// One that is not there yet is the provider's error, when it is needed.
+	if st, err := os.Stat(x.KeyFile); x.KeyFile != "" && err == nil {
+		if err := checkPrivate(x.KeyFile, st); err != nil {
+			at := join(path, "key_file")
+			d.problem(d.at[at], at, "", "%s: %v", name(at), err)
+		}
 	}
 }
 

@@ -144,7 +144,7 @@ func getMissing(t *testing.T, p provider.Provider, put Put, o Options) {
 	_, _, err := p.Get(t.Context(), o.Path+"-missing", "")
 	assert.ErrorIs(t, err, provider.ErrNotFound)
 	assert.Assert(t, !provider.Retryable(err))
-	assertSilent(t, err)
+	assertExplained(t, err, o.Path+"-missing")
 }
 
 func getMissingVersion(t *testing.T, p provider.Provider, put Put, o Options) {
@@ -152,7 +152,7 @@ func getMissingVersion(t *testing.T, p provider.Provider, put Put, o Options) {
 	for _, ver := range []secret.Version{"4711", "no-such-version"} {
 		_, _, err := p.Get(t.Context(), o.Path, ver)
 		assert.ErrorIs(t, err, provider.ErrNoVersion)
-		assertSilent(t, err)
+		assertExplained(t, err, o.Path)
 	}
 }
 
@@ -193,6 +193,7 @@ func versionStays(t *testing.T, p provider.Provider, put Put, o Options) {
 func versionMissing(t *testing.T, p provider.Provider, _ Put, o Options) {
 	_, err := p.Version(t.Context(), o.Path)
 	assert.ErrorIs(t, err, provider.ErrNotFound)
+	assertExplained(t, err, o.Path)
 }
 
 func cancelled(t *testing.T, p provider.Provider, put Put, o Options) {

@@ -49,11 +49,14 @@ func New(name string, cfg Config, fp provider.Fingerprint) (*Provider, error) {
 
 // Keep implements [provider.Keeper]: a token is renewed also while nobody uses it.
 func (p *Provider) Keep(ctx context.Context) {
-	const afterError = 10 * time.Second
+	const afterError, afterRefusal = 10 * time.Second, time.Minute
 	for ctx.Err() == nil {
 		wait := afterError
-		if _, err := p.session.token(ctx); err == nil {
+		switch _, err := p.session.token(ctx); {
+		case err == nil:
 			wait = p.session.next(ctx)
+		case !provider.Retryable(err):
+			wait = afterRefusal // servers lock out who tries in vain too often
 		}
 		timer := time.NewTimer(wait)
 		select {
