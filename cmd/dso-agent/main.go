@@ -27,6 +27,9 @@ func main() {
 	flag.StringVar(&cfg.Engine, "host", "", "address of the Docker Engine (default: DOCKER_HOST, or the local socket)")
 	flag.StringVar(&cfg.StateDir, "state-dir", "/var/lib/dso", "directory of the durable state")
 	flag.StringVar(&cfg.RunDir, "run-dir", "/run/dso", "directory of the sockets and the private tmpfs")
+	flag.StringVar(&cfg.LockDir, "lock-dir", "/run/lock/dso", "directory of the engines' locks; it must be one and the same for every agent of the host, "+
+		"because two agents on one engine undo each other's rotations")
+	flag.BoolVar(&cfg.Standby, "standby", false, "when another agent has the engine, the state or the run directory, wait and take over when it is gone")
 	flag.StringVar(&cfg.VaultDir, "vault", "", "directory of the local vault (default: ~/.dso)")
 	flag.StringVar(&cfg.Front, "front", "", "the program dso-front (default: beside dso-agent)")
 	for _, name := range []string{"c", "config"} {
@@ -48,7 +51,12 @@ func main() {
 func fail(log *slog.Logger, err error) {
 	var problems *config.Error
 	if !errors.As(err, &problems) {
-		log.Error("agent ended", "error", err)
+		attrs := []any{"error", err}
+		var hinted interface{ Hint() string }
+		if errors.As(err, &hinted) {
+			attrs = append(attrs, "hint", hinted.Hint())
+		}
+		log.Error("agent ended", attrs...)
 		return
 	}
 	for _, p := range problems.Problems {
@@ -65,13 +73,10 @@ func run(cfg *agent.Config) error {
 		return err
 	}
 	cfg.Log = logger(cfg.Loaded.Logging, cfg.Level)
-	a, err := agent.New(*cfg)
-	if err != nil {
-		return err
-	}
+	signal.Ignore(syscall.SIGHUP) // until there is something to reload: it would end a standby
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	return a.Run(ctx)
+	return agent.Run(ctx, *cfg)
 }
 
 // logger writes text or JSON; "auto" is text to a terminal and JSON to everything

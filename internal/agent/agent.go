@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
-	"github.com/gofrs/flock"
 
 	"github.com/docker-secret-operator/dso/internal/address"
 	"github.com/docker-secret-operator/dso/internal/api"
@@ -23,7 +22,9 @@ import (
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/eventlog"
 	"github.com/docker-secret-operator/dso/internal/localvault"
+	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/private"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/local"
@@ -38,7 +39,9 @@ type Config struct {
 	StateDir string // durable state
 	RunDir   string // sockets and the private tmpfs, gone with the host
 	VaultDir string // of the local vault; empty: ~/.dso of the agent's user
+	LockDir  string // of the engines' locks: the same one for every agent of the host
 	Front    string // the program dso-front; empty: beside the agent's own
+	Standby  bool   // wait for another agent's end instead of failing
 	Version  string
 	Log      *slog.Logger
 
@@ -47,15 +50,13 @@ type Config struct {
 	Level      *slog.LevelVar // of Log, set by the configuration; may be nil
 }
 
-// ErrSecondAgent is returned when another agent holds the state directory.
-var ErrSecondAgent = errors.New("another agent is running")
-
 // Agent is a running agent's parts.
 type Agent struct {
 	cfg        Config
 	log        *slog.Logger
 	started    time.Time
-	lock       *flock.Flock
+	claims     *claims
+	metrics    *metrics.Metrics
 	engine     *engine.Client
 	settings   *settings
 	vault      vault.Service
@@ -66,18 +67,114 @@ type Agent struct {
 	locks      *rotation.Locks
 	controller *reconcile.Controller
 	hub        hub
+	events     *eventlog.Log
 }
 
-// New opens the state and takes the agent's lock. Nothing runs yet.
-func New(cfg Config) (*Agent, error) {
-	a := &Agent{cfg: cfg, log: cfg.Log, started: time.Now()}
-	if err := a.openDirs(); err != nil {
-		return nil, err
+// Run opens an agent and lets it work until ctx ends, then parks what is going on
+// and returns. A standby whose engine was silent when it came up, and turns out to
+// be another agent's, stands by again.
+func Run(ctx context.Context, cfg Config) error {
+	patience := askFirst
+	for {
+		a, err := open(ctx, cfg, patience)
+		if err == nil {
+			err = a.Run(ctx)
+		}
+		switch {
+		case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			return nil
+		case !cfg.Standby || !errors.Is(err, ErrSecondAgent):
+			return err
+		}
+		cfg.Log.Warn("standby goes back to waiting", "error", err)
+		patience = askAgain
 	}
-	if err := a.openStores(); err != nil {
-		return nil, errors.Join(err, a.lock.Unlock())
+}
+
+// keptEvents is how many events the agent remembers.
+const keptEvents = 1000
+
+// How long a standby asks the engine who it is before it begins. An engine that
+// starts may be silent until the runtime's socket is served; one that has just
+// answered only takes its time.
+const (
+	askFirst = 500 * time.Millisecond
+	askAgain = 10 * time.Second
+)
+
+// open takes the agent's own locks and opens the state; a standby waits for the
+// locks until ctx ends. Nothing runs yet.
+func open(ctx context.Context, cfg Config, patience time.Duration) (*Agent, error) {
+	events := eventlog.New(keptEvents)
+	a := &Agent{cfg: cfg, log: slog.New(events.Handler(cfg.Log.Handler())), events: events, claims: &claims{dir: cfg.LockDir}, metrics: metrics.New()}
+	if cfg.Standby {
+		a.claims.standBy = a.standBy
+	}
+	err := a.claimAll(ctx, patience)
+	if err == nil {
+		a.started = time.Now()
+		err = a.openDirs()
+	}
+	if err == nil {
+		err = a.openStores()
+	}
+	if err != nil {
+		return nil, errors.Join(err, a.claims.release())
 	}
 	return a, nil
+}
+
+// claimAll takes the directories. A standby takes the engine too, if it answers:
+// as long as another agent has it, this one serves nobody.
+func (a *Agent) claimAll(ctx context.Context, patience time.Duration) (err error) {
+	if a.engine, err = engine.Open(a.cfg.Engine, a.claims.mayChange); err != nil {
+		return err
+	}
+	if err := openLockDir(a.cfg.LockDir); err != nil {
+		return err
+	}
+	if err := checkContainer(a.cfg.LockDir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(a.cfg.StateDir, 0o755); err != nil {
+		return fmt.Errorf("create state directory: %w", err)
+	}
+	if err := os.MkdirAll(a.cfg.RunDir, 0o755); err != nil {
+		return fmt.Errorf("create run directory: %w", err)
+	}
+	if err := a.claims.takeDirs(ctx, a.cfg.StateDir, a.cfg.RunDir); err != nil || !a.cfg.Standby {
+		return err
+	}
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	id, err := a.engine.Identity(asking)
+	if err != nil {
+		return ctx.Err() // the controller asks again
+	}
+	err = a.claims.takeEngine(ctx, id, true)
+	a.claims.engineGone() // there is no connection yet
+	return err
+}
+
+// standBy tells once whom this agent waits for. To systemd a standby is ready: it
+// is what it shall be.
+func (a *Agent) standBy(other *SecondAgentError) {
+	a.log.Info("agent stands by", "what", other.What, "pid", other.Holder.PID, "since", other.Holder.StartTime)
+	a.notify(daemon.SdNotifyReady + "\nSTATUS=standing by: " + other.Error())
+}
+
+// claimEngine makes the engine that answers this agent's own, on every connection.
+// Without that nothing may be done in it, and an agent whose engine is another's is
+// of no use: stop ends it.
+func (a *Agent) claimEngine(ctx context.Context, stop func(error)) error {
+	id, err := a.engine.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	if err = a.claims.takeEngine(ctx, id, false); err != nil {
+		stop(err)
+	}
+	return err
 }
 
 func (a *Agent) state(parts ...string) string {
@@ -87,28 +184,12 @@ func (a *Agent) state(parts ...string) string {
 func (a *Agent) private() string { return filepath.Join(a.cfg.RunDir, "private") }
 
 func (a *Agent) openDirs() error {
-	if err := os.MkdirAll(a.cfg.StateDir, 0o755); err != nil {
-		return fmt.Errorf("create state directory: %w", err)
-	}
 	for _, dir := range []string{a.state("state"), a.state("locks"), a.state("fronts")} {
 		if err := durable.MkdirPrivate(dir); err != nil {
 			return err
 		}
 	}
-	if err := os.MkdirAll(a.cfg.RunDir, 0o755); err != nil {
-		return fmt.Errorf("create run directory: %w", err)
-	}
-	a.lock = flock.New(a.state("agent.lock"))
-	ok, err := a.lock.TryLock()
-	if err != nil {
-		return fmt.Errorf("lock %s: %w", a.state("agent.lock"), err)
-	}
-	if !ok {
-		holder, _ := os.ReadFile(a.state("agent.lock"))
-		return fmt.Errorf("%w: %s on %s", ErrSecondAgent, holder, a.cfg.StateDir)
-	}
-	text := fmt.Sprintf("pid %d since %s", os.Getpid(), a.started.UTC().Format(time.RFC3339))
-	return durable.Overwrite(a.state("agent.lock"), []byte(text))
+	return nil
 }
 
 func (a *Agent) openStores() error {
@@ -120,9 +201,6 @@ func (a *Agent) openStores() error {
 	}
 	if swappable {
 		a.log.Warn("this kernel has no noswap for tmpfs (it came with Linux 6.4): delivered values may be swapped out", "dir", a.private())
-	}
-	if a.engine, err = engine.Open(a.cfg.Engine); err != nil {
-		return err
 	}
 	if a.vault.Dir = a.cfg.VaultDir; a.vault.Dir == "" {
 		if a.vault.Dir, err = localvault.DefaultDir(); err != nil {
@@ -157,7 +235,7 @@ func (a *Agent) openStores() error {
 }
 
 // sweep removes what an agent or a runtime that was killed left half written. The
-// agent's lock is held: nobody else writes there.
+// agent's own locks are held: nobody else writes there.
 func (a *Agent) sweep() error {
 	err := private.SweepBundles(a.private())
 	for _, dir := range []string{a.state("state"), a.state("fronts"), private.Records(a.private()), private.Envs(a.private())} {
@@ -197,6 +275,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.hub.publish,
 			Fault: failpoint(os.Getenv(FailpointVariable)),
 		},
+		Lost:       a.claims.engineGone,
 		Locks:      a.locks,
 		Deliveries: a.deliveries,
 		Current:    a.resolver,
@@ -204,6 +283,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Ports:      listening,
 		Aliases:    aliases,
 		Log:        a.log,
+		Metrics:    a.metrics.Events,
 		Parallel:   4,
 		Interval:   24 * time.Hour, // the settings ask for a comparison much sooner
 	}
@@ -211,7 +291,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 
 // Run works until ctx ends, then parks what is going on and returns.
 func (a *Agent) Run(ctx context.Context) (err error) {
-	defer func() { err = errors.Join(err, a.lock.Unlock()) }()
+	defer func() { err = errors.Join(err, a.claims.release()) }()
 	runtimeSocket, err := listen(filepath.Join(a.cfg.RunDir, "runtime.sock"), 0o600, -1)
 	if err != nil {
 		return err
@@ -222,6 +302,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	a.controller.Claim = func(ctx context.Context) error { return a.claimEngine(ctx, cancel) }
 	a.controller.Init(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { a.serveRuntime(ctx, runtimeSocket) })
@@ -245,13 +326,17 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 
 func (a *Agent) ready() {
 	a.log.Info("agent ready")
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+	a.notify(daemon.SdNotifyReady + "\nSTATUS=")
+}
+
+func (a *Agent) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
 		a.log.Warn("systemd not notified", "error", err)
 	}
 }
 
 // listen serves a unix socket; what a killed agent left of it is replaced. The
-// agent's lock is held, so nobody else serves it.
+// run directory's lock is held, so nobody else serves it.
 func listen(path string, mode os.FileMode, gid int) (net.Listener, error) {
 	if err := os.RemoveAll(path); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@
 //   - The runtime's socket is served before anything that needs the engine: at
 //     boot the engine may be silent until the containers it waits for have
 //     started, and those wait for the agent.
-//   - One agent per state directory; the kernel's lock says which.
+//   - One agent per state directory, run directory and engine; the kernel's locks
+//     say which. Nothing is changed in an engine without its lock.
 //   - Stopping parks what runs at a step boundary and returns when all is quiet.
 package agent

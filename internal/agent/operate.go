@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api"
@@ -134,6 +136,17 @@ func (a *Agent) rotationStatus() wire.RotationStatus {
 	return st
 }
 
+// Events returns what is kept of the events after a number, and a channel that is
+// closed when there is a newer one.
+func (a *Agent) Events(after uint64) ([]wire.Event, <-chan struct{}) {
+	found, newer := a.events.After(after)
+	out := make([]wire.Event, len(found))
+	for i, e := range found {
+		out[i] = wire.Event{Number: e.Number, Time: e.Time.UTC(), Level: strings.ToLower(e.Level.String()), Message: e.Message, Fields: e.Fields}
+	}
+	return out, newer
+}
+
 // FrontImage makes sure that the engine has the image of the fronts.
 func (a *Agent) FrontImage(ctx context.Context) (wire.FrontImage, error) {
 	runtimes, err := a.engine.Runtimes(ctx)
@@ -150,3 +163,6 @@ func (a *Agent) FrontImage(ctx context.Context) (wire.FrontImage, error) {
 	tag, err := a.fronts.EnsureImage(ctx)
 	return wire.FrontImage{Image: tag, Dir: a.fronts.dir}, err
 }
+
+// Metrics answers with the agent's metrics.
+func (a *Agent) Metrics() http.Handler { return a.metrics.Handler() }

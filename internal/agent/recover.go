@@ -7,6 +7,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/lockfile"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 )
@@ -57,16 +58,25 @@ func (a *Agent) MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wir
 	return wireRotation(e), nil
 }
 
-// Locks tells what lies under the names of locks.
+// Locks tells which locks the agent has itself, and what lies under the names of
+// those of the secrets.
 func (a *Agent) Locks(context.Context) ([]wire.Lock, error) {
-	files, err := a.locks.Files()
+	var files []lockfile.File
+	for _, path := range a.claims.held() {
+		f, err := lockfile.Read(path)
+		if err != nil {
+			f.Note = err.Error()
+		}
+		files = append(files, f)
+	}
+	secrets, err := a.locks.Files()
 	if err != nil {
 		return nil, err
 	}
 	rows := []wire.Lock{}
-	for _, f := range files {
+	for _, f := range append(files, secrets...) {
 		row := wire.Lock{
-			Secret: f.Secret, Path: f.Path, PID: f.PID, Since: f.StartTime, BootID: f.BootID,
+			Secret: f.Secret, Agent: f.Agent, Path: f.Path, PID: f.PID, Since: f.StartTime, BootID: f.BootID,
 			Held: f.Held, Alive: f.Alive, SameBoot: f.SameBoot, Note: f.Note,
 		}
 		if !f.StartTime.IsZero() {

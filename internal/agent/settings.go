@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
 	"os"
@@ -86,7 +85,7 @@ func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint) (
 	if first == nil {
 		first = config.Default()
 	}
-	s.seen = fileSum(first.File)
+	s.seen = first.Sum
 	return s, s.apply(first)
 }
 
@@ -284,7 +283,7 @@ func (s *settings) reload(asked bool) {
 		s.bad("configuration not read, the last good one stays", err, asked, [sha256.Size]byte{})
 		return
 	}
-	sum := fileSum(path)
+	sum := config.Sum(path)
 	s.mu.Lock()
 	same := sum == s.seen
 	s.mu.Unlock()
@@ -328,20 +327,6 @@ func (s *settings) bad(msg string, err error, asked bool, sum [sha256.Size]byte)
 }
 
 func (s *settings) names() []string { return s.resolver.Providers().Names() }
-
-// fileSum tells one state of a file from another, its mode included: that may be
-// what was wrong with it.
-func fileSum(path string) [sha256.Size]byte {
-	st, err := os.Stat(path)
-	if err != nil {
-		return [sha256.Size]byte{}
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return [sha256.Size]byte{}
-	}
-	return sha256.Sum256(fmt.Appendf(data, "%s", st.Mode()))
-}
 
 // status tells of every provider but the local vault, which is asked itself.
 func (s *settings) status() []wire.ProviderStatus {

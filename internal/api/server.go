@@ -39,6 +39,11 @@ type Backend interface {
 	MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wire.Rotation, error)
 	Locks(ctx context.Context) ([]wire.Lock, error)
 	FrontImage(ctx context.Context) (wire.FrontImage, error)
+	// Events returns what is kept of the events after a number, and a channel that is
+	// closed when there is a newer one.
+	Events(after uint64) (events []wire.Event, newer <-chan struct{})
+	// Metrics answers in the format that Prometheus reads.
+	Metrics() http.Handler
 }
 
 // Error is an error that the caller can do something about.
@@ -117,10 +122,12 @@ func routes(b Backend, log *slog.Logger) http.Handler {
 	route(group, "GET /v1/status", func(ctx context.Context, _ Caller, _ struct{}) (wire.Status, error) { return b.Status(ctx) })
 	route(group, "GET /v1/rotations", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Rotation, error) { return b.Rotations(ctx) })
 	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, _ struct{}) (wire.FrontImage, error) { return b.FrontImage(ctx) })
+	events(group, "GET /v1/events", b.Events)
 	route(group, "GET /v1/locks", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Lock, error) { return b.Locks(ctx) })
 	route(owner, "POST /v1/recover/mark", func(ctx context.Context, _ Caller, r wire.RecoverRequest) (wire.Rotation, error) {
 		return b.MarkRecovered(ctx, r)
 	})
+	group.pass("GET /metrics", b.Metrics())
 	stream(group, "POST /v1/rotate", b.Rotate)
 	stream(group, "POST /v1/recover", b.Recover)
 	return mux
@@ -143,6 +150,17 @@ func (r router) allow(hr *http.Request) (Caller, error) {
 		return who, &Error{Code: wire.CodeDenied, Err: fmt.Errorf("user %d may not do this", who.UID), Hint: "run it as root"}
 	}
 	return who, nil
+}
+
+// pass is a route that is answered by somebody else.
+func (r router) pass(pattern string, to http.Handler) {
+	r.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+		if _, err := r.allow(hr); err != nil {
+			problem(w, err)
+			return
+		}
+		to.ServeHTTP(w, hr)
+	})
 }
 
 func route[Req, Resp any](r router, pattern string, call func(context.Context, Caller, Req) (Resp, error)) {

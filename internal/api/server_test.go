@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -43,7 +44,7 @@ func TestMain(m *testing.M) {
 var routes = []string{
 	"POST /v1/vault", "PUT /v1/secret", "POST /v1/secret/get", "GET /v1/secrets", "POST /v1/secret/delete", "POST /v1/secret/history",
 	"POST /v1/secret/rollback", "GET /v1/status", "GET /v1/rotations", "POST /v1/fronts/image", "POST /v1/rotate",
-	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks",
+	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks", "GET /v1/events", "GET /metrics",
 }
 
 // callAll returns the code of the problem that each route answers; "" is none.
@@ -56,6 +57,8 @@ func callAll(ctx context.Context, socket string) map[string]string {
 		switch path {
 		case "/v1/rotate":
 			_, err = c.Rotate(ctx, wire.RotateRequest{Secret: "app/db"}, func(wire.RotateStep) {})
+		case "/v1/events":
+			err = c.Events(ctx, 0, false, func(wire.Event) {})
 		case "/v1/recover":
 			_, err = c.Recover(ctx, wire.RecoverRequest{}, func(wire.RotateStep) {})
 		default:
@@ -83,6 +86,8 @@ type backend struct {
 	set    []api.Caller
 	values int // how often a value was read
 	fail   error
+	events []wire.Event
+	newer  chan struct{}
 }
 
 func (b *backend) Init(context.Context) (wire.VaultInfo, error) { return wire.VaultInfo{}, b.fail }
@@ -104,6 +109,10 @@ func (b *backend) Get(context.Context, wire.NameRequest) (wire.ValueResponse, er
 func (b *backend) List(context.Context) ([]wire.SecretInfo, error) {
 	return []wire.SecretInfo{{Name: "app/db"}}, b.fail
 }
+func (b *backend) Metrics() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "dso_things_total 3") })
+}
+
 func (b *backend) Delete(context.Context, wire.NameRequest) error { return b.fail }
 func (b *backend) History(context.Context, wire.NameRequest) ([]wire.SecretVersion, error) {
 	return nil, b.fail
@@ -132,6 +141,25 @@ func (b *backend) MarkRecovered(context.Context, wire.RecoverRequest) (wire.Rota
 	return wire.Rotation{}, b.fail
 }
 func (b *backend) Locks(context.Context) ([]wire.Lock, error) { return []wire.Lock{}, b.fail }
+func (b *backend) Events(after uint64) ([]wire.Event, <-chan struct{}) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.newer == nil {
+		b.newer = make(chan struct{})
+	}
+	return b.events[min(int(after), len(b.events)):], b.newer //nolint:gosec // a handful
+}
+
+func (b *backend) happens(what string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.events = append(b.events, wire.Event{Number: uint64(len(b.events) + 1), Message: what})
+	if b.newer != nil {
+		close(b.newer)
+	}
+	b.newer = make(chan struct{})
+}
+
 func (b *backend) FrontImage(context.Context) (wire.FrontImage, error) {
 	return wire.FrontImage{}, b.fail
 }
@@ -228,6 +256,40 @@ func TestServe_ProblemKeepsItsCodeAndHint(t *testing.T) {
 	var remote *client.RemoteError
 	assert.Assert(t, errors.As(err, &remote), "%v", err)
 	assert.DeepEqual(t, remote.Problem, wire.Problem{Error: "no such secret", Hint: "docker dso secret list", Code: wire.CodeNotFound})
+}
+
+func TestServe_MetricsAreInPrometheusOwnFormat(t *testing.T) {
+	socket := serve(t, &backend{})
+	c := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}}}
+	resp, err := c.Get("http://dso/metrics")
+	assert.NilError(t, err)
+	text, err := io.ReadAll(resp.Body)
+	assert.NilError(t, errors.Join(err, resp.Body.Close()))
+	assert.Equal(t, resp.StatusCode, http.StatusOK)
+	assert.Equal(t, string(text), "dso_things_total 3\n")
+	c.CloseIdleConnections()
+}
+
+func TestServe_EventsAreToldAsTheyHappen(t *testing.T) {
+	b := &backend{}
+	b.happens("agent started")
+	c := client.New(serve(t, b))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	told := make(chan wire.Event)
+	ended := make(chan error)
+	go func() { ended <- c.Events(ctx, 0, true, func(ev wire.Event) { told <- ev }) }()
+	assert.Equal(t, (<-told).Message, "agent started")
+	b.happens("state file was unreadable")
+	assert.DeepEqual(t, <-told, wire.Event{Number: 2, Message: "state file was unreadable"})
+	cancel()
+	assert.NilError(t, <-ended)
+
+	var again []wire.Event
+	assert.NilError(t, c.Events(t.Context(), 1, false, func(ev wire.Event) { again = append(again, ev) }))
+	assert.Equal(t, len(again), 1)
 }
 
 func TestServe_RequestThatIsNotUnderstoodIsInvalid(t *testing.T) {

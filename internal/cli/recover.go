@@ -159,7 +159,7 @@ func (a *app) markRecovered(cmd *cobra.Command, key string) error {
 
 func (a *app) locksCommand() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "locks", Short: "List the locks of the secrets, who holds them and since when", Args: noArgs,
+		Use: "locks", Short: "List the locks of the secrets and of the agent, who holds them and since when", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var rows []wire.Lock
 			if err := a.agent().Call(cmd.Context(), "GET", "/v1/locks", nil, &rows); err != nil {
@@ -168,13 +168,16 @@ func (a *app) locksCommand() *cobra.Command {
 			if done, err := a.print(rows); done {
 				return err
 			}
-			if len(rows) == 0 {
-				_, err := fmt.Fprintln(a.out, "no locks: nothing is being rotated")
-				return err
+			if !slices.ContainsFunc(rows, func(r wire.Lock) bool { return r.Agent == "" }) {
+				_, _ = fmt.Fprintln(a.out, "no locks of secrets: nothing is being rotated")
 			}
-			return a.table("SECRET\tPID\tAGE\tSTATE\tFILE", len(rows), func(i int) string {
+			return a.table("LOCK OF\tPID\tAGE\tSTATE\tFILE", len(rows), func(i int) string {
 				r := rows[i]
-				return fmt.Sprintf("%s\t%d\t%s\t%s\t%s", r.Secret, r.PID, r.Age, lockState(r), r.Path)
+				of := r.Secret
+				if r.Agent != "" {
+					of = "the agent: " + r.Agent
+				}
+				return fmt.Sprintf("%s\t%d\t%s\t%s\t%s", of, r.PID, r.Age, lockState(r), r.Path)
 			})
 		},
 	})

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -21,6 +22,8 @@ type Config struct {
 
 	// File is the absolute path that was read.
 	File string `yaml:"-"`
+	// Sum is the state of the file that was read; see [Sum].
+	Sum [sha256.Size]byte `yaml:"-"`
 
 	raw map[string]string // scalars with ${…} as they stand in the file, by path
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -62,7 +63,25 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return decode(path, data, st, os.LookupEnv)
+	c, err := decode(path, data, st, os.LookupEnv)
+	if err == nil {
+		c.Sum = sum(data, st)
+	}
+	return c, err
+}
+
+// Sum tells one state of a file from another, its mode included: that may be what
+// is wrong with it. All that cannot be read are one state.
+func Sum(path string) [sha256.Size]byte {
+	data, st, err := read(path)
+	if err != nil {
+		return [sha256.Size]byte{}
+	}
+	return sum(data, st)
+}
+
+func sum(data []byte, st fs.FileInfo) [sha256.Size]byte {
+	return sha256.Sum256(fmt.Appendf(data, "%s", st.Mode()))
 }
 
 // read returns the content with the owner and mode it had.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -24,6 +25,7 @@ import (
 // Resolver takes snapshots of the providers' values.
 type Resolver interface {
 	Snapshot(ctx context.Context, project string, vars []resolve.Variable, want secret.Versions) (resolve.Snapshot, error)
+	IDs(project string, refs []secret.Ref) []secret.ID
 }
 
 // Store delivers values to containers and remembers what it delivered. It is
@@ -239,7 +241,8 @@ func parse(refs []wire.Reference) ([]resolve.Variable, error) {
 }
 
 // Refresh writes the container's files anew from the pinned or current versions
-// and records them. Its environment cannot change.
+// and records them. Its environment cannot change: a secret that reaches the
+// container in no other way keeps the version that it was started with.
 func (s *Store) Refresh(ctx context.Context, containerID string) error {
 	rec, err := s.load(containerID)
 	if err != nil {
@@ -258,7 +261,15 @@ func (s *Store) Refresh(ctx context.Context, containerID string) error {
 	if err != nil {
 		return err
 	}
-	return s.keep(rec.Request, files, snap.Versions)
+	versions := maps.Clone(rec.Versions)
+	for _, v := range vars {
+		if v.Ref.Kind == secret.KindFile {
+			for _, id := range s.resolver.IDs(rec.Request.Project, []secret.Ref{v.Ref}) {
+				versions[id] = snap.Versions[id]
+			}
+		}
+	}
+	return s.keep(rec.Request, files, versions)
 }
 
 // Delivered returns the versions that the container got last, and when.

@@ -218,6 +218,20 @@ func TestRefresh_ChangesFilesButNotTheEnvironment(t *testing.T) {
 	assert.Assert(t, bytes.Equal(before, after))
 }
 
+func TestRefresh_RecordsWhatTheProcessHas(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "one")
+	h.Secrets.Set("app/key", "one")
+	_, err := h.Store.Deliver(t.Context(), ask("F=dsofile://app/key", "DB=dso://app/db"))
+	assert.NilError(t, err)
+	h.Secrets.Set("app/db", "two")
+	h.Secrets.Set("app/key", "two")
+	assert.NilError(t, h.Store.Refresh(t.Context(), container))
+	has, _, _ := h.Store.Delivered(container)
+	key := secret.ID{Provider: "local", Path: "app/key"}
+	assert.DeepEqual(t, has, secret.Versions{db: "1", key: "2"})
+}
+
 func TestForget_LeavesNothing(t *testing.T) {
 	h := hosttest.New(t)
 	h.Secrets.Set("app/db", "one")

@@ -25,8 +25,14 @@ type Client struct {
 
 // Open returns a client for the engine at host ("unix:///var/run/docker.sock");
 // an empty host means DOCKER_HOST or the default socket. It does not connect.
-func Open(host string) (*Client, error) {
+//
+// mayChange is asked before every request that may change something in the engine;
+// its error is that request's. It may be nil.
+func Open(host string, mayChange func() error) (*Client, error) {
 	opts := []client.Opt{client.FromEnv}
+	if mayChange != nil {
+		opts = append(opts, client.WithHTTPRequestHook(guard(mayChange)))
+	}
 	if host != "" {
 		opts = append(opts, client.WithHost(host))
 	}
@@ -44,15 +50,6 @@ func (c *Client) Close() error { return c.api.Close() }
 func (c *Client) Ping(ctx context.Context) error {
 	_, err := c.api.Ping(ctx, client.PingOptions{})
 	return wrap("ping engine", "", err)
-}
-
-// EngineID returns the identity that the engine keeps in its data root.
-func (c *Client) EngineID(ctx context.Context) (string, error) {
-	info, err := c.api.Info(ctx, client.InfoOptions{})
-	if err != nil {
-		return "", wrap("ask engine", "", err)
-	}
-	return info.Info.ID, nil
 }
 
 // Runtimes returns the names of the OCI runtimes that the engine knows.
@@ -300,11 +297,16 @@ func (c *Client) LoadImage(ctx context.Context, archive io.Reader) error {
 const ActionNetworkConnect = "network-connect"
 
 // Events streams container events until ctx ends or the engine goes away. The
-// second channel carries the one error that ended the stream. The subscription
-// stands when Events returns only as far as the engine has accepted it, so list
-// the containers after the first event or a ping, never before subscribing.
+// second channel carries the one error that ended the stream. What happens after
+// Events returns is in the stream, so list the containers then, never before.
+//
+// An engine answers a moment before the subscription stands, and therefore the
+// stream begins with what happened since the call. Some of it is older than the
+// list.
 func (c *Client) Events(ctx context.Context) (<-chan Event, <-chan error) {
+	now := time.Now()
 	res := c.api.Events(ctx, client.EventsListOptions{
+		Since:   fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond()),
 		Filters: make(client.Filters).Add("type", "container", "network"),
 	})
 	out := make(chan Event)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -56,7 +57,13 @@ type Ports func(c engine.Container) ([]uint16, error)
 
 // Controller decides what is rotated and when. All fields are required.
 type Controller struct {
-	Engine     Engine
+	Engine Engine
+	// Claim makes sure that the engine that answers is this agent's to change. It is
+	// called on every connection, before anything is done there; an error ends the
+	// connection. Lost is called when a connection that was claimed has ended and
+	// another one follows.
+	Claim      func(ctx context.Context) error
+	Lost       func()
 	Machine    *rotation.Machine
 	Locks      *rotation.Locks
 	Deliveries Deliveries
@@ -65,6 +72,7 @@ type Controller struct {
 	Ports      Ports
 	Aliases    *Aliases
 	Log        *slog.Logger
+	Metrics    *metrics.Events
 	// Parallel bounds how many groups are worked on at once.
 	Parallel int
 	// Interval is the longest time between two comparisons.
@@ -75,7 +83,8 @@ type Controller struct {
 	slots  chan struct{}
 	wg     sync.WaitGroup
 	mine   map[string]bool // ids of rotations that this process began
-	// attempts are the containers that could not be started, by id.
+	// attempts are the containers that could not be started, and the rotations that
+	// could not be recorded, by id.
 	attempts map[string]attempt
 	delays   map[string]delay                   // by id of the container
 	asks     map[string]ask                     // by key of the rotation

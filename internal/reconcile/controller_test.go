@@ -213,6 +213,46 @@ func TestController_ChangeWhileNoAgentRanIsFound(t *testing.T) {
 	})
 }
 
+func TestController_StrategyNoneLeavesTheEnvironmentForTheNextStart(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Secrets.Set("app/db", "one")
+		a.Secrets.Set("app/key", "one")
+		a.up(t, "web", usesDB, hosttest.Env("KEY=dsofile://app/key"), hosttest.Label(label.Strategy, label.None))
+		a.run(t)
+		a.Secrets.Set("app/key", "two")
+		a.set("app/db", "two")
+		settle()
+		assert.Equal(t, a.has(t, "web", "app/key"), secret.Version("2"))
+		assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("1"))
+		rows, err := a.Status(t.Context())
+		assert.NilError(t, err)
+		assert.Assert(t, !rows[0].UpToDate)
+
+		before := len(a.Journal.All())
+		a.Secrets.Set("app/db", "three")
+		a.changed <- struct{}{}
+		time.Sleep(time.Hour)
+		assert.Equal(t, len(a.Journal.All()), before, "nothing is tried again and again")
+		assert.NilError(t, a.Host.Engine.Restart(t.Context(), "web"))
+		assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("3"))
+	})
+}
+
+func TestController_ValueThatLacksTheFieldIsKeptOff(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Secrets.Set("app/db", `{"password": "one"}`)
+		a.up(t, "web", hosttest.Env("KEY=dsofile://app/db#password"), hosttest.Label(label.Strategy, label.None))
+		a.run(t)
+		a.set("app/db", `{"passwort": "two"}`)
+		settle()
+		pin, pinned := a.Store.Pinned(a.Container(t, "web").ID)
+		assert.Assert(t, pinned)
+		assert.DeepEqual(t, pin.Failed, secret.Versions{id("app/db"): "2"})
+		assert.NilError(t, a.Host.Engine.Restart(t.Context(), "web"))
+		assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("1"))
+	})
+}
+
 func TestController_OtherRuntimesAreLeftAlone(t *testing.T) {
 	onHost(t, func(t *testing.T, a *agent) {
 		a.Secrets.Set("app/db", "one")
@@ -294,6 +334,7 @@ func TestController_ContainerStoppedByAPersonStaysStopped(t *testing.T) {
 		a.Secrets.Set("app/db", "one")
 		a.up(t, "web", usesDB)
 		a.run(t)
+		settle()
 		assert.NilError(t, a.Host.Engine.Stop(t.Context(), "web"))
 		a.set("app/db", "two")
 		time.Sleep(10 * time.Minute)

@@ -76,9 +76,3 @@ func (c *Controller) kickAfter(pause time.Duration, m engine.Container) {
 		}
 	})
 }
-
-func (c *Controller) undelay(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.delays, id)
-}

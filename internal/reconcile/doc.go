@@ -5,8 +5,9 @@
 // change one after the other and a container is never in two rotations.
 //
 // Invariants:
-//   - After every (re)connection to the engine: subscribe, list, compare. Events
-//     only say where to look; nothing depends on seeing all of them.
+//   - On every connection to the engine: subscribe, claim it, list, compare. Events
+//     only say where to look; nothing depends on seeing all of them. Those that find
+//     their queue full are dropped and counted, and everything is compared.
 //   - Work on a group starts with what the journal says is pending there, so
 //     recovery and everyday work are the same code.
 //   - A container is rotated because its delivered versions differ from the

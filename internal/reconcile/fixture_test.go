@@ -17,6 +17,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/engine/enginetest"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
+	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -28,6 +29,7 @@ type agent struct {
 	*reconcile.Controller
 	log     *logBuffer
 	changed chan struct{}
+	metrics *metrics.Metrics
 	stop    func()
 	cancel  func() // begins what stop waits for
 }
@@ -64,15 +66,16 @@ func onHost(t *testing.T, test func(t *testing.T, a *agent)) {
 
 func newAgent(t *testing.T, h *hosttest.Host) *agent {
 	t.Helper()
-	a := &agent{Host: h, log: &logBuffer{}, changed: make(chan struct{}, 1)}
+	a := &agent{Host: h, log: &logBuffer{}, changed: make(chan struct{}, 1), metrics: metrics.New()}
 	a.Host.Log = slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	h.Machine.Log = a.Host.Log
 	aliases, err := reconcile.OpenAliases(filepath.Join(h.Dir, "state", "networks.json"), h.Engine)
 	assert.NilError(t, err)
 	a.Controller = &reconcile.Controller{
-		Engine: h.Engine, Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Resolver, Fronts: h.Fronts,
+		Engine: h.Engine, Claim: func(context.Context) error { return nil }, Lost: func() {},
+		Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Resolver, Fronts: h.Fronts,
 		Ports:   func(engine.Container) ([]uint16, error) { return nil, nil },
-		Aliases: aliases, Log: a.Host.Log, Parallel: 4, Interval: time.Minute,
+		Aliases: aliases, Log: a.Host.Log, Metrics: a.metrics.Events, Parallel: 4, Interval: time.Minute,
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	a.Init(ctx)

@@ -3,10 +3,14 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/label"
@@ -34,15 +38,44 @@ func (c *Controller) Run(ctx context.Context, changed <-chan struct{}, recovered
 	}
 }
 
-// connected works on one connection: subscribe, list, compare, follow.
-func (c *Controller) connected(ctx context.Context, changed <-chan struct{}, recovered func()) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+// connected works on one connection: subscribe, claim, list, compare, follow. It
+// subscribes first because the stream ends with the engine that it is of: whichever
+// engine is claimed then, a change of the engine is noticed, and ends the connection
+// whatever it is at.
+func (c *Controller) connected(life context.Context, changed <-chan struct{}, recovered func()) (err error) {
+	ctx, cancel := context.WithCancelCause(life)
+	defer cancel(nil)
 	if err := c.Engine.Ping(ctx); err != nil {
 		return err
 	}
+	stream, failed := c.Engine.Events(ctx)
+	q := newQueue(c.Metrics)
+	var filling sync.WaitGroup
+	filling.Go(func() { q.fill(ctx, stream) })
+	filling.Go(func() {
+		select {
+		case err := <-failed:
+			cancel(errors.Join(errors.New("event stream ended"), err))
+		case <-ctx.Done():
+		}
+	})
+	defer func() {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		cancel(nil)
+		filling.Wait()
+		q.clear()
+	}()
+	if err := c.Claim(ctx); err != nil {
+		return fmt.Errorf("claim engine: %w", err)
+	}
+	defer func() {
+		if life.Err() == nil { // otherwise what runs is finished first
+			c.Lost()
+		}
+	}()
 	c.fresh = map[string]bool{}
-	events, failed := c.Engine.Events(ctx)
 	c.finishAliases(ctx)
 	if err := c.recover(ctx); err != nil {
 		return err
@@ -55,8 +88,15 @@ func (c *Controller) connected(ctx context.Context, changed <-chan struct{}, rec
 	defer tick.Stop()
 	for {
 		select {
-		case ev := <-events:
+		case ev := <-q.events:
+			q.took()
 			c.handle(ev)
+		case <-q.missed:
+			q.clear()
+			c.Log.Info("events dropped, everything is compared")
+			if err := c.compareAll(ctx, ""); err != nil {
+				return err
+			}
 		case <-changed:
 			if err := c.compareAll(ctx, "secret changed"); err != nil {
 				return err
@@ -65,28 +105,33 @@ func (c *Controller) connected(ctx context.Context, changed <-chan struct{}, rec
 			if err := c.compareAll(ctx, ""); err != nil {
 				return err
 			}
-		case err := <-failed:
-			return errors.Join(errors.New("event stream ended"), err)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
 
-// recover carries on what the journal says is pending, and waits for it.
+// recover carries on what the journal says is pending, and waits for it. What a
+// lost journal does not know is looked for meanwhile: that may take longer, as an
+// engine tells nothing about a container while it starts it.
 func (c *Controller) recover(ctx context.Context) error {
-	if err := c.rebuild(ctx); err != nil {
-		return err
+	running := map[string]*group{}
+	begin := func(pending []rotation.Entry) {
+		if len(pending) == 0 {
+			return
+		}
+		c.Log.Info("Detected pending rotations, performing automatic recovery", "count", len(pending))
+		for _, e := range pending {
+			key := groupOf(e.Original)
+			running[key] = c.kick(key, e.ContainerName, Target{})
+		}
 	}
 	pending := c.foreign(c.Machine.Journal.Pending())
-	if len(pending) == 0 {
-		return nil
-	}
-	c.Log.Info("Detected pending rotations, performing automatic recovery", "count", len(pending))
-	running := map[string]*group{}
-	for _, e := range pending {
-		key := groupOf(e.Original)
-		running[key] = c.kick(key, e.ContainerName, Target{})
+	begin(pending)
+	rebuilt, err := c.rebuild(ctx)
+	begin(rebuilt)
+	if err != nil || len(running) == 0 {
+		return err
 	}
 	for _, g := range running {
 		select {
@@ -95,25 +140,25 @@ func (c *Controller) recover(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	c.Log.Info("Automatic recovery completed", "rotations_processed", len(pending))
+	c.Log.Info("Automatic recovery completed", "rotations_processed", len(pending)+len(rebuilt))
 	return nil
 }
 
 // rebuild finds rotations that a lost journal does not know.
-func (c *Controller) rebuild(ctx context.Context) error {
+func (c *Controller) rebuild(ctx context.Context) ([]rotation.Entry, error) {
 	made, err := c.members(ctx, label.Entry)
 	if err != nil || len(made) == 0 {
-		return err
+		return nil, err
 	}
 	all, err := c.members(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	taken, err := c.Machine.Journal.Adopt(rotation.Rebuild(all))
 	for _, e := range taken {
 		c.Log.Warn("rotation was not in the journal and is rebuilt from the containers' labels", "rotation", e.ID, "container", e.ContainerName)
 	}
-	return err
+	return taken, err
 }
 
 func (c *Controller) foreign(entries []rotation.Entry) []rotation.Entry {
@@ -126,10 +171,12 @@ func (c *Controller) foreign(entries []rotation.Entry) []rotation.Entry {
 	return out
 }
 
-// compareAll kicks every group that has something to compare, and forgets the
-// containers that are gone.
+// compareAll does all that events could have led to: it kicks every group that has
+// something to compare, takes the aliases off what stands behind a front and has not
+// started, and forgets the containers that are gone.
 func (c *Controller) compareAll(ctx context.Context, cause string) error {
 	c.finishAliases(ctx)
+	remembered := c.remembered() // before the list, which knows nothing of what comes after it
 	known, err := c.Deliveries.Known()
 	if err != nil {
 		return err
@@ -143,9 +190,13 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 		return err
 	}
 	c.startDependants(all)
+	c.refresh(all)
+	there := slices.Clone(ids)
 	for _, e := range c.Machine.Journal.Pending() { // its container may have another name now
+		there = append(there, e.ID)
 		c.kick(groupOf(e.Original), e.ContainerName, Target{})
 	}
+	c.forget(slices.DeleteFunc(remembered, func(id string) bool { return slices.Contains(there, id) }))
 	for _, m := range all {
 		if managed(m) {
 			c.kick(groupOf(m), m.Name, Target{Cause: cause})
@@ -177,8 +228,7 @@ func (c *Controller) handle(ev engine.Event) {
 		c.dropAliases(ev.ID)
 	case ev.Action == "destroy":
 		delete(c.fresh, ev.ID)
-		c.started(ev.ID)
-		c.undelay(ev.ID)
+		c.forget([]string{ev.ID})
 		if !c.Machine.Journal.Concerns(ev.ID) {
 			if err := c.Deliveries.Forget(ev.ID); err != nil {
 				c.Log.Warn("delivery not forgotten", "container", engine.ShortID(ev.ID), "error", err)
@@ -188,6 +238,40 @@ func (c *Controller) handle(ev engine.Event) {
 		delete(c.fresh, ev.ID)
 		name := ev.Labels["name"]
 		c.kick(groupKey(ev.Labels[engine.LabelComposeProject], ev.Labels[engine.LabelComposeService], name), name, Target{})
+	}
+}
+
+// refresh finds the fresh containers, and takes the aliases off those that no event
+// told of.
+func (c *Controller) refresh(all []engine.Container) {
+	known := c.fresh
+	c.fresh = map[string]bool{}
+	for _, m := range all {
+		if m.Label(label.Front) == "" || m.State.Status != container.StateCreated {
+			continue
+		}
+		c.fresh[m.ID] = true
+		if !known[m.ID] {
+			c.dropAliases(m.ID)
+		}
+	}
+}
+
+// remembered returns the containers that something is kept about in memory.
+func (c *Controller) remembered() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ids := slices.Collect(maps.Keys(c.attempts))
+	return slices.AppendSeq(ids, maps.Keys(c.delays))
+}
+
+// forget drops what is kept in memory about containers that are gone.
+func (c *Controller) forget(ids []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, id := range ids {
+		delete(c.attempts, id)
+		delete(c.delays, id)
 	}
 }
 

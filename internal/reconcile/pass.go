@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,7 +90,7 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		}
 		return res
 	}
-	c.started(m.ID)
+	c.settled(m.ID)
 	to, err := c.Current.Desired(ctx, m.Project(), refsOf(m))
 	if err != nil {
 		c.Log.Warn("desired versions unknown", "container", m.Name, "error", err)
@@ -123,6 +124,9 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		c.Log.Error("container cannot be rotated", "container", m.Name, "error", err)
 		res.Error = err.Error()
 		return res
+	}
+	if !force && e.From.Equal(e.To) {
+		return res // what is new reaches it with its next start
 	}
 	return c.begin(ctx, e)
 }
@@ -169,6 +173,8 @@ func (c *Controller) Observe(ctx context.Context, m engine.Container) (rotation.
 	if m.Running() {
 		o.Ports, err = c.Ports(m)
 	}
+	files := slices.DeleteFunc(refsOf(m), func(r secret.Ref) bool { return r.Kind != secret.KindFile })
+	o.Files = c.Current.IDs(m.Project(), files)
 	return o, err
 }
 
@@ -225,8 +231,11 @@ func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
 		res.Error = err.Error()
 		if !errors.Is(err, rotation.ErrParked) {
 			c.Log.Error("rotation not carried on", "rotation", e.ID, "container", e.ContainerName, "error", err)
+			c.later(e.ID, e.Original)
+			return res
 		}
 	}
+	c.settled(e.ID)
 	return res
 }
 
@@ -246,10 +255,10 @@ func (c *Controller) startFailed(ctx context.Context, m engine.Container) error 
 	c.Log.Info("starting a container whose start had failed", "container", m.Name, "reason", m.State.Error)
 	err := c.Engine.Start(ctx, m.ID)
 	if err == nil {
-		c.started(m.ID)
+		c.settled(m.ID)
 		return nil
 	}
-	c.startLater(m)
+	c.later(m.ID, m)
 	return err
 }
 
@@ -262,14 +271,14 @@ func wanted(m engine.Container) bool {
 	return false
 }
 
-// The pause between two attempts to start a container, doubling from the first
-// to the last.
+// The pause between two attempts to start a container, or to carry on a rotation
+// that cannot be recorded, doubling from the first to the last.
 const (
 	firstPause = time.Second
 	lastPause  = time.Minute
 )
 
-// attempt is the next time at which a container that cannot start is tried.
+// attempt is the next time at which what cannot be done is tried.
 type attempt struct {
 	at    time.Time
 	pause time.Duration
@@ -281,18 +290,18 @@ func (c *Controller) mayStart(id string) bool {
 	return !time.Now().Before(c.attempts[id].at)
 }
 
-func (c *Controller) started(id string) {
+func (c *Controller) settled(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.attempts, id)
 }
 
-// startLater looks at the container again after the next pause.
-func (c *Controller) startLater(m engine.Container) {
+// later looks at the container again after the next pause, for what has this id.
+func (c *Controller) later(id string, m engine.Container) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	pause := min(max(2*c.attempts[m.ID].pause, firstPause), lastPause)
-	c.attempts[m.ID] = attempt{time.Now().Add(pause), pause}
+	pause := min(max(2*c.attempts[id].pause, firstPause), lastPause)
+	c.attempts[id] = attempt{time.Now().Add(pause), pause}
 	c.kickAfter(pause, m)
 }
 

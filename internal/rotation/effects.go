@@ -424,6 +424,9 @@ func (m *Machine) gate(ctx context.Context, e *Entry) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			if why == "" { // nothing against the container
+				return fmt.Errorf("the engine does not tell within %s how the container is: %w", e.Timing.Health, waitCtx.Err())
+			}
 			return fmt.Errorf("%w within %s: %s", ErrUnhealthy, e.Timing.Health, why)
 		}
 	}

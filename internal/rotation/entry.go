@@ -159,7 +159,7 @@ func (e *Entry) finish() {
 // turnBack starts the way back.
 func (e *Entry) turnBack(cause error) {
 	e.ErrorMessage = cause.Error()
-	e.Unfit = errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused)
+	e.Unfit = errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused) || errors.Is(cause, secret.ErrUnfit)
 	e.turn(Back)
 }
 

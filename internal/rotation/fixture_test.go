@@ -165,7 +165,7 @@ func (c change) arrange(t *testing.T) *scene {
 	s.Secrets.Set(db.Path, "first")
 	options := append(slices.Clone(c.options), hosttest.Label(label.Strategy, string(c.strategy)))
 	web := s.Run(t, "web", options...)
-	o := rotation.Observed{}
+	o := rotation.Observed{Files: []secret.ID{db}}
 	if c.sidecar {
 		o.Dependants = []string{s.Run(t, "sidecar", func(spec *engine.Spec) {
 			spec.HostConfig.NetworkMode = container.NetworkMode("container:" + web.ID)

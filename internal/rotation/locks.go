@@ -4,25 +4,20 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/docker-secret-operator/dso/internal/lockfile"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
-// Locks are the advisory locks of the secrets: one file each, locked with flock
-// for as long as any rotation of this process concerns the secret. The kernel
-// drops the lock when its holder dies, so there is no such thing as a stale one;
-// the file's content only tells people who holds it.
+// Locks are the advisory locks of the secrets: one [lockfile] each, held for as
+// long as any rotation of this process concerns the secret.
 type Locks struct {
 	dir string
 
@@ -31,16 +26,8 @@ type Locks struct {
 }
 
 type heldLock struct {
-	file  *os.File
+	lock  *lockfile.Lock
 	users int
-}
-
-// Holder is what a lock file tells about its holder.
-type Holder struct {
-	PID       int       `json:"pid"`
-	StartTime time.Time `json:"start_time"` // when the lock was taken
-	BootID    string    `json:"boot_id"`
-	Secret    string    `json:"secret,omitempty"`
 }
 
 // NewLocks returns the locks in dir, which must exist.
@@ -93,49 +80,15 @@ func (l *Locks) try(id secret.ID) (bool, error) {
 		h.users++
 		return true, nil
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return false, fmt.Errorf("lock secret %s: %w", id, err)
-	}
-	locked, err := lockFile(f)
-	if err == nil && locked {
-		err = describe(f, id)
-	}
-	if err != nil || !locked {
-		return false, errors.Join(err, f.Close())
-	}
-	l.held[path] = &heldLock{file: f, users: 1}
-	return true, nil
-}
-
-// lockFile locks f if f still is the file of that name: the holder before
-// removes it when done.
-func lockFile(f *os.File) (bool, error) {
-	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) {
+	lock, err := lockfile.Try(path, lockfile.Holder{Secret: id.String()})
+	if errors.Is(err, lockfile.ErrHeld) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("lock %s: %w", f.Name(), err)
+		return false, fmt.Errorf("lock secret %s: %w", id, err)
 	}
-	ours, err := f.Stat()
-	if err != nil {
-		return false, err
-	}
-	named, err := os.Stat(f.Name())
-	return err == nil && os.SameFile(ours, named), nil
-}
-
-func describe(f *os.File, id secret.ID) error {
-	data, err := json.Marshal(Holder{PID: os.Getpid(), StartTime: time.Now().UTC(), BootID: bootID(), Secret: id.String()})
-	if err != nil {
-		return err
-	}
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	_, err = f.WriteAt(append(data, '\n'), 0)
-	return err
+	l.held[path] = &heldLock{lock: lock, users: 1}
+	return true, nil
 }
 
 func (l *Locks) release(id secret.ID) {
@@ -147,8 +100,7 @@ func (l *Locks) release(id secret.ID) {
 		return
 	}
 	delete(l.held, path)
-	_ = os.Remove(h.file.Name()) // while it is still locked
-	_ = h.file.Close()
+	_ = h.lock.Unlock() // the kernel has it back in any case
 }
 
 // maxLockName keeps a lock's name below the 255 bytes of a file's name; a longer

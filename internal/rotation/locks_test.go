@@ -15,6 +15,7 @@ import (
 
 	"gotest.tools/v3/assert"
 
+	"github.com/docker-secret-operator/dso/internal/lockfile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -88,7 +89,7 @@ func TestLocks_FileTellsWhoHoldsItAndIsGoneAfterwards(t *testing.T) {
 	assert.NilError(t, err)
 	data, err := os.ReadFile(filepath.Join(dir, "app~db.lock"))
 	assert.NilError(t, err)
-	var h rotation.Holder
+	var h lockfile.Holder
 	assert.NilError(t, json.Unmarshal(data, &h))
 	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	assert.NilError(t, err)

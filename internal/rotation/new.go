@@ -2,6 +2,8 @@ package rotation
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -19,6 +21,9 @@ func Plan(o Observed, from, to secret.Versions, cause string, now time.Time) (En
 		return Entry{}, err
 	}
 	c := o.Container
+	if strategy == None {
+		to = onlyFiles(o.Files, from, to)
+	}
 	main := mainSecret(from, to)
 	e := Entry{
 		ID:                  fmt.Sprintf("%s-%d", c.ShortID(), now.Unix()),
@@ -45,6 +50,21 @@ func Plan(o Observed, from, to secret.Versions, cause string, now time.Time) (En
 		e.BackupName = fmt.Sprintf("%s_dso_backup_%d", c.Name, now.Unix())
 	}
 	return e, nil
+}
+
+// onlyFiles is to without what a refresh of the files cannot change: an environment
+// stays what it was at the start.
+func onlyFiles(files []secret.ID, from, to secret.Versions) secret.Versions {
+	out := maps.Clone(from)
+	if out == nil {
+		out = secret.Versions{}
+	}
+	for id, v := range to {
+		if slices.Contains(files, id) {
+			out[id] = v
+		}
+	}
+	return out
 }
 
 // mainSecret is the first secret that changes, or the first of all when none

@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/label"
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // Strategy says how a container is changed over.
@@ -30,9 +31,10 @@ var ErrPlan = errors.New("cannot plan the rotation")
 // Observed is what a plan is made from.
 type Observed struct {
 	Container  engine.Container
-	Front      *Front   // nil: the container is behind no front
-	Dependants []string // ids of running containers with network_mode container:<this>
-	Ports      []uint16 // TCP ports the container accepts connections on now
+	Front      *Front      // nil: the container is behind no front
+	Dependants []string    // ids of running containers with network_mode container:<this>
+	Ports      []uint16    // TCP ports the container accepts connections on now
+	Files      []secret.ID // secrets that reach it as files
 }
 
 // Choose picks the strategy: the one the label asks for, or for "auto" the one

@@ -3,6 +3,7 @@ package secret
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -39,9 +40,18 @@ func (id *ID) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// ErrUnfit is what the error of a value is that cannot be what its reference asks
+// for: nothing but another version helps.
+var ErrUnfit = errors.New("the value does not fit its reference")
+
+type unfit struct{ error }
+
+func (u unfit) Unwrap() error      { return u.error }
+func (unfit) Is(target error) bool { return target == ErrUnfit } //nolint:errorlint // what errors.Is asks for
+
 // Field takes one top-level member out of a value that is a JSON object. A
 // string member gives its text, any other member its JSON. The empty field is
-// the whole value.
+// the whole value. Its errors are [ErrUnfit].
 //
 // No error ever quotes the value.
 func Field(v Value, field string) (Value, error) {
@@ -50,16 +60,16 @@ func Field(v Value, field string) (Value, error) {
 	}
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(v.Reveal(), &members); err != nil {
-		return Value{}, fmt.Errorf("field %q: the value is not a JSON object", field)
+		return Value{}, unfit{fmt.Errorf("field %q: the value is not a JSON object", field)}
 	}
 	raw, ok := members[field]
 	if !ok {
-		return Value{}, fmt.Errorf("field %q: the JSON object has no such member", field)
+		return Value{}, unfit{fmt.Errorf("field %q: the JSON object has no such member", field)}
 	}
 	var s string
 	if json.Unmarshal(raw, &s) == nil {
 		if bytes.Equal(raw, []byte("null")) {
-			return Value{}, fmt.Errorf("field %q: the member is null", field)
+			return Value{}, unfit{fmt.Errorf("field %q: the member is null", field)}
 		}
 		return NewValue([]byte(s)), nil
 	}

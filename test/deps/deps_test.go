@@ -39,21 +39,21 @@ func linksNone(t *testing.T, program string, prefixes ...string) {
 }
 
 func TestPlugin_LinksNoProvider(t *testing.T) {
-	linksNone(t, "docker-dso", append(sdks, module+"/internal/agent", module+"/internal/engine", module+"/internal/rotation")...)
+	linksNone(t, "docker-dso", append(sdks, "github.com/prometheus", module+"/internal/agent", module+"/internal/engine", module+"/internal/rotation")...)
 }
 
 func TestRuntime_LinksNothingHeavy(t *testing.T) {
-	linksNone(t, "dso-runtime", append(sdks, "net/http", "github.com/moby", "github.com/docker/docker", "github.com/docker/cli", module+"/internal/engine")...)
+	linksNone(t, "dso-runtime", append(sdks, "github.com/prometheus", "net/http", "github.com/moby", "github.com/docker/docker", "github.com/docker/cli", module+"/internal/engine")...)
 }
 
 func TestFront_LinksNothingHeavy(t *testing.T) {
-	linksNone(t, "dso-front", append(sdks, "net/http", "github.com/moby", module+"/internal/engine", module+"/internal/secret")...)
+	linksNone(t, "dso-front", append(sdks, "github.com/prometheus", "net/http", "github.com/moby", module+"/internal/engine", module+"/internal/secret")...)
 }
 
 // A check of the check: the agent does link what the others must not.
-func TestAgent_LinksProvidersAndTheEngine(t *testing.T) {
+func TestAgent_LinksProvidersTheEngineAndPrometheus(t *testing.T) {
 	packages := strings.Join(linked(t, "dso-agent"), "\n")
-	for _, want := range []string{module + "/internal/provider", "net/http", "github.com/moby/moby/client", "github.com/openbao/openbao/api/v2"} {
+	for _, want := range []string{module + "/internal/provider", "net/http", "github.com/moby/moby/client", "github.com/prometheus/client_golang/prometheus", "github.com/openbao/openbao/api/v2"} {
 		assert.Assert(t, strings.Contains(packages, want+"\n"), want)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -67,6 +68,26 @@ func (c *Client) Rotate(ctx context.Context, req wire.RotateRequest, tell func(w
 // Recover carries on what is not finished and reports its steps as they happen.
 func (c *Client) Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
 	return c.follow(ctx, "/v1/recover", req, tell)
+}
+
+// Events tells what the agent keeps of the events after a number and, if asked to
+// follow, all that come until ctx ends.
+func (c *Client) Events(ctx context.Context, after uint64, follow bool, tell func(wire.Event)) error {
+	r, err := c.send(ctx, http.MethodGet, fmt.Sprintf("/v1/events?after=%d&follow=%t", after, follow), struct{}{})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Body.Close() }()
+	for d := json.NewDecoder(r.Body); ; {
+		var ev wire.Event
+		switch err := d.Decode(&ev); {
+		case errors.Is(err, io.EOF) && !follow, ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("the agent hung up: %w", err)
+		}
+		tell(ev)
+	}
 }
 
 func (c *Client) follow(ctx context.Context, path string, req any, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {

@@ -178,9 +178,10 @@ type RecoverRequest struct {
 	Key string `json:"key,omitempty"`
 }
 
-// Lock is one row of GET /v1/locks.
+// Lock is one row of GET /v1/locks: of a secret, or of the agent's own.
 type Lock struct {
-	Secret   string    `json:"secret"`
+	Secret   string    `json:"secret,omitempty"`
+	Agent    string    `json:"agent,omitempty"` // what it is of, when it is the agent's own
 	Path     string    `json:"path"`
 	PID      int       `json:"pid,omitempty"`
 	Since    time.Time `json:"since,omitzero"`
@@ -219,4 +220,13 @@ const (
 type VaultInfo struct {
 	Dir     string `json:"dir"`
 	Created bool   `json:"created"`
+}
+
+// Event is one thing that happened in the agent.
+type Event struct {
+	Number  uint64         `json:"number"` // from 1 for each agent, without a gap
+	Time    time.Time      `json:"time"`
+	Level   string         `json:"level"` // info, warn or error
+	Message string         `json:"msg"`
+	Fields  map[string]any `json:"fields,omitempty"`
 }

@@ -23,7 +23,7 @@ func struck(p rotation.Point) bool {
 func (r *real) disasters(ctx context.Context, points []rotation.Point) error {
 	r.load = nil
 	for _, p := range points {
-		if !struck(p) {
+		if p.Phase != rotation.Forward && p.Phase != rotation.Back || !struck(p) {
 			continue
 		}
 		if err := r.tryDisaster(ctx, "the agent and the engine", p, r.engineRestart); err != nil {

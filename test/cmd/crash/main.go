@@ -55,7 +55,7 @@ func run(ctx context.Context, m *matrix, only string) error {
 			points = append(points, p)
 		}
 	}
-	if err := m.runReal(ctx, points); err != nil {
+	if err := m.runReal(ctx, points, only); err != nil {
 		return err
 	}
 	if only != "" {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -15,6 +16,7 @@ type matrix struct {
 	memory   map[string]*count // on the in-memory engine, by point
 	real     map[string]*count // on the real one
 	disaster []disaster
+	calls    []disaster // deaths at calls of the engine
 	requests int
 	failed   int
 	wrong    int // answers with a version older than the one that was reported
@@ -64,7 +66,7 @@ func (m *matrix) totals() (tried, passed, real int) {
 	for _, c := range m.real {
 		real += c.passed + c.failed
 	}
-	for _, d := range m.disaster {
+	for _, d := range slices.Concat(m.disaster, m.calls) {
 		tried++
 		real++
 		if d.ok {
@@ -96,6 +98,9 @@ another one is started. A cell says how often that was survived: on the in-memor
 instead of the effect, an engine that is away, a record that cannot be written, SIGTERM) **+**
 on a real engine.
 
+The phases adopt, recreate and yield are reached when a person removes the original or takes
+its name in the middle; on the real engine the agent dies after each of their steps.
+
 Survived means, on the real engine: the place holds one healthy container; its version is the
 one that the end state names, as reported and as answered; no container, lock, bundle, mount,
 pin or pending entry is left over; a pin is there after a roll-back and only then; and
@@ -108,21 +113,36 @@ func (m *matrix) page() string {
 	b.WriteString(intro)
 	_, _ = fmt.Fprintf(&b, "\nThe last run: `%s`, with %d requests while agents died.\n", m.line(), m.requests)
 	for _, s := range []rotation.Strategy{rotation.Rolling, rotation.Restart, rotation.None} {
-		_, _ = fmt.Fprintf(&b, "\n## %s\n\n| direction | step | recorded | before | after | end state |\n|---|---|---|---|---|---|\n", s)
+		_, _ = fmt.Fprintf(&b, "\n## %s\n\n| phase | step | recorded | before | after | end state |\n|---|---|---|---|---|---|\n", s)
 		b.WriteString(m.rows(s))
 	}
 	b.WriteString("\n## More than the agent\n\nOn the real engine; requests cannot survive these, everything else above holds.\n\n| what dies | at | survived |\n|---|---|---|\n")
 	for _, d := range m.disaster {
 		_, _ = fmt.Fprintf(&b, "| %s | `%s` | %s |\n", d.what, d.point, yes(d.ok))
 	}
+	b.WriteString("\n## At every call of the engine\n\nA proxy between agent and engine, which knows nothing of steps, strikes at each call that changes\nsomething: before it, or when the engine has done it and nobody was told.\n\n| at | survived |\n|---|---|\n")
+	for _, d := range m.calls {
+		_, _ = fmt.Fprintf(&b, "| %s | %s |\n", noIDs.ReplaceAllString(d.point, "ID"), yes(d.ok))
+	}
 	return b.String()
 }
+
+// noIDs keeps the page the same from run to run.
+var noIDs = regexp.MustCompile(`[0-9a-f]{64}`)
 
 func yes(ok bool) string {
 	if ok {
 		return "yes"
 	}
 	return "**NO**"
+}
+
+var ends = map[rotation.Phase]string{
+	rotation.Forward:  "new version",
+	rotation.Back:     "old version, pinned",
+	rotation.Adopt:    "new version",
+	rotation.Recreate: "old version; new version later, if it is not the cause",
+	rotation.Yield:    "the person's container",
 }
 
 func (m *matrix) rows(s rotation.Strategy) string {
@@ -133,12 +153,8 @@ func (m *matrix) rows(s rotation.Strategy) string {
 		if step.Step == "" {
 			return
 		}
-		end := "new version"
-		if step.Phase != rotation.Forward {
-			end = "old version, pinned"
-		}
 		_, _ = fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | %s |\n", step.Phase, step.Step,
-			cells[rotation.Recorded], cells[rotation.Before], cells[rotation.After], end)
+			cells[rotation.Recorded], cells[rotation.Before], cells[rotation.After], ends[step.Phase])
 	}
 	for _, p := range rotation.Points() {
 		if p.Strategy != s {

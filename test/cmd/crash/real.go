@@ -51,13 +51,14 @@ var places = []string{"crash-web-1", "crash-api-1", "crash-data-1", "crash-files
 type real struct {
 	*matrix
 	lab    *lab.Lab
+	dir    string                       // of the project
 	number int                          // of the last value that was set
 	serves map[rotation.Strategy]string // the marker that each service answers
 	starts int                          // of the data's container, as its volume knows them
 	load   *lab.Load
 }
 
-func (m *matrix) runReal(ctx context.Context, points []rotation.Point) (err error) {
+func (m *matrix) runReal(ctx context.Context, points []rotation.Point, only string) (err error) {
 	root, err := os.Getwd()
 	if err != nil {
 		return err
@@ -73,7 +74,13 @@ func (m *matrix) runReal(ctx context.Context, points []rotation.Point) (err erro
 	if err := r.agentDeaths(ctx, points); err != nil {
 		return err
 	}
-	return r.disasters(ctx, points)
+	if err := r.disasters(ctx, points); err != nil {
+		return err
+	}
+	if err := r.persons(ctx, points); err != nil {
+		return err
+	}
+	return r.strikes(ctx, only)
 }
 
 func (r *real) agentLog(from int) string {
@@ -88,8 +95,8 @@ func (r *real) bringUp(ctx context.Context) error {
 	if out, err := r.lab.DSO(ctx, "init"); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
-	dir, err := r.lab.Project("crash", project)
-	if err != nil {
+	var err error
+	if r.dir, err = r.lab.Project("crash", project); err != nil {
 		return err
 	}
 	for s := range service {
@@ -98,7 +105,7 @@ func (r *real) bringUp(ctx context.Context) error {
 			return err
 		}
 	}
-	out, err := r.lab.DSOIn(ctx, dir, "", "up", "-d", "--wait")
+	out, err := r.lab.DSOIn(ctx, r.dir, "", "up", "-d", "--wait")
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
 	}
@@ -126,6 +133,9 @@ func (r *real) agentDeaths(ctx context.Context, points []rotation.Point) error {
 		return err
 	}
 	for _, p := range points {
+		if p.Phase != rotation.Forward && p.Phase != rotation.Back {
+			continue
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -23,41 +25,57 @@ func (s *soak) burst(ctx context.Context, mayKill bool) error {
 			return ctx.Err()
 		}
 	}
-	if err := s.check(ctx); err != nil || s.random.IntN(4) > 0 {
-		return err
-	}
-	// With SIGKILL only at rest: killed in the middle of a start, engine 20.10 refuses
-	// every later start of that container ("task … already exists").
-	s.say("kill the engine")
-	s.engineRestarts++
-	if err := errors.Join(s.lab.Kill(), s.lab.StartDaemon(ctx)); err != nil {
-		return err
-	}
 	return s.check(ctx)
 }
 
 func (s *soak) act(ctx context.Context, mayKill bool) error {
 	switch dice := s.random.IntN(100); {
-	case dice < 55:
+	case dice < 50:
 		svc := services[s.random.IntN(len(services))]
 		bad := svc.strategy != "none" && s.random.IntN(5) == 0
 		s.say("set %s, bad=%t", svc.name, bad)
 		s.rotations += svc.scale
 		return s.set(ctx, svc.name, bad)
-	case dice < 70 && mayKill:
+	case dice < 65 && mayKill:
 		s.say("kill the agent")
 		s.kills++
 		return errors.Join(s.lab.KillAgent(), s.lab.StartAgent(ctx))
-	case dice < 75 && mayKill:
+	case dice < 70 && mayKill:
 		s.say("stop the agent")
 		s.kills++
 		return errors.Join(s.lab.StopAgent(), s.lab.StartAgent(ctx))
-	case dice < 80:
+	case dice < 75:
 		s.say("stop the engine")
 		s.engineRestarts++
 		return errors.Join(s.lab.Stop(), s.lab.StartDaemon(ctx))
+	case dice < 80:
+		s.say("kill the engine")
+		s.engineRestarts++
+		return errors.Join(s.lab.Kill(), s.lab.StartDaemon(ctx))
+	case dice < 85:
+		return s.loseStore(ctx)
 	}
 	return s.meddle(ctx)
+}
+
+// loseStore takes the store of the secrets away for a moment, in which anything
+// may want to start.
+func (s *soak) loseStore(ctx context.Context) error {
+	s.say("the store of the secrets is gone for a moment")
+	s.storeFaults++
+	store := filepath.Join(s.lab.Engine.Dir(), "home", ".dso")
+	if err := os.Rename(store, store+".away"); err != nil {
+		return err
+	}
+	if err := s.meddle(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(time.Duration(s.random.IntN(4000)) * time.Millisecond):
+	case <-ctx.Done():
+	}
+	// A "docker dso" that found none has not made another: only "init" does.
+	return os.Rename(store+".away", store)
 }
 
 // meddle does what a user may do at any time. Its commands may fail, as a rotation

@@ -51,8 +51,8 @@ type soak struct {
 	names  []string       // of the containers
 	values map[string]int // of each secret, the last one set
 
-	rotations, kills, engineRestarts, meddlings, checks, violations int
-	fresh, aged                                                     footprint
+	rotations, kills, engineRestarts, storeFaults, meddlings, checks, violations int
+	fresh, aged                                                                  footprint
 }
 
 func (s *soak) say(format string, args ...any) {
@@ -60,8 +60,8 @@ func (s *soak) say(format string, args ...any) {
 }
 
 func (s *soak) line() string {
-	return fmt.Sprintf("soak: seconds=%.0f containers=%d rotations=%d agent_kills=%d engine_restarts=%d meddlings=%d checks=%d violations=%d goroutine_growth=%d fd_growth=%d memory_growth_kb=%d",
-		time.Since(s.began).Seconds(), len(s.names), s.rotations, s.kills, s.engineRestarts, s.meddlings, s.checks, s.violations,
+	return fmt.Sprintf("soak: seconds=%.0f containers=%d rotations=%d agent_kills=%d engine_restarts=%d store_faults=%d meddlings=%d checks=%d violations=%d goroutine_growth=%d fd_growth=%d memory_growth_kb=%d",
+		time.Since(s.began).Seconds(), len(s.names), s.rotations, s.kills, s.engineRestarts, s.storeFaults, s.meddlings, s.checks, s.violations,
 		s.aged.goroutines-s.fresh.goroutines, s.aged.fds-s.fresh.fds, s.aged.memory-s.fresh.memory)
 }
 

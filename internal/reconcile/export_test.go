@@ -1,0 +1,4 @@
+package reconcile
+
+// QueueSize is how many events the queue holds.
+const QueueSize = queueSize

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/rotation"
+)
+
+// proxy stands between an agent and the engine, and strikes at one of the calls
+// that change something: it needs no word of the agent's about its steps, and finds
+// the moments inside a step.
+type proxy struct {
+	http.Handler
+
+	mu     sync.Mutex
+	calls  []string // that change something, since the last strike was set
+	at     int      // the call to strike at, from 1; 0: at none
+	after  bool     // when the engine has done it, and the agent does not know
+	strike func()
+}
+
+// serveProxy answers on a socket beside the engine's until ctx ends.
+func (r *real) serveProxy(ctx context.Context) (*proxy, string, error) {
+	socket := filepath.Join(r.lab.Engine.Dir(), "proxy.sock")
+	_ = os.Remove(socket)
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		return nil, "", err
+	}
+	to := &httputil.ReverseProxy{
+		Rewrite:       func(pr *httputil.ProxyRequest) { pr.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
+		FlushInterval: -1, // events come one by one
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", r.lab.Socket())
+		}},
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { hangUp(w) },
+	}
+	p := &proxy{Handler: to}
+	server := &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
+	go func() { _ = server.Serve(l) }()
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	return p, "unix://" + socket, nil
+}
+
+// hangUp ends the connection without an answer, as an engine does that dies.
+func hangUp(w http.ResponseWriter) {
+	if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		_ = c.Close()
+	}
+}
+
+func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A health check is an exec: it changes nothing, and there are many.
+	if r.Method == http.MethodGet || r.Method == http.MethodHead || strings.Contains(r.URL.Path, "exec") {
+		p.Handler.ServeHTTP(w, r)
+		return
+	}
+	p.mu.Lock()
+	p.calls = append(p.calls, r.Method+" "+r.URL.Path)
+	struck, after, strike := len(p.calls) == p.at, p.after, p.strike
+	p.mu.Unlock()
+	switch {
+	case !struck:
+		p.Handler.ServeHTTP(w, r)
+	case after:
+		p.Handler.ServeHTTP(&deaf{header: http.Header{}}, r)
+		strike()
+		hangUp(w)
+	default:
+		strike()
+		hangUp(w)
+	}
+}
+
+// deaf is an answer that nobody hears.
+type deaf struct{ header http.Header }
+
+func (d *deaf) Header() http.Header       { return d.header }
+func (*deaf) Write(b []byte) (int, error) { return len(b), nil }
+func (*deaf) WriteHeader(int)             {}
+
+func (p *proxy) set(at int, after bool, strike func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls, p.at, p.after, p.strike = nil, at, after, strike
+}
+
+func (p *proxy) called() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls
+}
+
+// strikes kills the agent, and the engine, at every call of a rotation that changes
+// something.
+func (r *real) strikes(ctx context.Context, only string) error {
+	p, host, err := r.serveProxy(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range []rotation.Strategy{rotation.Rolling, rotation.Restart} {
+		for _, bad := range []bool{false, true} {
+			for _, victim := range []string{"agent", "engine"} {
+				for at, more := 1, true; more; at++ {
+					for _, after := range []bool{false, true} {
+						what := fmt.Sprintf("%s, bad=%t: the %s dies, call %d, done=%t", s, bad, victim, at, after)
+						if !strings.Contains(what, only) {
+							more = at < 3
+							continue
+						}
+						if more, err = r.tryStrike(ctx, p, host, what, struckCall{s, bad, victim, at, after}); err != nil {
+							return err
+						}
+						if !more {
+							break
+						}
+					}
+				}
+			}
+		}
+	}
+	return nil
+}
+
+type struckCall struct {
+	strategy rotation.Strategy
+	bad      bool
+	victim   string
+	at       int
+	after    bool
+}
+
+// tryStrike reports whether the rotation has as many calls.
+func (r *real) tryStrike(ctx context.Context, p *proxy, host, what string, c struckCall) (more bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	from := len(r.agentLog(0))
+	call, err := r.strikeCall(ctx, p, host, c)
+	if call == "" && err == nil {
+		return false, r.endAgent()
+	}
+	r.calls = append(r.calls, disaster{c.victim, what + ": " + call, err == nil})
+	if err != nil {
+		r.say("FAILED %s: %s: %v\n%s", what, call, err, r.agentLog(from))
+	} else {
+		r.say("survived: %s: %s", what, call)
+	}
+	return true, r.endAgent()
+}
+
+// strikeCall runs one rotation with a strike; call is empty when it had fewer calls.
+func (r *real) strikeCall(ctx context.Context, p *proxy, host string, c struckCall) (call string, err error) {
+	p.set(0, false, nil)
+	if err := r.lab.StartAgent(ctx, "--host", host); err != nil {
+		return "", err
+	}
+	struck := make(chan struct{})
+	var died error
+	p.set(c.at, c.after, func() {
+		if c.victim == "agent" {
+			died = r.lab.KillAgent()
+		} else {
+			died = r.lab.Kill()
+		}
+		close(struck)
+	})
+	r.number++
+	marker := fmt.Sprintf("v%d", r.number)
+	if !c.bad {
+		r.serves[c.strategy] = marker
+	}
+	_ = r.set(ctx, c.strategy, marker, c.bad) // the agent may die before it answers
+	point := rotation.Point{Strategy: c.strategy, Phase: rotation.Forward}
+	if c.bad {
+		point.Phase = rotation.Back
+	}
+	if over := r.awaitStrike(ctx, struck, point); over {
+		return "", nil
+	}
+	calls := p.called()
+	call = calls[min(c.at, len(calls))-1]
+	if died != nil {
+		return call, died
+	}
+	p.set(0, false, nil)
+	if c.victim == "agent" {
+		err = r.lab.StartAgent(ctx, "--host", host)
+	} else {
+		err = r.lab.StartDaemon(ctx)
+	}
+	if err != nil {
+		return call, err
+	}
+	return call, r.verify(ctx, point)
+}
+
+// awaitStrike reports whether the rotation was over without a strike.
+func (r *real) awaitStrike(ctx context.Context, struck <-chan struct{}, p rotation.Point) (over bool) {
+	for {
+		select {
+		case <-struck:
+			return false
+		case <-ctx.Done():
+			return true
+		case <-time.After(100 * time.Millisecond):
+		}
+		if r.verifyReport(ctx, p) == nil {
+			if wrong, err := r.lab.CheckWithin(ctx, 0, places...); err == nil && len(wrong) == 0 {
+				return true
+			}
+		}
+	}
+}
