@@ -24,7 +24,7 @@ until interrupted. With --json each is one line, with the fields of the log.`,
 		},
 	}
 	cmd.Flags().BoolVar(&noFollow, "no-follow", false, "print what the agent remembers, and end")
-	return cmd
+	return a.jsonFlag(cmd)
 }
 
 func (a *app) showEvent(e wire.Event) {
