@@ -14,6 +14,7 @@ import (
 	is "gotest.tools/v3/assert/cmp"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/hosttest"
 	"github.com/docker-secret-operator/dso/internal/lockfile"
 )
 
@@ -40,16 +41,7 @@ var here = engine.Identity{ID: "4b", DataRoot: "/var/lib/docker"}
 // other is another process that has claimed everything in dir.
 func other(t *testing.T, dir string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), claimEnv+"="+dir)
-	_, err := cmd.StdinPipe()
-	assert.NilError(t, err)
-	out, err := cmd.StdoutPipe()
-	assert.NilError(t, err)
-	assert.NilError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	assert.NilError(t, err)
+	cmd, _, line := hosttest.Child(t, claimEnv+"="+dir)
 	assert.Equal(t, line, "claimed <nil>\n")
 	return cmd
 }

@@ -18,7 +18,7 @@ import (
 func (a *Agent) adopter() *legacy.Adopter {
 	unfinished := func(about func(rotation.Entry) bool) bool {
 		return slices.ContainsFunc(a.journal.All(), func(e rotation.Entry) bool {
-			return (e.Pending() || e.NeedsPerson()) && about(e)
+			return e.Unfinished() && about(e)
 		})
 	}
 	return &legacy.Adopter{

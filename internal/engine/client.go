@@ -75,6 +75,27 @@ func (c *Client) Inspect(ctx context.Context, id string) (Container, error) {
 	return fromInspect(res.Container), nil
 }
 
+// Inspector looks at one container.
+type Inspector interface {
+	Inspect(ctx context.Context, id string) (Container, error)
+}
+
+// InspectAll looks at those of the containers that are still there.
+func InspectAll(ctx context.Context, e Inspector, ids []string) ([]Container, error) {
+	var all []Container
+	for _, id := range ids {
+		c, err := e.Inspect(ctx, id)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
 // List returns the ids of all containers that carry every one of the labels
 // ("key" or "key=value"), running or not, oldest first.
 func (c *Client) List(ctx context.Context, labels ...string) ([]string, error) {

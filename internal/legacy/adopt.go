@@ -47,18 +47,11 @@ func (a *Adopter) Plan(ctx context.Context) ([]Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := Observed{Ours: a.Ours, Busy: a.Busy}
-	for _, id := range ids {
-		c, err := a.Engine.Inspect(ctx, id)
-		if errdefs.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		o.Containers = append(o.Containers, c)
+	all, err := engine.InspectAll(ctx, a.Engine, ids)
+	if err != nil {
+		return nil, err
 	}
-	return Plan(o), nil
+	return Plan(Observed{Containers: all, Ours: a.Ours, Busy: a.Busy}), nil
 }
 
 // Adopt does what the items say, one after the other, each only if a new look still

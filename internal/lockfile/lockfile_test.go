@@ -13,6 +13,7 @@ import (
 
 	"gotest.tools/v3/assert"
 
+	"github.com/docker-secret-operator/dso/internal/hosttest"
 	"github.com/docker-secret-operator/dso/internal/lockfile"
 )
 
@@ -37,18 +38,9 @@ func TestMain(m *testing.M) {
 // holder is another process that has the lock, and has a child.
 func holder(t *testing.T, path string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), holdEnv+"="+path)
-	_, err := cmd.StdinPipe()
-	assert.NilError(t, err)
-	out, err := cmd.StdoutPipe()
-	assert.NilError(t, err)
-	assert.NilError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	assert.NilError(t, err)
+	cmd, _, line := hosttest.Child(t, holdEnv+"="+path)
 	var child int
-	_, err = fmt.Sscanf(line, "<nil> %d", &child)
+	_, err := fmt.Sscanf(line, "<nil> %d", &child)
 	assert.NilError(t, err, line)
 	t.Cleanup(func() {
 		p, err := os.FindProcess(child)

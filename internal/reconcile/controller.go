@@ -9,8 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/errdefs"
-
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/metrics"
@@ -201,24 +199,8 @@ func (c *Controller) members(ctx context.Context, labels ...string) ([]engine.Co
 }
 
 func (c *Controller) inspectManaged(ctx context.Context, ids []string) ([]engine.Container, error) {
-	all, err := c.inspect(ctx, ids)
+	all, err := engine.InspectAll(ctx, c.Engine, ids)
 	return slices.DeleteFunc(all, func(m engine.Container) bool { return !managed(m) }), err
-}
-
-// inspect looks at the containers that are still there.
-func (c *Controller) inspect(ctx context.Context, ids []string) ([]engine.Container, error) {
-	var out []engine.Container
-	for _, id := range ids {
-		m, err := c.Engine.Inspect(ctx, id)
-		if errdefs.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, m)
-	}
-	return out, nil
 }
 
 // groupMembers returns the managed containers of one group.

@@ -185,7 +185,7 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 	if err != nil {
 		return err
 	}
-	all, err := c.inspect(ctx, ids)
+	all, err := engine.InspectAll(ctx, c.Engine, ids)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func (c *Controller) pass(key string, force map[string]string, cause string) []R
 func (c *Controller) resume(ctx context.Context, key string) []Result {
 	var results []Result
 	for _, e := range c.Machine.Journal.All() {
-		if groupOf(e.Original) != key || !e.Pending() && !e.NeedsPerson() {
+		if groupOf(e.Original) != key || !e.Unfinished() {
 			continue
 		}
 		what := c.asked(e.Key())

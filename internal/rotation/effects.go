@@ -407,14 +407,28 @@ var ErrUnhealthy = errors.New("the container did not become healthy")
 
 // gate waits until the serving container is healthy.
 func (m *Machine) gate(ctx context.Context, e *Entry) error {
-	waitCtx, cancel := context.WithTimeout(ctx, e.Timing.Health)
+	return m.await(ctx, e.serving(), e.Timing.Health, e.Ports)
+}
+
+// AwaitHealthy waits until a container that runs passes the gate of a rotation.
+func (m *Machine) AwaitHealthy(ctx context.Context, c engine.Container) error {
+	timing, err := TimingOf(c)
+	if err != nil {
+		return err
+	}
+	return m.await(ctx, c.ID, timing.Health, nil)
+}
+
+// await waits until a container is healthy, for at most the given time.
+func (m *Machine) await(ctx context.Context, id string, longest time.Duration, ports []uint16) error {
+	waitCtx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	var why string
 	for {
-		c, err := m.Engine.Inspect(waitCtx, e.serving())
+		c, err := m.Engine.Inspect(waitCtx, id)
 		if err == nil {
 			var healthy bool
-			if healthy, why, err = m.healthy(waitCtx, e, c); healthy || err != nil {
+			if healthy, why, err = m.healthy(waitCtx, c, ports); healthy || err != nil {
 				return err
 			}
 		}
@@ -428,9 +442,9 @@ func (m *Machine) gate(ctx context.Context, e *Entry) error {
 				return err
 			}
 			if why == "" { // nothing against the container
-				return fmt.Errorf("the engine does not tell within %s how the container is: %w", e.Timing.Health, waitCtx.Err())
+				return fmt.Errorf("the engine does not tell within %s how the container is: %w", longest, waitCtx.Err())
 			}
-			return fmt.Errorf("%w within %s: %s", ErrUnhealthy, e.Timing.Health, why)
+			return fmt.Errorf("%w within %s: %s", ErrUnhealthy, longest, why)
 		}
 	}
 }
@@ -450,7 +464,7 @@ func (m *Machine) gateOld(ctx context.Context, e *Entry) error {
 
 // healthy judges one look at a container. An error means that it cannot become
 // healthy any more; why says what is still missing.
-func (m *Machine) healthy(ctx context.Context, e *Entry, c engine.Container) (ok bool, why string, err error) {
+func (m *Machine) healthy(ctx context.Context, c engine.Container, ports []uint16) (ok bool, why string, err error) {
 	if err := alive(c); err != nil {
 		return false, "", err
 	}
@@ -465,7 +479,7 @@ func (m *Machine) healthy(ctx context.Context, e *Entry, c engine.Container) (ok
 	if up := time.Since(c.State.StartedAt); up < minUp {
 		return false, fmt.Sprintf("it is up for %s of %s", up.Round(time.Millisecond), minUp), nil
 	}
-	for _, port := range e.Ports {
+	for _, port := range ports {
 		if err := m.Probe(ctx, c, port); err != nil {
 			return false, fmt.Sprintf("it does not accept connections on port %d, as the one before did", port), nil
 		}
@@ -554,13 +568,4 @@ func ignoreGone(err error) error {
 		return nil
 	}
 	return err
-}
-
-// AwaitHealthy waits until a container that runs passes the gate of a rotation.
-func (m *Machine) AwaitHealthy(ctx context.Context, c engine.Container) error {
-	timing, err := TimingOf(c)
-	if err != nil {
-		return err
-	}
-	return m.gate(ctx, &Entry{Phase: Back, OriginalContainerID: c.ID, Timing: timing})
 }

@@ -97,10 +97,13 @@ func (e *Entry) Key() string {
 // Pending reports whether there is something left to do.
 func (e *Entry) Pending() bool { return e.Step != "" }
 
+// Unfinished reports whether the rotation is pending, or needs a person.
+func (e *Entry) Unfinished() bool { return e.Pending() || e.NeedsPerson() }
+
 // check says why an entry that is not over cannot be carried on: its steps would
 // not find what they need. A file that somebody edited, or a label, may hold anything.
 func (e *Entry) check() error {
-	if !e.Pending() && !e.NeedsPerson() {
+	if !e.Unfinished() {
 		return nil
 	}
 	spec := e.Original.Spec

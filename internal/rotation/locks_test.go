@@ -15,6 +15,7 @@ import (
 
 	"gotest.tools/v3/assert"
 
+	"github.com/docker-secret-operator/dso/internal/hosttest"
 	"github.com/docker-secret-operator/dso/internal/lockfile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -38,16 +39,7 @@ func TestMain(m *testing.M) {
 // holder is another process that holds the lock of app/db.
 func holder(t *testing.T, dir string) (cmd *exec.Cmd, letGo func()) {
 	t.Helper()
-	cmd = exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), lockDirEnv+"="+dir)
-	in, err := cmd.StdinPipe()
-	assert.NilError(t, err)
-	out, err := cmd.StdoutPipe()
-	assert.NilError(t, err)
-	assert.NilError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	line, err := bufio.NewReader(out).ReadString('\n')
-	assert.NilError(t, err)
+	cmd, in, line := hosttest.Child(t, lockDirEnv+"="+dir)
 	assert.Equal(t, line, "held <nil>\n")
 	return cmd, func() { _ = in.Close() }
 }

@@ -91,7 +91,7 @@ func (m *Machine) decide(ctx context.Context, e *Entry, cause error) bool {
 	switch {
 	case err == nil && c.Label(label.Rotation) == e.ID:
 		e.NewContainerID = c.ID
-		if ok, _, err := m.healthy(ctx, e, c); ok || err == nil && !e.Unfit {
+		if ok, _, err := m.healthy(ctx, c, e.Ports); ok || err == nil && !e.Unfit {
 			return m.missing(e, Adopt, cause)
 		}
 		return m.missing(e, Recreate, cause)

@@ -43,18 +43,25 @@ func blocks(t *testing.T, page string) []block {
 	return out
 }
 
-// The README's Compose file and its commands, one after the other, as a user
-// would type them.
-func TestREADME_EveryCommandWorks(t *testing.T) {
+// openLab is a host with an agent and the image that the pages call myapp.
+func openLab(t *testing.T) (root string, l *lab.Lab) {
+	t.Helper()
 	root, err := filepath.Abs("../..")
 	assert.NilError(t, err)
-	l, err := lab.Open(t.Context(), root)
+	l, err = lab.Open(t.Context(), root)
 	assert.NilError(t, err)
 	t.Cleanup(func() { assert.NilError(t, l.Close()) })
 	assert.NilError(t, l.StartAgent(t.Context()))
 	_, err = l.Docker(t.Context(), "tag", lab.Answerer, "myapp")
 	assert.NilError(t, err)
+	return root, l
+}
 
+// The README's Compose file and its commands, one after the other, as a user
+// would type them.
+func TestREADME_EveryCommandWorks(t *testing.T) {
+	root, l := openLab(t)
+	var err error
 	page := blocks(t, filepath.Join(root, "README.md"))
 	dir := ""
 	for _, b := range page {
@@ -89,14 +96,7 @@ func runConsole(t *testing.T, l *lab.Lab, dir string, page []block) (ran int) {
 // docs/RECOVERY.md, on a host where a rotation was recovered and a journal was
 // damaged.
 func TestRECOVERY_EveryCommandWorks(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	assert.NilError(t, err)
-	l, err := lab.Open(t.Context(), root)
-	assert.NilError(t, err)
-	t.Cleanup(func() { assert.NilError(t, l.Close()) })
-	assert.NilError(t, l.StartAgent(t.Context()))
-	_, err = l.Docker(t.Context(), "tag", lab.Answerer, "myapp")
-	assert.NilError(t, err)
+	root, l := openLab(t)
 	dir, err := l.Project("recovery", `services: {web: {image: myapp, expose: ["8080"], environment: {APP_SECRET: dso://marker}}}`)
 	assert.NilError(t, err)
 	for _, step := range [][]string{{"init"}, {"secret", "set", "marker"}, {"up", "-d", "--wait"}} {

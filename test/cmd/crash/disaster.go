@@ -23,7 +23,7 @@ func struck(p rotation.Point) bool {
 func (r *real) disasters(ctx context.Context, points []rotation.Point) error {
 	r.load = nil
 	for _, p := range points {
-		if p.Phase != rotation.Forward && p.Phase != rotation.Back || !struck(p) {
+		if !undisturbed(p) || !struck(p) {
 			continue
 		}
 		if err := r.tryDisaster(ctx, "the agent and the engine", p, r.engineRestart); err != nil {
@@ -37,21 +37,9 @@ func (r *real) disasters(ctx context.Context, points []rotation.Point) error {
 }
 
 func (r *real) tryDisaster(ctx context.Context, what string, p rotation.Point, strike func(context.Context) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	from := len(r.agentLog(0))
-	err := r.strike(ctx, p, strike)
-	r.disaster = append(r.disaster, disaster{what, p.String(), err == nil})
-	if err != nil {
-		r.say("FAILED %s at %s: %v\n%s", what, p, err, r.agentLog(from))
-	} else {
-		r.say("survived: %s at %s", what, p)
-	}
-	if r.lab.AgentRuns() {
-		return r.lab.KillAgent()
-	}
-	return nil
+	ok, err := r.attempt(ctx, what+" at "+p.String(), func() error { return r.strike(ctx, p, strike) })
+	r.disaster = append(r.disaster, disaster{what, p.String(), ok})
+	return err
 }
 
 func (r *real) strike(ctx context.Context, p rotation.Point, strike func(context.Context) error) error {

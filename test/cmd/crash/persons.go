@@ -54,28 +54,12 @@ func (r *real) persons(ctx context.Context, points []rotation.Point) error {
 			if p.Strategy != m.strategy || p.Phase != m.phase || p.Moment == rotation.Before || p.Moment == rotation.Recorded && p.Step != "end" {
 				continue
 			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			from := len(r.agentLog(0))
-			err := r.meddle(ctx, m, p)
-			of(r.real, p.String()).add(err == nil)
-			if err != nil {
-				r.say("FAILED %s: %v\n%s", p, err, r.agentLog(from))
-			} else {
-				r.say("survived %s", p)
-			}
-			if err := errors.Join(r.endAgent(), r.restore(ctx, m)); err != nil {
+			ok, err := r.attempt(ctx, p.String(), func() error { return r.meddle(ctx, m, p) })
+			of(r.real, p.String()).add(ok)
+			if err := errors.Join(err, r.restore(ctx, m)); err != nil {
 				return err
 			}
 		}
-	}
-	return nil
-}
-
-func (r *real) endAgent() error {
-	if r.lab.AgentRuns() {
-		return r.lab.KillAgent()
 	}
 	return nil
 }

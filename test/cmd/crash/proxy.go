@@ -142,21 +142,16 @@ type struckCall struct {
 
 // tryStrike reports whether the rotation has as many calls.
 func (r *real) tryStrike(ctx context.Context, p *proxy, host, what string, c struckCall) (more bool, err error) {
-	if err := ctx.Err(); err != nil {
+	call := ""
+	ok, err := r.attempt(ctx, what, func() (err error) {
+		call, err = r.strikeCall(ctx, p, host, c)
+		return err
+	})
+	if ok && call == "" {
 		return false, err
 	}
-	from := len(r.agentLog(0))
-	call, err := r.strikeCall(ctx, p, host, c)
-	if call == "" && err == nil {
-		return false, r.endAgent()
-	}
-	r.calls = append(r.calls, disaster{c.victim, what + ": " + call, err == nil})
-	if err != nil {
-		r.say("FAILED %s: %s: %v\n%s", what, call, err, r.agentLog(from))
-	} else {
-		r.say("survived: %s: %s", what, call)
-	}
-	return true, r.endAgent()
+	r.calls = append(r.calls, disaster{c.victim, what + ": " + call, ok})
+	return true, err
 }
 
 // strikeCall runs one rotation with a strike; call is empty when it had fewer calls.

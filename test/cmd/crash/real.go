@@ -133,25 +133,14 @@ func (r *real) agentDeaths(ctx context.Context, points []rotation.Point) error {
 		return err
 	}
 	for _, p := range points {
-		if p.Phase != rotation.Forward && p.Phase != rotation.Back {
+		if !undisturbed(p) {
 			continue
 		}
-		if err := ctx.Err(); err != nil {
+		ok, err := r.attempt(ctx, p.String(), func() error { return r.die(ctx, p) })
+		if err != nil {
 			return err
 		}
-		from := len(r.agentLog(0))
-		err := r.die(ctx, p)
-		of(r.real, p.String()).add(err == nil)
-		if err != nil {
-			r.say("FAILED %s: %v\n%s", p, err, r.agentLog(from))
-		} else {
-			r.say("survived %s", p)
-		}
-		if r.lab.AgentRuns() {
-			if err := r.lab.KillAgent(); err != nil {
-				return err
-			}
-		}
+		of(r.real, p.String()).add(ok)
 	}
 	result, err := r.load.Stop()
 	if err != nil {
@@ -163,6 +152,30 @@ func (r *real) agentDeaths(ctx context.Context, points []rotation.Point) error {
 		r.say("failed after %.0f ms of load: %s", f.StartedAt, f.Error)
 	}
 	return nil
+}
+
+// undisturbed reports whether a rotation comes to the point without a person.
+func undisturbed(p rotation.Point) bool {
+	return p.Phase == rotation.Forward || p.Phase == rotation.Back
+}
+
+// attempt runs one death and reports whether it was survived. No agent runs before
+// and after it. The error is about the ground itself.
+func (r *real) attempt(ctx context.Context, what string, death func() error) (survived bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	from := len(r.agentLog(0))
+	if err := death(); err != nil {
+		r.say("FAILED %s: %v\n%s", what, err, r.agentLog(from))
+	} else {
+		survived = true
+		r.say("survived %s", what)
+	}
+	if r.lab.AgentRuns() {
+		err = r.lab.KillAgent()
+	}
+	return survived, err
 }
 
 // die lets an agent die at the point, and another one finish what it began.

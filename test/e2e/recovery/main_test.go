@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -19,20 +18,9 @@ import (
 // The tests share one engine and run one after the other, each with its own agents.
 var shared *lab.Lab
 
-func TestMain(m *testing.M) { os.Exit(runMain(m)) }
+const root = "../../.."
 
-func runMain(m *testing.M) int {
-	root, err := filepath.Abs("../../..")
-	if err == nil {
-		shared, err = lab.Open(context.Background(), root)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "open lab:", err)
-		return 1
-	}
-	defer func() { _ = shared.Close() }()
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(lab.Main(m, root, &shared, nil)) }
 
 // scene is one project with a service "web" behind a front, an agent, and requests
 // running.

@@ -19,26 +19,11 @@ import (
 // The tests share one engine and one agent, and run one after the other.
 var shared *lab.Lab
 
-func TestMain(m *testing.M) { os.Exit(runMain(m)) }
+const root = "../../.."
 
-func runMain(m *testing.M) int {
-	root, err := filepath.Abs("../../..")
-	if err == nil {
-		shared, err = lab.Open(context.Background(), root)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "open lab:", err)
-		return 1
-	}
-	defer func() { _ = shared.Close() }()
-	if err := prepare(context.Background(), root); err != nil {
-		fmt.Fprintln(os.Stderr, "prepare lab:", err)
-		return 1
-	}
-	return m.Run()
-}
+func TestMain(m *testing.M) { os.Exit(lab.Main(m, root, &shared, prepare)) }
 
-func prepare(ctx context.Context, root string) error {
+func prepare(ctx context.Context) error {
 	if err := shared.ImportStatic(ctx, "load:test", filepath.Join(root, "bin", "load")); err != nil {
 		return err
 	}
