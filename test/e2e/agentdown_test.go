@@ -11,6 +11,8 @@ import (
 
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
+
+	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 func TestAgentDown_AStartWaitsAndThenFailsWithTheReason(t *testing.T) {
@@ -44,7 +46,7 @@ func TestAgentDown_AnAgentThatComesUpServesTheWaitingStart(t *testing.T) {
 	go func() {
 		done <- h.tryDocker("run", "-d", "--runtime", "dso", "--name", "waiting", "-e", "V=dso://app/waiting", busybox, "sleep", "3600")
 	}()
-	eventually(t, "the start waits", func() bool { return h.runtimePID() != "" })
+	lab.Eventually(t, "the start waits", func() bool { return h.runtimePID() != "" })
 	h.startAgent()
 	s := <-done
 	assert.Equal(t, s.code, 0, s.all())
@@ -80,7 +82,7 @@ func TestAgentDown_TheAgentStartsWhatShouldRun(t *testing.T) {
 	h.startAgent()
 	for policy, wanted := range policies {
 		if wanted {
-			eventually(t, policy+" runs", func() bool { return h.running(policy) })
+			lab.Eventually(t, policy+" runs", func() bool { return h.running(policy) })
 			assert.Check(t, is.Equal(h.environ(policy)["V"], "x"))
 		}
 	}
@@ -120,7 +122,7 @@ func TestAgentDown_AStartThatKeepsFailingIsNotTriedInALoop(t *testing.T) {
 
 	h.set("app/hopeless", "hope")
 	defer h.dso("secret", "delete", "app/hopeless", "--force")
-	eventually(t, "it runs once its secret is there", func() bool { return h.running("hopeless") })
+	lab.Eventually(t, "it runs once its secret is there", func() bool { return h.running("hopeless") })
 }
 
 func TestAgentDown_ContainersWithoutReferencesNeedNoAgent(t *testing.T) {
@@ -145,7 +147,7 @@ func TestEngineRestart_ContainersComeBackWithTheirValues(t *testing.T) {
 			pid := h.inspect(how, "{{.State.Pid}}")
 			assert.NilError(t, down())
 			assert.NilError(t, h.StartDaemon(t.Context()))
-			eventually(t, "the container runs again", func() bool {
+			lab.Eventually(t, "the container runs again", func() bool {
 				return h.running(how) && h.inspect(how, "{{.State.Pid}}") != pid
 			})
 			assert.Check(t, is.Equal(h.environ(how)["V"], "one"))
@@ -162,11 +164,11 @@ func TestEngineRestart_AnAgentThatComesLaterStartsThem(t *testing.T) {
 	h.killAgent()
 	assert.NilError(t, h.Stop())
 	assert.NilError(t, h.StartDaemon(t.Context()))
-	eventually(t, "the engine has given up", func() bool {
+	lab.Eventually(t, "the engine has given up", func() bool {
 		return strings.Contains(h.inspect("boot", "{{.State.Error}}"), "no agent answers")
 	})
 	h.startAgent()
-	eventually(t, "the container runs again", func() bool { return h.running("boot") })
+	lab.Eventually(t, "the container runs again", func() bool { return h.running("boot") })
 	assert.Check(t, is.Equal(h.environ("boot")["V"], "one"))
 }
 
@@ -184,7 +186,7 @@ func TestAgent_DeletesTheBundleOfARuntimeThatWasKilled(t *testing.T) {
 	go func() {
 		done <- h.tryDocker("run", "-d", "--runtime", "dso", "-e", "V=dso://app/killed", busybox, "true")
 	}()
-	eventually(t, "the bundle is there", func() bool { return len(bundles()) == 2 })
+	lab.Eventually(t, "the bundle is there", func() bool { return len(bundles()) == 2 })
 	h.killProcess(h.runtimePID())
 	<-done
 	assert.Assert(t, len(bundles()) > 0, "nobody could delete it")

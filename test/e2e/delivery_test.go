@@ -13,6 +13,8 @@ import (
 
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
+
+	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 // random returns bytes that are not UTF-8 and hold a NUL.
@@ -250,7 +252,7 @@ func TestDelivery_EveryKindOfContainerGetsItsValues(t *testing.T) {
 			h.docker(append(args, "answerer:test")...)
 			assert.Check(t, is.Equal(h.environ("kind-" + name)["VALUE"], "k$1"))
 			// The application does not start unless it can read its file.
-			eventually(t, name+" answers", func() bool {
+			lab.Eventually(t, name+" answers", func() bool {
 				s := h.tryDocker("exec", "kind-"+name, "/answerer", "get", "http://127.0.0.1:8080/")
 				return s.out == "k$1\n"
 			})
@@ -299,7 +301,7 @@ func TestDelivery_ACrashRestartPicksUpTheNewValue(t *testing.T) {
 	h.set("app/crashed", "two")
 	before := h.inspect("crashed", "{{.State.Pid}}")
 	h.killProcess(before)
-	eventually(t, "the container runs again", func() bool {
+	lab.Eventually(t, "the container runs again", func() bool {
 		now := h.inspect("crashed", "{{.State.Pid}}")
 		return now != before && now != "0"
 	})
@@ -403,7 +405,7 @@ func TestDelivery_NothingIsLeftOfARemovedContainer(t *testing.T) {
 	bundle := regexp.MustCompile(`^bundles/`)
 	assert.Check(t, !slices.ContainsFunc(h.privateFiles(), bundle.MatchString), "a bundle outlives its start")
 	h.docker("rm", "-f", "removed")
-	eventually(t, "its values are gone", func() bool { return len(left()) == 0 })
+	lab.Eventually(t, "its values are gone", func() bool { return len(left()) == 0 })
 }
 
 func TestDelivery_AContainerWhoseRuntimeHasAnotherNameKeepsItsFiles(t *testing.T) {
@@ -416,7 +418,7 @@ func TestDelivery_AContainerWhoseRuntimeHasAnotherNameKeepsItsFiles(t *testing.T
 	h.killAgent()
 	h.docker("rm", "-f", "gone")
 	h.startAgent()
-	eventually(t, "the agent has tidied up", func() bool {
+	lab.Eventually(t, "the agent has tidied up", func() bool {
 		return !slices.ContainsFunc(h.privateFiles(), func(f string) bool { return strings.Contains(f, gone) })
 	})
 	assert.Check(t, is.Equal(h.sh("renamed", "cat $F"), "x"))

@@ -7,6 +7,8 @@ import (
 
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
+
+	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 func TestExec_SeesTheValuesThatTheContainerWasStartedWith(t *testing.T) {
@@ -93,7 +95,7 @@ func TestExec_HealthChecksSeeTheValuesAlsoWithTheAgentDead(t *testing.T) {
 	killed := time.Now()
 	for _, container := range []string{"shell", "cmd"} {
 		var codes []int
-		eventually(t, container+" was checked three times more", func() bool {
+		lab.Eventually(t, container+" was checked three times more", func() bool {
 			codes = h.checks(container, killed)
 			return len(codes) >= 3
 		})

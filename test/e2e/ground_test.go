@@ -5,11 +5,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
 
 	testengine "github.com/docker-secret-operator/dso/test/engine"
+	"github.com/docker-secret-operator/dso/test/lab"
 	"github.com/docker-secret-operator/dso/test/load"
 )
 
@@ -44,24 +44,9 @@ func docker(t *testing.T, e *testengine.Engine, args ...string) string {
 	return out
 }
 
-// eventually polls until done, for at most 30 seconds.
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: not within 30 s", what)
-		}
-	}
-}
-
 func healthy(t *testing.T, e *testengine.Engine, container string) {
 	t.Helper()
-	eventually(t, container+" is healthy", func() bool {
+	lab.Eventually(t, container+" is healthy", func() bool {
 		return docker(t, e, "inspect", "-f", "{{.State.Health.Status}}", container) == "healthy"
 	})
 }

@@ -235,7 +235,7 @@ func (h *host) environ(container string) map[string]string {
 	var data []byte
 	// For a moment after a start, the process is still runc on its way to become
 	// the container's.
-	eventually(h.t, container+" runs its program", func() bool {
+	lab.Eventually(h.t, container+" runs its program", func() bool {
 		var err error
 		data, err = os.ReadFile("/proc/" + h.inspect(container, "{{.State.Pid}}") + "/environ")
 		return err == nil && len(data) > 0 && !bytes.Contains(data, []byte("_LIBCONTAINER_"))

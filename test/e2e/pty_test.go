@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 // pty is a command on a terminal of its own.
@@ -68,7 +70,7 @@ func (p *pty) shown() string {
 // answer waits for a question and types a line, once the echo is off.
 func (p *pty) answer(t *testing.T, question, line string) {
 	t.Helper()
-	eventually(t, "the terminal asks "+question, func() bool {
+	lab.Eventually(t, "the terminal asks "+question, func() bool {
 		state, err := unix.IoctlGetTermios(int(p.master.Fd()), unix.TCGETS)
 		return err == nil && state.Lflag&unix.ECHO == 0 && strings.Contains(p.shown(), question)
 	})

@@ -12,6 +12,8 @@ import (
 
 	"gotest.tools/v3/assert"
 	is "gotest.tools/v3/assert/cmp"
+
+	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 func TestTwoAgents_TheSecondIsRefusedWhateverTheyShare(t *testing.T) {
@@ -41,7 +43,7 @@ func TestTwoAgents_TheSecondIsRefusedWhateverTheyShare(t *testing.T) {
 func (h *host) standby(args ...string) (cmd *exec.Cmd, log func() string) {
 	h.t.Helper()
 	cmd, log = h.launchStandby(args...)
-	eventually(h.t, "the standby waits", func() bool { return strings.Contains(log(), "agent stands by") })
+	lab.Eventually(h.t, "the standby waits", func() bool { return strings.Contains(log(), "agent stands by") })
 	return cmd, log
 }
 
@@ -86,7 +88,7 @@ func TestTwoAgents_AStandbyTakesOverAKilledAgent(t *testing.T) {
 
 	killed := time.Now()
 	h.killAgent()
-	eventually(t, "the standby has taken over", func() bool { return strings.Contains(log(), `"msg":"agent ready"`) })
+	lab.Eventually(t, "the standby has taken over", func() bool { return strings.Contains(log(), `"msg":"agent ready"`) })
 	took := time.Since(killed)
 	t.Logf("it was ready after %s", took)
 	assert.Check(t, took < time.Second, "%s", took)
@@ -119,16 +121,16 @@ func TestTwoAgents_AStandbyWhoseEngineWasSilentStandsByAgain(t *testing.T) {
 	h := sharedHost(t)
 	assert.NilError(t, h.Stop())
 	cmd, log := h.launchStandby("--run-dir", "/run/dso-4", "--state-dir", "/var/lib/dso-4")
-	eventually(t, "it serves the starts that the engine may wait for", func() bool {
+	lab.Eventually(t, "it serves the starts that the engine may wait for", func() bool {
 		_, err := os.Stat(h.HostPath("/run/dso-4/runtime.sock"))
 		return err == nil
 	})
 	assert.NilError(t, h.StartDaemon(t.Context()))
-	eventually(t, "the standby waits", func() bool { return strings.Contains(log(), "agent stands by") })
+	lab.Eventually(t, "the standby waits", func() bool { return strings.Contains(log(), "agent stands by") })
 	assert.Check(t, is.Contains(log(), `"what":"engine `))
 	sockets, err := filepath.Glob(h.HostPath("/run/dso-4/*.sock"))
 	assert.NilError(t, err)
 	assert.Check(t, is.Len(sockets, 0), log())
 	h.end(cmd)
-	eventually(t, "the agent works on", func() bool { return h.tryDSO("/", "", "status").code == 0 })
+	lab.Eventually(t, "the agent works on", func() bool { return h.tryDSO("/", "", "status").code == 0 })
 }

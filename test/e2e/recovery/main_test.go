@@ -133,18 +133,16 @@ func (s *scene) answer() string {
 	return strings.TrimSpace(string(out))
 }
 
+func (s *scene) awaitAnswer(marker string) {
+	s.t.Helper()
+	lab.Eventually(s.t, "it answers "+marker, func() bool { return s.answer() == marker })
+}
+
 // settles requires the end state: one healthy container in the place, that answers
 // the marker, and nothing left over.
 func (s *scene) settles(marker string) {
 	s.t.Helper()
-	deadline := time.After(30 * time.Second)
-	for s.answer() != marker {
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-deadline:
-			s.t.Fatalf("it answers %q, not %q", s.answer(), marker)
-		}
-	}
+	s.awaitAnswer(marker)
 	wrong, err := shared.Check(s.t.Context(), s.web)
 	assert.NilError(s.t, err)
 	assert.Equal(s.t, strings.Join(wrong, "\n"), "")

@@ -3,23 +3,19 @@ package recovery
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 // during runs meddle when the agent has begun a step of the rotation to value.
 func (s *scene) during(step, value string, meddle func()) {
 	s.t.Helper()
 	s.set(value)
-	deadline := time.After(30 * time.Second)
-	for !strings.Contains(s.log(), `"strategy":"rolling","phase":"forward","step":"`+step+`"`) {
-		select {
-		case <-time.After(2 * time.Millisecond):
-		case <-deadline:
-			s.t.Fatalf("the rotation never came to %s", step)
-		}
-	}
+	lab.Eventually(s.t, "the rotation comes to "+step, func() bool {
+		return strings.Contains(s.log(), `"strategy":"rolling","phase":"forward","step":"`+step+`"`)
+	})
 	meddle()
 }
 

@@ -182,9 +182,7 @@ func TestForeign_ContainersWithOurKindOfNameAreNeverTouched(t *testing.T) {
 	}
 	s.dieAt("rolling/forward/name-original/after", "v2")
 	s.startAgent()
-	for s.answer() != "v2" {
-		time.Sleep(20 * time.Millisecond)
-	}
+	s.awaitAnswer("v2")
 	for _, name := range names {
 		assert.Equal(t, s.docker("inspect", "-f", "{{.Id}} {{.State.Running}} {{.RestartCount}}", name), ids[name]+" true 0")
 	}

@@ -6,9 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 // An engine that dies while it starts a container leaves that container in a state
@@ -34,19 +35,14 @@ func TestEngine_KilledWhileItStartsAContainer(t *testing.T) {
 // awaitRuntime waits until a dso-runtime of the shared engine asks for an agent.
 func (s *scene) awaitRuntime() {
 	s.t.Helper()
-	deadline := time.After(20 * time.Second)
-	for {
+	lab.Eventually(s.t, "a runtime runs", func() bool {
 		found, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 		for _, path := range found {
 			line, _ := os.ReadFile(path)
 			if strings.Contains(string(line), "dso-runtime") && strings.Contains(string(line), shared.Engine.Dir()) && strings.Contains(string(line), "\x00create\x00") {
-				return
+				return true
 			}
 		}
-		select {
-		case <-time.After(5 * time.Millisecond):
-		case <-deadline:
-			s.t.Fatal("no runtime runs")
-		}
-	}
+		return false
+	})
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 // Without its engine a front hears of no name any more; what it forwards stays.
@@ -18,7 +20,7 @@ func TestEngine_WhileItIsDeadTrafficFlowsAndAfterwardsRotationsWork(t *testing.T
 	<-time.After(4 * time.Second) // a time without the engine, not a wait for something
 	finish()
 	assert.NilError(t, shared.StartDaemon(t.Context()))
-	eventually(t, "the application is back", func() bool {
+	lab.Eventually(t, "the application is back", func() bool {
 		out, _ := shared.ClientCommand(t.Context(), "answerer", "get", url(8130)).CombinedOutput()
 		return string(out) == "v1\n"
 	})

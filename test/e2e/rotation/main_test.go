@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
 
@@ -92,21 +91,6 @@ func up(t *testing.T, name, text string) string {
 func inspect(t *testing.T, container, format string) string {
 	t.Helper()
 	return docker(t, "inspect", "-f", format, container)
-}
-
-// eventually polls until done, for at most 30 seconds.
-func eventually(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.After(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("%s: not within 30 s", what)
-		}
-	}
 }
 
 // answer asks the application from another host.

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 func TestRestart_ADatabaseOnAVolumeNeverRunsTwice(t *testing.T) {
@@ -73,7 +75,7 @@ func TestRestart_ABadVersionIsTakenBack(t *testing.T) {
 	assert.Assert(t, strings.Contains(out, "rolled back"), out)
 	assert.Equal(t, answer(t, url(8122)), "v1")
 	docker(t, "restart", "badplain")
-	eventually(t, "a restart gets the pinned version", func() bool {
+	lab.Eventually(t, "a restart gets the pinned version", func() bool {
 		out, _ := shared.ClientCommand(t.Context(), "answerer", "get", url(8122)).CombinedOutput()
 		return strings.TrimSpace(string(out)) == "v1"
 	})
@@ -97,7 +99,7 @@ func TestNone_FilesChangeInPlaceAndNothingElse(t *testing.T) {
 	docker(t, "run", "-d", "--runtime", "dso", "--name", "live", "-p", "8123:8080", "-e", "APP_SECRET_FILE=dsofile://none/marker",
 		"-e", "APP_RELOAD=1", "--label", "dso.update.strategy=none", "answerer:test")
 	before := inspect(t, "live", "{{.Id}} {{.State.StartedAt}}")
-	eventually(t, "it answers", func() bool {
+	lab.Eventually(t, "it answers", func() bool {
 		out, _ := shared.ClientCommand(t.Context(), "answerer", "get", url(8123)).CombinedOutput()
 		return strings.TrimSpace(string(out)) == "v1"
 	})
@@ -119,7 +121,7 @@ func TestRotate_ByHandRotatesWhatIsUpToDate(t *testing.T) {
 	assert.Assert(t, strings.Contains(out, "hand: rotated"), out)
 	before = inspect(t, "hand", "{{.State.StartedAt}}")
 	assert.Assert(t, strings.Contains(dso(t, "rotate", "hand", "--no-wait"), "begun"))
-	eventually(t, "it is rotated all the same", func() bool { return inspect(t, "hand", "{{.State.StartedAt}}") != before })
+	lab.Eventually(t, "it is rotated all the same", func() bool { return inspect(t, "hand", "{{.State.StartedAt}}") != before })
 	out, err := shared.DSO(t.Context(), "rotate", "nosuch")
 	assert.Assert(t, err != nil || strings.Contains(out, "no running container uses it"), out)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 const web = `
@@ -73,7 +75,7 @@ func TestRolling_ReplicasChangeOneAfterTheOther(t *testing.T) {
 	assert.Equal(t, strings.Count(out, ": rotated (rolling"), 3, out)
 	for i := 1; i <= 3; i++ {
 		name := fmt.Sprintf("replicas-web-%d", i)
-		eventually(t, "the engine has seen that it is healthy", func() bool { return inspect(t, name, "{{.State.Health.Status}}") == "healthy" })
+		lab.Eventually(t, "the engine has seen that it is healthy", func() bool { return inspect(t, name, "{{.State.Health.Status}}") == "healthy" })
 	}
 	noLeftovers(t)
 }
@@ -106,7 +108,7 @@ func TestRolling_ComposeSeesTheProjectAsEver(t *testing.T) {
 		out, err := shared.DSOIn(t.Context(), dir, "", append([]string{"compose"}, args...)...)
 		assert.NilError(t, err, out)
 	}
-	eventually(t, "the restarted application answers", func() bool {
+	lab.Eventually(t, "the restarted application answers", func() bool {
 		out, _ := shared.ClientCommand(t.Context(), "answerer", "get", url(8107)).CombinedOutput()
 		return strings.TrimSpace(string(out)) == "v2"
 	})
@@ -130,7 +132,7 @@ func TestRolling_ABadVersionIsRolledBackAndPinned(t *testing.T) {
 
 	docker(t, "kill", "bad-web-1")
 	docker(t, "start", "bad-web-1")
-	eventually(t, "a crash restart gets the pinned version", func() bool {
+	lab.Eventually(t, "a crash restart gets the pinned version", func() bool {
 		out, _ := shared.ClientCommand(t.Context(), "answerer", "get", url(8108)).CombinedOutput()
 		return strings.TrimSpace(string(out)) == "v1"
 	})
@@ -173,7 +175,7 @@ func TestRolling_SIGTERMParksTheRotationAndTheNextAgentCarriesItOn(t *testing.T)
 	floor, finish := startLoad(t, url(8110))
 	_, err := shared.DSOIn(t.Context(), "/", "v2", "secret", "set", "park/marker", "--no-wait")
 	assert.NilError(t, err)
-	eventually(t, "the rotation is at its gate", func() bool {
+	lab.Eventually(t, "the rotation is at its gate", func() bool {
 		// The rotations of other tests have failed at theirs.
 		return slices.ContainsFunc(strings.Split(dso(t, "rotations"), "\n"), func(row string) bool {
 			return strings.HasPrefix(row, "park-web-1 ") && strings.Contains(row, "gate")
