@@ -12,6 +12,7 @@ MAINS := $(filter-out $(patsubst %/go.mod,./%,$(wildcard cmd/*/go.mod)),$(patsub
 LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION)
 
 export DSO_DOCKER_COMPOSE := $(CURDIR)/tools/bin/docker-compose
+export DSO_BAO := $(CURDIR)/tools/bin/bao
 
 # PKG narrows unit, e2e and leak down; RUN picks tests by name.
 PKG ?=
@@ -47,6 +48,11 @@ tools/bin/golangci-lint: tools/lint/go.mod tools/lint/go.sum
 		-o ../bin/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	@touch $@
 
+# Minutes when cold, and only make providers needs it: not among the tools of CI.
+tools/bin/bao: tools/bao/go.mod tools/bao/go.sum
+	cd tools/bao && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/bao github.com/openbao/openbao
+	@touch $@
+
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
 # package of our choice.
 DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static jq
@@ -71,6 +77,10 @@ unit: tools/bin/docker-compose ## Run the tests that need no engine, with the ra
 	go test -race -run '$(RUN)' $(or $(PKG),$(patsubst %,./%/...,$(wildcard internal cmd)) ./test/load/... ./test/cmd/... ./test/deps/...)
 	@# The loops over every point: one case in so many under the race detector, all of them without.
 	$(if $(PKG),,go test -run '$(RUN)' ./internal/rotation/ ./internal/reconcile/)
+
+.PHONY: providers
+providers: tools/bin/bao ## Run the providers against real stores (builds OpenBao, minutes when cold)
+	go test -race -count=1 -run '$(RUN)' ./test/providers/...
 
 .PHONY: check
 check: lint unit ## Run lint and unit

@@ -1,6 +1,7 @@
 // Command dso-agent is the host daemon of DSO: it answers dso-runtime, keeps
 // containers at the current versions of their secrets, and serves the command
-// line. It needs no configuration file.
+// line. It needs no configuration file; with one it reads other stores than the
+// local vault too.
 package main
 
 import (
@@ -16,11 +17,13 @@ import (
 	"github.com/mattn/go-isatty"
 
 	"github.com/docker-secret-operator/dso/internal/agent"
+	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/version"
 )
 
 func main() {
-	cfg := agent.Config{Version: version.Version, Log: logger()}
+	level := new(slog.LevelVar)
+	cfg := agent.Config{Version: version.Version, Log: logger(config.Logging{Format: "auto"}, level), Level: level}
 	flag.StringVar(&cfg.Engine, "host", "", "address of the Docker Engine (default: DOCKER_HOST, or the local socket)")
 	flag.StringVar(&cfg.StateDir, "state-dir", "/var/lib/dso", "directory of the durable state")
 	flag.StringVar(&cfg.RunDir, "run-dir", "/run/dso", "directory of the sockets and the private tmpfs")
@@ -29,38 +32,60 @@ func main() {
 	flag.BoolVar(&cfg.Standby, "standby", false, "when another agent has the engine, the state or the run directory, wait and take over when it is gone")
 	flag.StringVar(&cfg.VaultDir, "vault", "", "directory of the local vault (default: ~/.dso)")
 	flag.StringVar(&cfg.Front, "front", "", "the program dso-front (default: beside dso-agent)")
+	for _, name := range []string{"c", "config"} {
+		flag.StringVar(&cfg.ConfigFile, name, "", "the configuration `file` (default: "+config.SystemFile+", or ./"+config.LocalFile+", or none)")
+	}
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *showVersion {
 		fmt.Println(version.Version)
 		return
 	}
-	if err := run(cfg); err != nil {
+	if err := run(&cfg); err != nil {
+		fail(cfg.Log, err)
+		os.Exit(1)
+	}
+}
+
+// fail says why the agent ends; a configuration has a line for each problem.
+func fail(log *slog.Logger, err error) {
+	var problems *config.Error
+	if !errors.As(err, &problems) {
 		attrs := []any{"error", err}
 		var hinted interface{ Hint() string }
 		if errors.As(err, &hinted) {
 			attrs = append(attrs, "hint", hinted.Hint())
 		}
-		cfg.Log.Error("agent ended", attrs...)
-		os.Exit(1)
+		log.Error("agent ended", attrs...)
+		return
+	}
+	for _, p := range problems.Problems {
+		log.Error("agent ended: the configuration cannot be used", "error", p.String())
 	}
 }
 
-func run(cfg agent.Config) error {
+func run(cfg *agent.Config) error {
 	if err := agent.HardenProcess(); err != nil {
 		return err
 	}
+	var err error
+	if cfg.Loaded, err = agent.LoadConfig(cfg.ConfigFile); err != nil {
+		return err
+	}
+	cfg.Log = logger(cfg.Loaded.Logging, cfg.Level)
+	signal.Ignore(syscall.SIGHUP) // until there is something to reload: it would end a standby
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
-	return agent.Run(ctx, cfg)
+	return agent.Run(ctx, *cfg)
 }
 
-// logger writes text to a terminal and JSON to everything else.
-func logger() *slog.Logger {
-	if isatty.IsTerminal(os.Stderr.Fd()) {
-		return slog.New(slog.NewTextHandler(os.Stderr, nil))
+// logger writes text or JSON; "auto" is text to a terminal and JSON to everything
+// else. The format is that of the start, the level follows the configuration.
+func logger(l config.Logging, level *slog.LevelVar) *slog.Logger {
+	if l.Format == "text" || l.Format == "auto" && isatty.IsTerminal(os.Stderr.Fd()) {
+		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{ReplaceAttr: lowerLevel}))
+	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: lowerLevel}))
 }
 
 // lowerLevel writes levels as the log lines in the documentation show them.

@@ -18,6 +18,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/address"
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/vault"
+	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
@@ -30,7 +31,6 @@ import (
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/rotation"
-	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // Config says where the agent finds and keeps things.
@@ -44,6 +44,10 @@ type Config struct {
 	Standby  bool   // wait for another agent's end instead of failing
 	Version  string
 	Log      *slog.Logger
+
+	ConfigFile string         // the dso.yaml that was named; empty: the usual places
+	Loaded     *config.Config // what it said at the start; nil: nothing
+	Level      *slog.LevelVar // of Log, set by the configuration; may be nil
 }
 
 // Agent is a running agent's parts.
@@ -54,7 +58,7 @@ type Agent struct {
 	claims     *claims
 	metrics    *metrics.Metrics
 	engine     *engine.Client
-	local      *local.Provider
+	settings   *settings
 	vault      vault.Service
 	resolver   *resolve.Resolver
 	deliveries *deliver.Store
@@ -203,9 +207,15 @@ func (a *Agent) openStores() error {
 			return err
 		}
 	}
-	a.local = local.New(a.vault.Dir)
-	a.resolver = resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: a.local}))
-	a.vault.IsProvider = a.resolver.Providers().Has
+	key, err := fingerprintKey(a.state("state", "fingerprint.key"))
+	if err != nil {
+		return err
+	}
+	if a.settings, err = newSettings(a.cfg, local.New(a.vault.Dir), provider.NewFingerprint(key)); err != nil {
+		return err
+	}
+	a.resolver = a.settings.resolver
+	a.vault.IsProvider = func(name string) bool { return a.resolver.Providers().Has(name) }
 	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); a.broken(err) {
 		return err
 	}
@@ -275,7 +285,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Log:        a.log,
 		Metrics:    a.metrics.Events,
 		Parallel:   4,
-		Interval:   time.Minute,
+		Interval:   24 * time.Hour, // the settings ask for a comparison much sooner
 	}
 }
 
@@ -301,7 +311,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 			cancel(err)
 		}
 	})
-	wg.Go(func() { a.controller.Run(ctx, a.watchVault(ctx), a.ready) })
+	wg.Go(func() { a.settings.run(ctx) })
+	wg.Go(func() { a.controller.Run(ctx, a.settings.changed, a.ready) })
 	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)
 	<-ctx.Done()
 	a.log.Info("agent stops")

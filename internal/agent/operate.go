@@ -84,7 +84,7 @@ func wireResults(results []reconcile.Result) []wire.RotateResult {
 func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 	st := wire.Status{
 		Runtime: wire.RuntimeStatus{
-			Mode: "local", Version: a.cfg.Version, StartTime: a.started.UTC(), Uptime: time.Since(a.started).Round(time.Second).String(),
+			Mode: a.settings.mode(), Version: a.cfg.Version, StartTime: a.started.UTC(), Uptime: time.Since(a.started).Round(time.Second).String(),
 		},
 		AgentReached: true,
 		Providers:    a.providerStatus(ctx),
@@ -113,7 +113,7 @@ func (a *Agent) providerStatus(ctx context.Context) []wire.ProviderStatus {
 	if _, err := a.List(ctx); err != nil {
 		p.Status, p.Message = "error", err.Error()
 	}
-	return []wire.ProviderStatus{p}
+	return append([]wire.ProviderStatus{p}, a.settings.status()...)
 }
 
 func (a *Agent) rotationStatus() wire.RotationStatus {

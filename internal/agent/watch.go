@@ -3,33 +3,31 @@ package agent
 import (
 	"context"
 	"time"
+
+	"github.com/docker-secret-operator/dso/internal/provider"
 )
 
-// watchVault tells when the local vault changed, whoever changed it. While there
-// is no vault to watch it looks for one again.
-func (a *Agent) watchVault(ctx context.Context) <-chan struct{} {
+// follow tells when a store says that something changed, until ctx ends. While there
+// is nothing to watch it looks for it again.
+func follow(ctx context.Context, w provider.Watcher, out chan<- struct{}) {
 	const again = 5 * time.Second
-	out := make(chan struct{}, 1)
-	go func() {
-		for ctx.Err() == nil {
-			changed, err := a.local.Watch(ctx)
-			if err != nil {
-				select {
-				case <-time.After(again):
-				case <-ctx.Done():
-				}
-				continue
+	for ctx.Err() == nil {
+		changed, err := w.Watch(ctx)
+		if err != nil {
+			select {
+			case <-time.After(again):
+			case <-ctx.Done():
 			}
-			signal(out) // what happened before the watch stood
-			for range changed {
-				signal(out)
-			}
+			continue
 		}
-	}()
-	return out
+		signalTo(out) // what happened before the watch stood
+		for range changed {
+			signalTo(out)
+		}
+	}
 }
 
-func signal(ch chan<- struct{}) {
+func signalTo(ch chan<- struct{}) {
 	select {
 	case ch <- struct{}{}:
 	default:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/client"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/version"
 )
 
@@ -26,6 +27,7 @@ var Metadata = metadata.Metadata{
 // app is what all commands share.
 type app struct {
 	socket string
+	config string // the file that was named; empty: the usual places
 	asJSON bool
 	in     io.Reader
 	out    io.Writer
@@ -73,9 +75,10 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool) *cobra.Command {
 		return withHint(&coded{err, ExitUsage}, cmd.CommandPath()+" --help shows its options")
 	})
 	root.PersistentFlags().StringVar(&a.socket, "socket", wire.AgentSocket, "the agent's socket")
+	root.PersistentFlags().StringVarP(&a.config, "config", "c", "", "the configuration `file` (default: "+config.SystemFile+", or ./"+config.LocalFile+")")
 	root.AddCommand(
 		a.initCommand(), a.secretCommand(), a.rotateCommand(), a.statusCommand(), a.planCommand(), a.rotationsCommand(),
-		a.recoverCommand(), a.locksCommand(), a.watchCommand(),
+		a.recoverCommand(), a.locksCommand(), a.watchCommand(), a.configCommand(),
 		a.composeCommand(), a.upCommand(), a.downCommand(), a.versionCommand(),
 	)
 	return root

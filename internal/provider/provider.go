@@ -6,9 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
+
+// MaxValue is the greatest length of a value that a provider takes from a store, in
+// bytes; it is that of the local vault.
+const MaxValue = 16 << 20
 
 // Sentinels that implementations wrap. An error that wraps none of them is
 // taken as transient: it may go away by itself and is worth another try.
@@ -19,6 +24,16 @@ var (
 	ErrNoVersion = errors.New("no such version")
 	// ErrPermanent: trying again cannot help until a person changes something.
 	ErrPermanent = errors.New("permanent")
+	// ErrDenied: the store knows who asks, and refuses. Permanent.
+	ErrDenied = fmt.Errorf("the store denies access (%w)", ErrPermanent)
+	// ErrCredential: the store does not accept DSO's own credential, and the
+	// provider could not get another. Permanent.
+	ErrCredential = fmt.Errorf("the store does not accept the credential (%w)", ErrPermanent)
+	// ErrTooLarge: the answer is longer than a value may be. Permanent.
+	ErrTooLarge = fmt.Errorf("the value is too large (%w)", ErrPermanent)
+	// ErrMalformed: the answer is cut off or not what the store's kind answers.
+	// Something in between may have answered, so it is worth another try.
+	ErrMalformed = errors.New("the answer cannot be understood")
 )
 
 // Retryable reports whether the same call may succeed later without anybody
@@ -27,8 +42,51 @@ func Retryable(err error) bool {
 	return err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrNoVersion) && !errors.Is(err, ErrPermanent)
 }
 
+// Throttled is the error of a store that wants fewer calls. It is retryable.
+type Throttled struct {
+	// After is how long the store asks to wait; zero when it does not say.
+	After time.Duration
+}
+
+func (e *Throttled) Error() string {
+	if e.After > 0 {
+		return fmt.Sprintf("the store asks to wait %s", e.After)
+	}
+	return "the store asks for fewer calls"
+}
+
+// RetryAfter returns how long the store asks to wait before the next call; zero
+// when it does not say.
+func RetryAfter(err error) time.Duration {
+	var t *Throttled
+	if errors.As(err, &t) {
+		return t.After
+	}
+	return 0
+}
+
+// Error says which secret of which provider an error is about.
+type Error struct {
+	Provider string
+	Path     string
+	Err      error
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("provider %s: %s: %v", e.Provider, e.Path, e.Err) }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Explain adds the provider and the path to an error; nil stays nil.
+func Explain(name, path string, err error) error {
+	var e *Error
+	if err == nil || errors.As(err, &e) {
+		return err
+	}
+	return &Error{Provider: name, Path: path, Err: err}
+}
+
 // Provider reads one store. Implementations must be safe for concurrent use,
-// must return when ctx ends, and must never put a value into an error.
+// must return when ctx ends, and must never put a value, a credential or text that
+// the store sent into an error.
 type Provider interface {
 	// Version returns the current version of the secret at path, as cheaply as
 	// the store allows. A version changes whenever the value does.
@@ -37,6 +95,20 @@ type Provider interface {
 	// empty, with the version it belongs to. The two are read together: a value
 	// is never returned under another value's version.
 	Get(ctx context.Context, path string, v secret.Version) (secret.Value, secret.Version, error)
+}
+
+// Watcher is a provider whose store tells by itself that something changed.
+type Watcher interface {
+	// Watch tells until ctx ends that some secret may have a new version. An
+	// error may be gone later; the caller tries again or polls.
+	Watch(ctx context.Context) (<-chan struct{}, error)
+}
+
+// Keeper is a provider that has something to look after between the calls, such as
+// a token that wants to be renewed.
+type Keeper interface {
+	// Keep works until ctx ends.
+	Keep(ctx context.Context)
 }
 
 // Registry holds the configured providers by name. It is immutable.

@@ -6,5 +6,6 @@
 //     error that names the reference, the provider and the cause.
 //   - All fields of one secret come from one version of it, and all secrets were
 //     current at one and the same moment.
+//   - One call sees one registry of providers, also while that is replaced.
 //   - No error contains a value.
 package resolve

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -24,14 +25,26 @@ type Snapshot struct {
 
 // Resolver reads the configured providers. It is safe for concurrent use.
 type Resolver struct {
-	providers provider.Registry
+	providers atomic.Pointer[provider.Registry]
 }
 
 // New returns a resolver over the providers.
-func New(providers provider.Registry) *Resolver { return &Resolver{providers: providers} }
+func New(providers provider.Registry) *Resolver {
+	r := &Resolver{}
+	r.Use(providers)
+	return r
+}
 
-// Providers returns the registry that the resolver reads.
-func (r *Resolver) Providers() provider.Registry { return r.providers }
+// Use replaces the providers. What is being resolved goes on with the ones before.
+func (r *Resolver) Use(providers provider.Registry) { r.providers.Store(&providers) }
+
+// Providers returns the registry that the resolver reads now.
+func (r *Resolver) Providers() provider.Registry { return *r.providers.Load() }
+
+// view is the resolver as it was when a call came: one call sees one registry.
+type view struct{ providers provider.Registry }
+
+func (r *Resolver) view() view { return view{r.Providers()} }
 
 // attempts bounds how often a snapshot is taken again because a secret changed
 // while it was taken.
@@ -40,26 +53,27 @@ const attempts = 5
 // Snapshot resolves all variables for a container of the given Compose project.
 // Secrets in want are read in that version, the others in their current one.
 func (r *Resolver) Snapshot(ctx context.Context, project string, vars []Variable, want secret.Versions) (Snapshot, error) {
+	now := r.view()
 	for range attempts {
-		snap, err := r.read(ctx, project, vars, want)
+		snap, err := now.read(ctx, project, vars, want)
 		if err != nil {
 			return Snapshot{}, err
 		}
 		if len(snap.Versions) < 2 {
 			return snap, nil
 		}
-		now, err := r.current(ctx, snap.Versions, want)
+		current, err := now.current(ctx, snap.Versions, want)
 		if err != nil {
 			return Snapshot{}, err
 		}
-		if now.Equal(snap.Versions) {
+		if current.Equal(snap.Versions) {
 			return snap, nil
 		}
 	}
 	return Snapshot{}, fmt.Errorf("the secrets changed %d times while they were read together; try again", attempts)
 }
 
-func (r *Resolver) read(ctx context.Context, project string, vars []Variable, want secret.Versions) (Snapshot, error) {
+func (r view) read(ctx context.Context, project string, vars []Variable, want secret.Versions) (Snapshot, error) {
 	snap := Snapshot{Values: map[string]secret.Value{}, Versions: secret.Versions{}}
 	whole := map[secret.ID]secret.Value{}
 	for _, v := range vars {
@@ -82,7 +96,7 @@ func (r *Resolver) read(ctx context.Context, project string, vars []Variable, wa
 	return snap, nil
 }
 
-func (r *Resolver) get(ctx context.Context, id secret.ID, v secret.Version) (secret.Value, secret.Version, error) {
+func (r view) get(ctx context.Context, id secret.ID, v secret.Version) (secret.Value, secret.Version, error) {
 	p, err := r.providers.Lookup(id.Provider)
 	if err != nil {
 		return secret.Value{}, "", err
@@ -91,14 +105,14 @@ func (r *Resolver) get(ctx context.Context, id secret.ID, v secret.Version) (sec
 }
 
 // current returns the versions of the secrets now, taking wanted ones as given.
-func (r *Resolver) current(ctx context.Context, vs, want secret.Versions) (secret.Versions, error) {
+func (r view) current(ctx context.Context, vs, want secret.Versions) (secret.Versions, error) {
 	now := secret.Versions{}
 	for id := range vs {
 		if w, ok := want[id]; ok {
 			now[id] = w
 			continue
 		}
-		v, err := r.Version(ctx, id)
+		v, err := r.version(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -109,23 +123,38 @@ func (r *Resolver) current(ctx context.Context, vs, want secret.Versions) (secre
 
 // Version returns the current version of one secret.
 func (r *Resolver) Version(ctx context.Context, id secret.ID) (secret.Version, error) {
+	return r.view().version(ctx, id)
+}
+
+func (r view) version(ctx context.Context, id secret.ID) (secret.Version, error) {
 	p, err := r.providers.Lookup(id.Provider)
 	if err != nil {
 		return "", err
 	}
 	v, err := p.Version(ctx, id.Path)
 	if err != nil {
-		return "", fmt.Errorf("secret %s: %w", id, err)
+		return "", fmt.Errorf("secret %s: %w", id, cause(id, err))
 	}
 	return v, nil
+}
+
+// cause is an error of a provider without the provider and the path, which the
+// message names already.
+func cause(id secret.ID, err error) error {
+	var e *provider.Error
+	if errors.As(err, &e) && e.Provider == id.Provider && e.Path == id.Path {
+		return e.Err
+	}
+	return err
 }
 
 // Desired returns the current versions of all secrets that the references of a
 // container mean.
 func (r *Resolver) Desired(ctx context.Context, project string, refs []secret.Ref) (secret.Versions, error) {
 	vs := secret.Versions{}
-	for _, id := range r.IDs(project, refs) {
-		v, err := r.Version(ctx, id)
+	now := r.view()
+	for _, id := range now.ids(project, refs) {
+		v, err := now.version(ctx, id)
 		if err != nil {
 			return nil, err
 		}
@@ -136,6 +165,10 @@ func (r *Resolver) Desired(ctx context.Context, project string, refs []secret.Re
 
 // IDs returns the secrets that references mean, each once, in order.
 func (r *Resolver) IDs(project string, refs []secret.Ref) []secret.ID {
+	return r.view().ids(project, refs)
+}
+
+func (r view) ids(project string, refs []secret.Ref) []secret.ID {
 	var ids []secret.ID
 	for _, ref := range refs {
 		ids = append(ids, ref.In(project, r.providers.Has))
@@ -145,6 +178,7 @@ func (r *Resolver) IDs(project string, refs []secret.Ref) []secret.ID {
 }
 
 func explain(v Variable, id secret.ID, version secret.Version, err error) error {
+	err = cause(id, err)
 	switch {
 	case version != "":
 		return fmt.Errorf("cannot resolve %s for %s: secret %s version %s: %w", v.Ref, v.Name, id, version, err)

@@ -9,6 +9,7 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/docker-secret-operator/dso/internal/hosttest"
+	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -118,6 +119,29 @@ func TestSnapshot_StoreThatFailsIsNamed(t *testing.T) {
 	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user"), nil)
 	assert.ErrorIs(t, err, down)
 	assert.ErrorContains(t, err, "cannot resolve dso://user for V0: secret local:app/user: connection refused")
+}
+
+func TestSnapshot_AProviderIsNamedOnce(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/user", "u")
+	h.Secrets.Break(provider.Explain("local", "app/user", provider.ErrDenied))
+	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user"), nil)
+	assert.ErrorIs(t, err, provider.ErrDenied)
+	assert.Error(t, err, "cannot resolve dso://user for V0: secret local:app/user: the store denies access (permanent)")
+}
+
+func TestUse_WhatIsBeingResolvedGoesOnWithTheProvidersBefore(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/user", "u")
+	h.Secrets.Set("app/password", "p")
+	h.Secrets.OnGet = func(string, secret.Version) error {
+		h.Resolver.Use(provider.NewRegistry(nil))
+		return nil
+	}
+	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), nil)
+	assert.NilError(t, err)
+	_, err = h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user"), nil)
+	assert.ErrorContains(t, err, `provider "local" is not configured`)
 }
 
 func TestDesired_NamesEverySecretOnce(t *testing.T) {

@@ -19,7 +19,10 @@ type Provider struct {
 	vault *localvault.Vault // nil until it could be opened
 }
 
-var _ provider.Provider = (*Provider)(nil)
+var (
+	_ provider.Provider = (*Provider)(nil)
+	_ provider.Watcher  = (*Provider)(nil)
+)
 
 // New returns a provider of the vault in dir, which need not exist yet.
 func New(dir string) *Provider { return &Provider{dir: dir} }
@@ -28,20 +31,20 @@ func New(dir string) *Provider { return &Provider{dir: dir} }
 func (p *Provider) Version(ctx context.Context, path string) (secret.Version, error) {
 	v, err := p.open(ctx)
 	if err != nil {
-		return "", err
+		return "", explain(path, err)
 	}
 	ver, err := v.Version(ctx, path)
-	return ver, p.classify(err)
+	return ver, explain(path, p.classify(err))
 }
 
 // Get implements [provider.Provider].
 func (p *Provider) Get(ctx context.Context, path string, ver secret.Version) (secret.Value, secret.Version, error) {
 	v, err := p.open(ctx)
 	if err != nil {
-		return secret.Value{}, "", err
+		return secret.Value{}, "", explain(path, err)
 	}
 	value, ver, err := v.Get(ctx, path, ver)
-	return value, ver, p.classify(err)
+	return value, ver, explain(path, p.classify(err))
 }
 
 // Watch tells when any secret changed, as [localvault.Vault.Watch] does. It
@@ -53,6 +56,10 @@ func (p *Provider) Watch(ctx context.Context) (<-chan struct{}, error) {
 	}
 	changed, err := v.Watch(ctx)
 	return changed, p.classify(err)
+}
+
+func explain(path string, err error) error {
+	return provider.Explain(secret.DefaultProvider, path, err)
 }
 
 func (p *Provider) open(ctx context.Context) (*localvault.Vault, error) {

@@ -28,12 +28,32 @@ type Options struct {
 	Path string
 	// TextOnly leaves out values that are not UTF-8.
 	TextOnly bool
+	// NoHistory says that the store has the current value only: an older version
+	// is ErrNoVersion, and a value that comes back may have its old version.
+	NoHistory bool
+	// Field is the member that holds the value, for a store of JSON objects.
+	Field string
 	// Prompt bounds the return from a cancelled call; 2 s when zero.
 	Prompt time.Duration
 }
 
 // marker is the value that no error may show.
 const marker = "c0ffee-correct-horse"
+
+// Canary is what a harness puts into credentials, headers and bodies: no error may
+// show it either.
+const Canary = "t0ken-battery-staple"
+
+// get reads a value and takes the field that holds it.
+func get(t *testing.T, p provider.Provider, v secret.Version, o Options) (string, secret.Version, error) {
+	t.Helper()
+	value, ver, err := p.Get(t.Context(), o.Path, v)
+	if err != nil {
+		return "", ver, err
+	}
+	value, err = secret.Field(value, o.Field)
+	return string(value.Reveal()), ver, err
+}
 
 // Run runs the suite with the options of a store that can do everything.
 func Run(t *testing.T, open New) { RunWith(t, open, Options{}) }
@@ -53,6 +73,7 @@ func RunWith(t *testing.T, open New, opts Options) {
 		{"Get_CurrentValueWithItsVersion", getCurrent},
 		{"Get_ExactVersionAfterAnother", getExact},
 		{"Get_ValuesArriveIntact", getIntact},
+		{"Get_TenMegabytesArriveIntact", getHuge},
 		{"Get_MissingSecretIsErrNotFound", getMissing},
 		{"Get_MissingVersionIsErrNoVersion", getMissingVersion},
 		{"Version_EqualsThatOfGet", versionEqualsGet},
@@ -72,19 +93,25 @@ func RunWith(t *testing.T, open New, opts Options) {
 
 func getCurrent(t *testing.T, p provider.Provider, put Put, o Options) {
 	want := put(o.Path, []byte(marker))
-	value, ver, err := p.Get(t.Context(), o.Path, "")
+	value, ver, err := get(t, p, "", o)
 	assert.NilError(t, err)
-	assert.Equal(t, string(value.Reveal()), marker)
+	assert.Equal(t, value, marker)
 	assert.Equal(t, ver, want)
 }
 
 func getExact(t *testing.T, p provider.Provider, put Put, o Options) {
 	first := put(o.Path, []byte("first"))
 	second := put(o.Path, []byte("second"))
-	for ver, want := range map[secret.Version]string{first: "first", second: "second", "": "second"} {
-		value, got, err := p.Get(t.Context(), o.Path, ver)
+	wanted := map[secret.Version]string{first: "first", second: "second", "": "second"}
+	if o.NoHistory {
+		delete(wanted, first)
+		_, _, err := p.Get(t.Context(), o.Path, first)
+		assert.ErrorIs(t, err, provider.ErrNoVersion)
+	}
+	for ver, want := range wanted {
+		value, got, err := get(t, p, ver, o)
 		assert.NilError(t, err)
-		assert.Equal(t, string(value.Reveal()), want)
+		assert.Equal(t, value, want)
 		if ver != "" {
 			assert.Equal(t, got, ver)
 		}
@@ -92,16 +119,24 @@ func getExact(t *testing.T, p provider.Provider, put Put, o Options) {
 }
 
 func getIntact(t *testing.T, p provider.Provider, put Put, o Options) {
-	values := []string{"pa$$word ${HOME}", "trailing newline\n", " spaces ", `"quotes" 'and' \`, "ünïcödé", "{\"a\": 1}\n"}
+	values := []string{"pa$$word ${HOME}", "trailing newline\n", " spaces ", `"quotes" 'and' \`, "ünïcödé", "{\"a\": 1}\n", ""}
 	if !o.TextOnly {
 		values = append(values, "nul \x00 and \xff\xfe", "\r\n")
 	}
 	for _, want := range values {
 		ver := put(o.Path, []byte(want))
-		value, _, err := p.Get(t.Context(), o.Path, ver)
+		value, _, err := get(t, p, ver, o)
 		assert.NilError(t, err)
-		assert.Equal(t, string(value.Reveal()), want)
+		assert.Equal(t, value, want)
 	}
+}
+
+func getHuge(t *testing.T, p provider.Provider, put Put, o Options) {
+	want := strings.Repeat("0123456789", 1<<20)
+	put(o.Path, []byte(want))
+	value, _, err := get(t, p, "", o)
+	assert.NilError(t, err)
+	assert.Assert(t, value == want, "%d bytes", len(value))
 }
 
 func getMissing(t *testing.T, p provider.Provider, put Put, o Options) {
@@ -109,7 +144,7 @@ func getMissing(t *testing.T, p provider.Provider, put Put, o Options) {
 	_, _, err := p.Get(t.Context(), o.Path+"-missing", "")
 	assert.ErrorIs(t, err, provider.ErrNotFound)
 	assert.Assert(t, !provider.Retryable(err))
-	assertSilent(t, err)
+	assertExplained(t, err, o.Path+"-missing")
 }
 
 func getMissingVersion(t *testing.T, p provider.Provider, put Put, o Options) {
@@ -117,7 +152,7 @@ func getMissingVersion(t *testing.T, p provider.Provider, put Put, o Options) {
 	for _, ver := range []secret.Version{"4711", "no-such-version"} {
 		_, _, err := p.Get(t.Context(), o.Path, ver)
 		assert.ErrorIs(t, err, provider.ErrNoVersion)
-		assertSilent(t, err)
+		assertExplained(t, err, o.Path)
 	}
 }
 
@@ -138,6 +173,9 @@ func versionChanges(t *testing.T, p provider.Provider, put Put, o Options) {
 		ver, err := p.Version(t.Context(), o.Path)
 		assert.NilError(t, err)
 		assert.Assert(t, ver != "" && !seen[ver], "version %q came twice", ver)
+		if o.NoHistory {
+			clear(seen)
+		}
 		seen[ver] = true
 	}
 }
@@ -155,6 +193,7 @@ func versionStays(t *testing.T, p provider.Provider, put Put, o Options) {
 func versionMissing(t *testing.T, p provider.Provider, _ Put, o Options) {
 	_, err := p.Version(t.Context(), o.Path)
 	assert.ErrorIs(t, err, provider.ErrNotFound)
+	assertExplained(t, err, o.Path)
 }
 
 func cancelled(t *testing.T, p provider.Provider, put Put, o Options) {
@@ -189,12 +228,12 @@ func concurrent(t *testing.T, p provider.Provider, put Put, o Options) {
 					finished = true
 				default:
 				}
-				value, ver, err := p.Get(t.Context(), o.Path, "")
+				value, ver, err := get(t, p, "", o)
 				assert.Check(t, err)
 				_, err = p.Version(t.Context(), o.Path)
 				assert.Check(t, err)
 				mu.Lock()
-				read[ver] = string(value.Reveal())
+				read[ver] = value
 				mu.Unlock()
 			}
 		})
@@ -210,8 +249,10 @@ func concurrent(t *testing.T, p provider.Provider, put Put, o Options) {
 	}
 }
 
-// assertSilent fails when an error shows the marker.
+// assertSilent fails when an error shows the marker or the canary.
 func assertSilent(t *testing.T, err error) {
 	t.Helper()
-	assert.Assert(t, !strings.Contains(fmt.Sprintf("%v %+v", err, err), marker), "an error contains the value")
+	for _, word := range []string{marker, Canary} {
+		assert.Assert(t, !strings.Contains(fmt.Sprintf("%v %+v", err, err), word), "an error contains a secret: %v", err)
+	}
 }

@@ -1,0 +1,185 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/config"
+	"github.com/docker-secret-operator/dso/internal/durable"
+	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/provider/env"
+	"github.com/docker-secret-operator/dso/internal/provider/exec"
+	"github.com/docker-secret-operator/dso/internal/provider/file"
+	httpprovider "github.com/docker-secret-operator/dso/internal/provider/http"
+	"github.com/docker-secret-operator/dso/internal/provider/rest"
+	"github.com/docker-secret-operator/dso/internal/provider/vault"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// build makes the provider that the configuration describes. It asks no store.
+func build(name string, p config.Provider, fp provider.Fingerprint) (provider.Provider, error) {
+	switch c := p.Config.(type) {
+	case *config.File:
+		return file.New(name, c.Dir, fp), nil
+	case *config.Env:
+		return env.New(name, c.Prefix, os.LookupEnv, fp), nil
+	case *config.Exec:
+		return exec.New(name, exec.Config{Program: c.Program, Args: c.Args, SHA256: c.SHA256, Timeout: c.Timeout, Env: environment(c.Env)})
+	case *config.HTTP:
+		return httpprovider.New(name, httpprovider.Config{
+			URL: c.URL, Value: c.Value, Version: c.Version, Base64: c.Encoding == "base64",
+			Timeout: c.Timeout, TLS: tlsOf(c.TLS), Headers: headers(c.Headers, p.Auth.Params),
+		}, fp)
+	case *config.Vault:
+		kv, _ := strconv.Atoi(c.KVVersion) // "auto" is 0
+		login, err := vaultLogin(p.Auth.Params)
+		if err != nil {
+			return nil, fmt.Errorf("provider %s: %w", name, err)
+		}
+		return vault.New(name, vault.Config{
+			Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, KVVersion: kv,
+			Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login,
+		}, fp)
+	}
+	return nil, fmt.Errorf("provider %s: no provider is made of type %q", name, p.Type)
+}
+
+func tlsOf(t config.TLS) rest.TLS {
+	return rest.TLS{CAFile: t.CAFile, ServerName: t.ServerName, CertFile: t.CertFile, KeyFile: t.KeyFile}
+}
+
+// environment returns all that a program sees.
+func environment(listed map[string]config.Credential) func() ([]string, error) {
+	return func() ([]string, error) {
+		env := []string{}
+		for name, c := range listed {
+			v, err := c.Read()
+			if err != nil {
+				return nil, err
+			}
+			env = append(env, name+"="+string(v.Reveal()))
+		}
+		return env, nil
+	}
+}
+
+// headers returns what goes with every request to an HTTP endpoint.
+func headers(extra map[string]config.Credential, auth any) func() (http.Header, error) {
+	return func() (http.Header, error) {
+		h := http.Header{}
+		set := func(key, before string, c config.Credential) error {
+			v, err := c.Read()
+			if err == nil {
+				h.Set(key, before+string(v.Reveal()))
+			}
+			return err
+		}
+		var errs []error
+		for key, c := range extra {
+			errs = append(errs, set(key, "", c))
+		}
+		switch a := auth.(type) {
+		case *config.Bearer:
+			errs = append(errs, set("Authorization", "Bearer ", a.Token))
+		case *config.Header:
+			errs = append(errs, set(a.Name, "", a.Value))
+		case *config.Basic:
+			v, err := a.Password.Read()
+			r := http.Request{Header: h}
+			r.SetBasicAuth(a.Username, string(v.Reveal()))
+			errs = append(errs, err)
+		}
+		return h, errors.Join(errs...)
+	}
+}
+
+func vaultLogin(auth any) (vault.Login, error) {
+	switch a := auth.(type) {
+	case *config.Token:
+		return vault.Token(a.Token.Read, a.Wrapped), nil
+	case *config.AppRole:
+		var id vault.Read
+		if a.SecretID.IsSet() {
+			id = a.SecretID.Read
+		}
+		return vault.AppRole(a.Mount, a.RoleID, id, a.SecretIDWrapped), nil
+	case *config.JWT:
+		return vault.JWT(a.Mount, a.Role, a.JWT.Read), nil
+	case *config.Kubernetes:
+		return vault.JWT(a.Mount, a.Role, a.JWT.Read), nil
+	case *config.Cert:
+		return vault.Cert(a.Mount, a.Name), nil
+	}
+	return nil, fmt.Errorf("no login is made of %T", auth)
+}
+
+// observed remembers how the last call to a provider went.
+type observed struct {
+	provider.Provider
+
+	mu  sync.Mutex
+	at  time.Time
+	err error
+}
+
+func (o *observed) Version(ctx context.Context, path string) (secret.Version, error) {
+	v, err := o.Provider.Version(ctx, path)
+	o.note(err)
+	return v, err
+}
+
+func (o *observed) Get(ctx context.Context, path string, want secret.Version) (secret.Value, secret.Version, error) {
+	value, v, err := o.Provider.Get(ctx, path, want)
+	o.note(err)
+	return value, v, err
+}
+
+// note keeps what says something about the store; that it has no such secret does
+// not, nor that the caller went away.
+func (o *observed) note(err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	if errors.Is(err, provider.ErrNotFound) || errors.Is(err, provider.ErrNoVersion) {
+		err = nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.at, o.err = time.Now(), err
+}
+
+func (o *observed) status(name string) wire.ProviderStatus {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case o.at.IsZero():
+		return wire.ProviderStatus{Name: name, Status: "ok", Message: "not asked yet"}
+	case o.err != nil:
+		return wire.ProviderStatus{Name: name, Status: "error", Message: o.err.Error()}
+	}
+	return wire.ProviderStatus{Name: name, Status: "ok"}
+}
+
+// fingerprintKey returns the key of the versions that DSO makes itself, and makes it
+// at the first start. With another key all of them are other versions, so it is kept.
+func fingerprintKey(path string) ([]byte, error) {
+	const size = 32
+	key, err := os.ReadFile(path)
+	switch {
+	case err == nil && len(key) == size:
+		return key, nil
+	case err == nil:
+		return nil, fmt.Errorf("read %s: it is damaged; remove it: a new one is made, and the secrets of stores that have no versions of their own count as changed, once", path)
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("read fingerprint key: %w", err)
+	}
+	key = newKey(size)
+	return key, durable.WriteFile(path, key, 0o600)
+}

@@ -1,0 +1,354 @@
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/config"
+	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/resolve"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// settings is the configuration that holds and the providers made of it. A new
+// configuration takes the place of the one before as a whole, or not at all; the
+// providers that it describes in the same words stay the ones they are.
+type settings struct {
+	log      *slog.Logger
+	explicit string // the file that was named; empty: the usual places
+	level    *slog.LevelVar
+	resolver *resolve.Resolver
+	local    provider.Provider
+	fp       provider.Fingerprint
+	// settle is how long a file that changed must be quiet before it is read.
+	settle time.Duration
+
+	mu       sync.Mutex
+	config   *config.Config
+	sources  map[string]*source
+	seen     [sha256.Size]byte // of the file that was read last, good or bad
+	changed  chan struct{}     // a secret may have a new version
+	reset    chan struct{}     // the interval may be another
+	upkeep   context.Context   // nil until run
+	finished sync.WaitGroup    // what looks after the providers
+}
+
+// source is one configured provider.
+type source struct {
+	described config.Provider
+	raw       provider.Provider
+	observed  *observed
+	stop      context.CancelFunc
+}
+
+func newKey(size int) []byte {
+	key := make([]byte, size)
+	_, _ = rand.Read(key) // never fails
+	return key
+}
+
+// LoadConfig reads the configuration: the explicit file, or the one in the usual
+// places, or none.
+func LoadConfig(explicit string) (*config.Config, error) {
+	path, err := config.Find(explicit)
+	if errors.Is(err, config.ErrNone) {
+		return config.Default(), nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return config.Load(path)
+}
+
+func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint) (*settings, error) {
+	s := &settings{
+		log: cfg.Log, explicit: cfg.ConfigFile, level: cfg.Level, local: local, fp: fp, settle: 100 * time.Millisecond,
+		resolver: resolve.New(provider.Registry{}), sources: map[string]*source{},
+		changed: make(chan struct{}, 1), reset: make(chan struct{}, 1),
+	}
+	first := cfg.Loaded
+	if first == nil {
+		first = config.Default()
+	}
+	s.seen = first.Sum
+	return s, s.apply(first)
+}
+
+// apply makes a configuration the one that holds.
+func (s *settings) apply(c *config.Config) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := map[string]*source{}
+	var errs []error
+	for name, described := range c.Providers {
+		if old := s.sources[name]; old != nil && reflect.DeepEqual(old.described, described) {
+			next[name] = old
+			continue
+		}
+		src, err := s.source(name, described)
+		errs = append(errs, err)
+		next[name] = src
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if next[secret.DefaultProvider] == nil {
+		next[secret.DefaultProvider] = s.bare(s.sources[secret.DefaultProvider])
+	}
+	byName := map[string]provider.Provider{}
+	for name, src := range next {
+		byName[name] = src.observed
+	}
+	s.resolver.Use(provider.NewRegistry(byName))
+	for name, old := range s.sources {
+		if next[name] != old && old.stop != nil {
+			old.stop()
+		}
+	}
+	before := s.config
+	s.config, s.sources = c, next
+	s.look()
+	if s.level != nil {
+		s.level.Set(levels[c.Logging.Level])
+	}
+	if before == nil {
+		return nil
+	}
+	if before.Logging.Format != c.Logging.Format {
+		s.log.Warn("logging.format is taken at the agent's next start", "format", c.Logging.Format)
+	}
+	signalTo(s.changed)
+	signalTo(s.reset)
+	return nil
+}
+
+var levels = map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+
+func (s *settings) source(name string, described config.Provider) (*source, error) {
+	raw := s.local
+	if name != secret.DefaultProvider {
+		var err error
+		if raw, err = build(name, described, s.fp); err != nil {
+			return nil, err
+		}
+	}
+	retry := &provider.Retry{Provider: raw, Name: name, Attempts: described.Retry.Attempts, Backoff: described.Retry.Backoff}
+	return &source{described: described, raw: raw, observed: &observed{Provider: retry}}, nil
+}
+
+// bare is the local vault that no configuration names.
+func (s *settings) bare(old *source) *source {
+	if old != nil && old.described.Type == "" {
+		return old
+	}
+	return &source{raw: s.local, observed: &observed{Provider: s.local}}
+}
+
+// look starts what looks after the providers, once there is somebody to wait for it.
+func (s *settings) look() {
+	if s.upkeep == nil {
+		return
+	}
+	for _, src := range s.sources {
+		if src.stop != nil {
+			continue
+		}
+		ctx, cancel := context.WithCancel(s.upkeep)
+		src.stop = cancel
+		if k, ok := src.raw.(provider.Keeper); ok {
+			s.finished.Go(func() { k.Keep(ctx) })
+		}
+		if w, ok := src.raw.(provider.Watcher); ok {
+			s.finished.Go(func() { follow(ctx, w, s.changed) })
+		}
+	}
+}
+
+// run follows the file, the signal and the interval until ctx ends. The channel of
+// changes is signalled when secrets are to be compared.
+func (s *settings) run(ctx context.Context) {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	s.runWith(ctx, hup)
+}
+
+func (s *settings) runWith(ctx context.Context, hup <-chan os.Signal) {
+	s.mu.Lock()
+	s.upkeep = ctx
+	s.look()
+	s.mu.Unlock()
+	s.finished.Go(func() { s.poll(ctx) })
+	defer s.finished.Wait()
+	for ctx.Err() == nil {
+		s.followFile(ctx, hup)
+	}
+}
+
+// interval is the longest time between two comparisons.
+func (s *settings) interval() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.Agent.Watch.PollingInterval
+}
+
+// poll asks for a comparison every interval, a little early, so that many hosts do
+// not ask a store at the same moment.
+func (s *settings) poll(ctx context.Context) {
+	for ctx.Err() == nil {
+		interval := s.interval()
+		timer := time.NewTimer(interval - mathrand.N(interval/10+1))
+		select {
+		case <-timer.C:
+			signalTo(s.changed)
+		case <-s.reset:
+			timer.Stop()
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+// watchDir watches the directory of a file: most editors put another file in the
+// place of the old one. Without a file there is nothing to see.
+func (s *settings) watchDir(file string) (events <-chan fsnotify.Event, errs <-chan error, stop func()) {
+	if file == "" {
+		return nil, nil, func() {}
+	}
+	w, err := fsnotify.NewWatcher()
+	if err == nil {
+		if err = w.Add(filepath.Dir(file)); err == nil {
+			return w.Events, w.Errors, func() { _ = w.Close() }
+		}
+		_ = w.Close()
+	}
+	s.log.Warn("configuration is not watched, only SIGHUP reads it again", "file", file, "error", err)
+	return nil, nil, func() {}
+}
+
+// followFile returns when another file is to be followed.
+func (s *settings) followFile(ctx context.Context, hup <-chan os.Signal) {
+	file := s.file()
+	events, errs, stop := s.watchDir(file)
+	defer stop()
+	if file != "" {
+		s.reload(false) // what happened before the watch stood
+	}
+	var quiet <-chan time.Time
+	for s.file() == file {
+		select {
+		case <-events:
+			quiet = time.After(s.settle)
+		case err := <-errs:
+			s.log.Warn("configuration watch", "file", file, "error", err)
+			quiet = time.After(s.settle)
+		case <-quiet:
+			quiet = nil
+			s.reload(false)
+		case <-hup:
+			s.reload(true)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *settings) file() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.File
+}
+
+// reload reads the configuration again. One that is bad is reported once, and the
+// last good one stays. asked says that a person wants it, changed or not: the files
+// that hold the credentials may be others.
+func (s *settings) reload(asked bool) {
+	path, err := config.Find(s.explicit)
+	if errors.Is(err, config.ErrNone) {
+		s.bad("configuration not read, the last good one stays", err, asked, [sha256.Size]byte{})
+		return
+	}
+	sum := config.Sum(path)
+	s.mu.Lock()
+	same := sum == s.seen
+	s.mu.Unlock()
+	if same && !asked {
+		return
+	}
+	var c *config.Config
+	if err == nil {
+		c, err = config.Load(path)
+	}
+	before := s.names()
+	if err == nil {
+		err = s.apply(c)
+	}
+	if err != nil {
+		s.bad("configuration not taken, the last good one stays", err, asked, sum)
+		return
+	}
+	s.mu.Lock()
+	s.seen = sum
+	s.mu.Unlock()
+	s.log.Info("configuration taken", "file", path, "providers", s.names(), "providers_before", before)
+}
+
+func (s *settings) bad(msg string, err error, asked bool, sum [sha256.Size]byte) {
+	s.mu.Lock()
+	known := s.seen == sum
+	s.seen = sum
+	s.mu.Unlock()
+	if known && !asked {
+		return
+	}
+	var problems *config.Error
+	if !errors.As(err, &problems) {
+		s.log.Error(msg, "error", err)
+		return
+	}
+	for _, p := range problems.Problems {
+		s.log.Error(msg, "error", p.String())
+	}
+}
+
+func (s *settings) names() []string { return s.resolver.Providers().Names() }
+
+// status tells of every provider but the local vault, which is asked itself.
+func (s *settings) status() []wire.ProviderStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rows := []wire.ProviderStatus{}
+	for name, src := range s.sources {
+		if name != secret.DefaultProvider {
+			rows = append(rows, src.observed.status(name))
+		}
+	}
+	slices.SortFunc(rows, func(a, b wire.ProviderStatus) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return rows
+}
+
+func (s *settings) mode() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.Mode
+}

@@ -1,0 +1,275 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
+
+	"github.com/docker-secret-operator/dso/internal/config"
+	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/provider/local"
+)
+
+// logged is a log that can be read while it is written.
+type logged struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *logged) count(text string) int {
+	return strings.Count(l.String(), text)
+}
+
+// rig is an agent's settings over a file.
+type rig struct {
+	*settings
+	t    *testing.T
+	file string
+	log  *logged
+	hup  chan os.Signal
+}
+
+func files(name, dir string) string {
+	return fmt.Sprintf("  %s: {type: file, config: {dir: %s}}\n", name, dir)
+}
+
+func newRig(t *testing.T, text string) *rig {
+	r := &rig{t: t, file: filepath.Join(t.TempDir(), "dso.yaml"), log: &logged{}, hup: make(chan os.Signal)}
+	r.write(text, 0o600)
+	c, err := LoadConfig(r.file)
+	assert.NilError(t, err)
+	log := slog.New(slog.NewTextHandler(r.log, nil))
+	r.settings, err = newSettings(Config{Log: log, ConfigFile: r.file, Loaded: c, Level: new(slog.LevelVar)},
+		local.New(filepath.Join(t.TempDir(), "vault")), provider.NewFingerprint([]byte("key")))
+	assert.NilError(t, err)
+	r.settle = time.Millisecond
+	return r
+}
+
+func (r *rig) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); r.runWith(ctx, r.hup) }()
+	r.t.Cleanup(func() { cancel(); <-done })
+}
+
+// write replaces the file, as an editor does.
+func (r *rig) write(text string, mode os.FileMode) {
+	r.t.Helper()
+	assert.NilError(r.t, os.WriteFile(r.file+".new", []byte(text), 0o600))
+	assert.NilError(r.t, os.Chmod(r.file+".new", mode))
+	assert.NilError(r.t, os.Rename(r.file+".new", r.file))
+}
+
+func (r *rig) until(what string, ok func() bool) {
+	r.t.Helper()
+	poll.WaitOn(r.t, func(poll.LogT) poll.Result {
+		if ok() {
+			return poll.Success()
+		}
+		return poll.Continue("%s; the log: %s", what, r.log)
+	}, poll.WithTimeout(10*time.Second), poll.WithDelay(2*time.Millisecond))
+}
+
+func (r *rig) has(name string) func() bool {
+	return func() bool { return r.resolver.Providers().Has(name) }
+}
+
+func TestSettings_AGoodFileReplacesTheProvidersAndLeavesTheSameOnesAlone(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, "providers:\n"+files("a", dir)+files("b", dir))
+	r.run()
+	a, err := r.resolver.Providers().Lookup("a")
+	assert.NilError(t, err)
+	r.write("providers:\n"+files("a", dir)+files("c", dir), 0o600)
+	r.until("c is there", r.has("c"))
+	again, err := r.resolver.Providers().Lookup("a")
+	assert.NilError(t, err)
+	assert.Assert(t, a == again, "the provider that did not change is the same")
+	assert.Assert(t, !r.resolver.Providers().Has("b"))
+	assert.Assert(t, r.resolver.Providers().Has("local"))
+
+	r.write("providers:\n"+files("a", filepath.Join(dir, "other"))+files("d", dir), 0o600)
+	r.until("d is there", r.has("d"))
+	again, err = r.resolver.Providers().Lookup("a")
+	assert.NilError(t, err)
+	assert.Assert(t, a != again, "the provider that changed is another")
+}
+
+func TestSettings_ABadFileIsReportedOnceAndTheLastGoodOneStays(t *testing.T) {
+	dir := t.TempDir()
+	good := "providers:\n" + files("a", dir)
+	r := newRig(t, good)
+	r.run()
+	r.write("providers:\n  a: {type: fil}\nzzz: 1\n", 0o600)
+	const kept = "configuration not taken, the last good one stays"
+	r.until("reported", func() bool { return r.log.count(kept) == 2 })
+	assert.Equal(t, r.log.count("unknown provider type `fil`, did you mean `file`?"), 1)
+	assert.Equal(t, r.log.count("dso.yaml:3:1: unknown key `zzz`"), 1)
+	assert.Assert(t, r.has("a")())
+
+	r.write("providers:\n  a: {type: fil}\nzzz: 1\n", 0o600) // the same again, and something in its directory
+	r.write("providers:\n"+files("a", dir)+files("b", dir), 0o644)
+	r.until("mended", r.has("b"))
+	assert.Equal(t, r.log.count(kept), 2)
+
+	assert.NilError(t, os.Chmod(r.file, 0o646))
+	r.until("a mode is a change too", func() bool { return r.log.count("every user of this host can write the file") == 1 })
+	assert.NilError(t, os.Remove(r.file))
+	r.until("gone", func() bool { return r.log.count("no such file") == 1 })
+	assert.Assert(t, r.has("b")())
+}
+
+func TestSettings_AProviderThatCannotBeMadeChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, "providers:\n"+files("a", dir))
+	r.run()
+	r.write("providers:\n"+files("b", dir)+"  v: {type: vault, config: {address: 'https://x', tls: {ca_file: /nonexistent/ca.pem}}, auth: {params: {token: x}}}\n", 0o600)
+	r.until("reported", func() bool { return r.log.count("provider v: read ca_file: open /nonexistent/ca.pem") == 1 })
+	assert.Assert(t, r.has("a")())
+	assert.Assert(t, !r.has("b")())
+}
+
+func TestSettings_HangupReadsTheCredentialsAgain(t *testing.T) {
+	token := filepath.Join(t.TempDir(), "token")
+	assert.NilError(t, os.WriteFile(token, []byte("one"), 0o600))
+	r := newRig(t, "providers:\n  v: {type: vault, config: {address: 'https://x'}, auth: {params: {token_file: "+token+"}}}\n")
+	r.run()
+	before, err := r.resolver.Providers().Lookup("v")
+	assert.NilError(t, err)
+	changed := func() bool {
+		now, err := r.resolver.Providers().Lookup("v")
+		return err == nil && now != before
+	}
+	r.hup <- os.Interrupt
+	r.until("taken", func() bool { return r.log.count("configuration taken") == 1 })
+	assert.Assert(t, !changed(), "nothing changed")
+	assert.NilError(t, os.WriteFile(token, []byte("two"), 0o600))
+	r.hup <- os.Interrupt
+	r.until("another provider", changed)
+}
+
+func TestSettings_AChangedFileOfAProviderAsksForAComparison(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, "agent: {watch: {polling_interval: 24h}}\nproviders:\n"+files("a", dir))
+	r.run()
+	<-r.changed // the watch stands
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, "x"), []byte("v"), 0o600))
+	<-r.changed
+}
+
+func TestSettings_ThePollingIntervalIsTaken(t *testing.T) {
+	r := newRig(t, "agent: {watch: {polling_interval: 24h}}\n")
+	r.run()
+	r.write("agent: {watch: {polling_interval: 1s}}\n", 0o600)
+	r.until("taken", func() bool { return r.log.count("configuration taken") == 1 })
+	<-r.changed // the reload itself
+	<-r.changed
+}
+
+func TestSettings_TheLevelOfTheLogFollows(t *testing.T) {
+	r := newRig(t, "logging: {level: warn}\n")
+	r.run()
+	assert.Equal(t, r.level.Level(), slog.LevelWarn)
+	r.write("logging: {level: debug}\n", 0o600)
+	r.until("debug", func() bool { return r.level.Level() == slog.LevelDebug })
+}
+
+func TestSettings_StatusTellsHowTheLastCallWent(t *testing.T) {
+	dir := t.TempDir()
+	r := newRig(t, "providers:\n"+files("a", dir)+files("b", filepath.Join(dir, "none")))
+	rows := r.status()
+	assert.Equal(t, len(rows), 2)
+	assert.Equal(t, rows[0].Message, "not asked yet")
+	for _, name := range []string{"a", "b"} {
+		p, err := r.resolver.Providers().Lookup(name)
+		assert.NilError(t, err)
+		_, err = p.Version(t.Context(), "missing")
+		assert.ErrorContains(t, err, "provider "+name+": missing: ")
+	}
+	rows = r.status()
+	assert.Equal(t, rows[0].Status, "ok", "the store answered")
+	assert.Equal(t, rows[1].Status, "error")
+	assert.Assert(t, strings.Contains(rows[1].Message, "open the directory"), rows[1].Message)
+}
+
+// Every type and method of the configuration is made into a provider.
+func TestBuild_MakesEveryTypeAndMethod(t *testing.T) {
+	fp := provider.NewFingerprint([]byte("key"))
+	for _, text := range []string{
+		"{type: file, config: {dir: /x}}",
+		"{type: env, config: {prefix: X_}}",
+		"{type: exec, config: {program: /bin/true, env: {A: b}}}",
+		"{type: http, config: {url: 'https://x/{path}', headers: {A: b}}}",
+		"{type: vault, config: {address: 'https://x'}, auth: {params: {token: x}}}",
+		"{type: vault, config: {address: 'https://x'}, auth: {method: approle, params: {role_id: x, secret_id: y}}}",
+		"{type: vault, config: {address: 'https://x'}, auth: {method: jwt, params: {role: x, jwt: y}}}",
+		"{type: vault, config: {address: 'https://x', mount: kv, kv_version: 2}, auth: {method: kubernetes, params: {role: x, jwt: y}}}",
+	} {
+		path := filepath.Join(t.TempDir(), "dso.yaml")
+		assert.NilError(t, os.WriteFile(path, []byte("providers: {p: "+text+"}\n"), 0o600))
+		c, err := config.Load(path)
+		assert.NilError(t, err)
+		_, err = build("p", c.Providers["p"], fp)
+		assert.NilError(t, err, text)
+	}
+}
+
+func TestBuild_SendsTheCredentialThatWasConfigured(t *testing.T) {
+	var got http.Header
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { got = r.Header; fmt.Fprint(w, "v") }))
+	defer srv.Close()
+	for auth, want := range map[string][2]string{
+		"{method: bearer, params: {token: x}}":                   {"Authorization", "Bearer x"},
+		"{method: basic, params: {username: u, password: 'p:'}}": {"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("u:p:"))},
+		"{method: header, params: {name: X-Key, value: x}}":      {"X-Key", "x"},
+		"{method: none}": {"X-Tenant", "t"},
+	} {
+		path := filepath.Join(t.TempDir(), "dso.yaml")
+		assert.NilError(t, os.WriteFile(path, []byte("providers: {p: {type: http, config: {url: '"+srv.URL+"/{path}', headers: {X-Tenant: t}}, auth: "+auth+"}}\n"), 0o600))
+		c, err := config.Load(path)
+		assert.NilError(t, err)
+		p, err := build("p", c.Providers["p"], provider.NewFingerprint(nil))
+		assert.NilError(t, err)
+		_, _, err = p.Get(t.Context(), "x", "")
+		assert.NilError(t, err)
+		assert.Equal(t, got.Get(want[0]), want[1], auth)
+	}
+}
+
+func TestFingerprintKey_StaysTheSame(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "key")
+	first, err := fingerprintKey(path)
+	assert.NilError(t, err)
+	second, err := fingerprintKey(path)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, first, second)
+	assert.NilError(t, os.WriteFile(path, []byte("short"), 0o600))
+	_, err = fingerprintKey(path)
+	assert.ErrorContains(t, err, "remove it")
+}

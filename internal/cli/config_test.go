@@ -1,0 +1,101 @@
+package cli_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/internal/cli"
+)
+
+const canary = "hunter2"
+
+// run runs a command as the terminal does, and returns its output and exit code.
+func run(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errw bytes.Buffer
+	cmd := cli.New(strings.NewReader(""), &out, &errw, false)
+	cmd.SetArgs(args)
+	err := cmd.ExecuteContext(t.Context())
+	if err != nil {
+		cli.PrintError(&errw, err)
+	}
+	return out.String(), errw.String(), cli.ExitCode(err)
+}
+
+func configFile(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "dso.yaml")
+	assert.NilError(t, os.WriteFile(path, []byte(text), 0o600))
+	return path
+}
+
+const good = `version: 1
+providers:
+  local: {type: local}
+  v: {type: vault, config: {address: "https://x"}, auth: {params: {token: hunter2}}}
+`
+
+func TestConfigShow_HasTheDefaultsAndNoCredential(t *testing.T) {
+	path := configFile(t, good)
+	out, _, code := run(t, "-c", path, "config", "show")
+	assert.Equal(t, code, cli.ExitOK)
+	assert.Assert(t, strings.Contains(out, "polling_interval: 1m0s"), out)
+	assert.Assert(t, strings.Contains(out, "[redacted]") && !strings.Contains(out, canary), out)
+
+	out, _, code = run(t, "config", "show", "--json", "--config", path)
+	assert.Equal(t, code, cli.ExitOK)
+	var doc map[string]any
+	assert.NilError(t, json.Unmarshal([]byte(out), &doc))
+	assert.Assert(t, !strings.Contains(out, canary))
+}
+
+func TestConfigShow_WithoutAFileShowsTheDefaults(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if _, err := os.Stat("/etc/dso/dso.yaml"); err == nil {
+		t.Fatal("this host has a configuration of its own")
+	}
+	out, _, code := run(t, "config", "show")
+	assert.Equal(t, code, cli.ExitOK)
+	assert.Assert(t, strings.Contains(out, "mode: local"), out)
+	_, stderr, code := run(t, "config", "validate")
+	assert.Equal(t, code, cli.ExitError)
+	assert.Assert(t, strings.Contains(stderr, "dso: hint: name a file with -c"), stderr)
+}
+
+func TestConfigValidate_TellsEveryProblem(t *testing.T) {
+	out, _, code := run(t, "-c", configFile(t, good), "config", "validate")
+	assert.Equal(t, code, cli.ExitOK)
+	assert.Assert(t, strings.HasSuffix(out, "is valid (providers besides the local vault: 1)\n"), out)
+
+	bad := configFile(t, good+"zzz: 1\nmod: agent\n")
+	_, stderr, code := run(t, "-c", bad, "config", "validate")
+	assert.Equal(t, code, cli.ExitError)
+	assert.Assert(t, strings.Contains(stderr, bad+":5:1: unknown key `zzz`"), stderr)
+	assert.Assert(t, strings.Contains(stderr, bad+":6:1: unknown key `mod`, did you mean `mode`?"), stderr)
+
+	out, stderr, code = run(t, "-c", bad, "config", "validate", "--json")
+	assert.Equal(t, code, cli.ExitError)
+	assert.Equal(t, stderr, "")
+	var report struct {
+		File     string
+		Valid    bool
+		Problems []struct {
+			Line, Column int
+			Message      string
+		}
+	}
+	assert.NilError(t, json.Unmarshal([]byte(out), &report))
+	assert.Equal(t, report.File, bad)
+	assert.Equal(t, len(report.Problems), 2)
+	assert.Equal(t, report.Problems[1].Line, 6)
+
+	_, stderr, code = run(t, "-c", filepath.Join(t.TempDir(), "none.yaml"), "config", "validate")
+	assert.Equal(t, code, cli.ExitError)
+	assert.Assert(t, strings.Contains(stderr, "none.yaml: no such file"), stderr)
+}

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"crypto/sha256"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Config is one dso.yaml. The tags are the format: yaml names the key, default,
+// enum, min and max bound it, doc explains it in the schema, and pending marks what
+// this version refuses because it would do nothing.
+type Config struct {
+	Version       string              `yaml:"version" enum:"1,v1" default:"1" loose:"true" doc:"Version of this format."`
+	Mode          string              `yaml:"mode" enum:"agent,local" default:"agent" doc:"local: only the local vault; a provider of another type is an error."`
+	Providers     map[string]Provider `yaml:"providers" doc:"The stores, by the name that references use: dso://NAME/path."`
+	Agent         Agent               `yaml:"agent" doc:"The agent itself."`
+	Logging       Logging             `yaml:"logging" doc:"The agent's log, on standard error."`
+	Defaults      any                 `yaml:"defaults" pending:"true"`
+	Secrets       []Secret            `yaml:"secrets" pending:"true"`
+	Notifications any                 `yaml:"notifications" pending:"true"`
+
+	// File is the absolute path that was read.
+	File string `yaml:"-"`
+	// Sum is the state of the file that was read; see [Sum].
+	Sum [sha256.Size]byte `yaml:"-"`
+
+	raw map[string]string // scalars with ${…} as they stand in the file, by path
+}
+
+// Others returns the number of providers besides the local vault.
+func (c *Config) Others() int {
+	n := len(c.Providers)
+	if _, ok := c.Providers[secret.DefaultProvider]; ok {
+		n--
+	}
+	return n
+}
+
+// Agent configures the agent itself.
+type Agent struct {
+	Watch Watch `yaml:"watch" doc:"How changes in the stores are noticed."`
+}
+
+// Watch says how changes in the stores are noticed. What a store reports by itself
+// (the local vault, the file provider) is noticed at once in any case.
+type Watch struct {
+	Mode            string        `yaml:"mode" enum:"polling" default:"polling" doc:"polling: the stores are asked for versions every polling_interval."`
+	PollingInterval time.Duration `yaml:"polling_interval" default:"1m" min:"1s" max:"24h" doc:"Longest time between two comparisons with the stores."`
+	Webhook         any           `yaml:"webhook" pending:"true"`
+}
+
+// Logging configures the agent's log.
+type Logging struct {
+	Level  string `yaml:"level" enum:"debug,info,warn,error" default:"info" doc:"Least level that is logged."`
+	Format string `yaml:"format" enum:"auto,json,text" default:"auto" doc:"auto: text on a terminal, JSON elsewhere."`
+}
+
+// Provider is one store. Config and Auth.Params depend on the type.
+type Provider struct {
+	Type   string `yaml:"type" required:"true" doc:"What kind of store it is."`
+	Region string `yaml:"region" pending:"true"`
+	Auth   Auth   `yaml:"auth" doc:"How DSO proves who it is."`
+	Retry  Retry  `yaml:"retry" doc:"What is done when the store does not answer."`
+	// Config points to the struct of the type, such as *Vault; nil for local.
+	Config any `yaml:"config" doc:"Where the store is, by type."`
+}
+
+// Auth is how DSO proves to a store who it is.
+type Auth struct {
+	Method string `yaml:"method" doc:"Depends on the type of the provider."`
+	// Params points to the struct of the method, such as *AppRole; nil for none.
+	Params any `yaml:"params" doc:"Depends on the method."`
+}
+
+// Retry says how often a call that may succeed later is made, and how long the
+// first pause is; each further one is twice as long. A store that says how long to
+// wait is believed.
+type Retry struct {
+	Attempts int           `yaml:"attempts" default:"3" min:"1" max:"10" doc:"Calls in all, the first included."`
+	Backoff  time.Duration `yaml:"backoff" default:"250ms" min:"10ms" max:"1m" doc:"First pause; it doubles."`
+}
+
+// Secret is what the format has for containers whose Compose file stays as it is.
+type Secret struct {
+	Name     string            `yaml:"name" required:"true"`
+	Provider string            `yaml:"provider" default:"local"`
+	Inject   Inject            `yaml:"inject"`
+	Targets  Targets           `yaml:"targets"`
+	Rotation Rotation          `yaml:"rotation"`
+	Mappings map[string]string `yaml:"mappings"`
+}
+
+// Inject says how a secret reaches a container.
+type Inject struct {
+	Type string `yaml:"type" enum:"env,file" default:"env"`
+	Path string `yaml:"path" abs:"true"`
+	UID  int    `yaml:"uid" min:"0" max:"4294967295"`
+	GID  int    `yaml:"gid" min:"0" max:"4294967295"`
+}
+
+// Targets says which containers get a secret.
+type Targets struct {
+	Containers []string          `yaml:"containers"`
+	Labels     map[string]string `yaml:"labels"`
+}
+
+// Rotation says how the containers of a secret are changed over.
+type Rotation struct {
+	Enabled            bool          `yaml:"enabled" default:"true"`
+	Strategy           string        `yaml:"strategy" enum:"auto,rolling,restart,signal,exec,none" default:"auto"`
+	Signal             string        `yaml:"signal"`
+	HealthCheckTimeout time.Duration `yaml:"health_check_timeout" min:"1s" max:"1h"`
+}

@@ -1,0 +1,157 @@
+package config
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// kind is what one type of provider has below config and auth.
+type kind struct {
+	doc     string
+	config  func() any            // a new struct; nil: the type has no config
+	methods map[string]func() any // a nil function: the method has no params
+	method  string                // when none is named
+}
+
+// kinds are the provider types of this version.
+var kinds = map[string]kind{
+	"local": {doc: "The local encrypted vault. It is there without being configured."},
+	"file": {
+		doc:    "A directory with one file per secret.",
+		config: func() any { return new(File) },
+	},
+	"env": {
+		doc:    "The agent's own environment.",
+		config: func() any { return new(Env) },
+	},
+	"exec": {
+		doc:    "A program that speaks the protocol of docs/reference/provider-protocol.md.",
+		config: func() any { return new(Exec) },
+	},
+	"http": {
+		doc:    "An HTTP endpoint that answers with JSON, or with the value itself.",
+		config: func() any { return new(HTTP) },
+		method: "none",
+		methods: map[string]func() any{
+			"none":   nil,
+			"bearer": func() any { return new(Bearer) },
+			"basic":  func() any { return new(Basic) },
+			"header": func() any { return new(Header) },
+		},
+	},
+	"vault": {
+		doc:    "HashiCorp Vault or OpenBao: the KV engines, versions 1 and 2.",
+		config: func() any { return new(Vault) },
+		method: "token",
+		methods: map[string]func() any{
+			"token":      func() any { return new(Token) },
+			"approle":    func() any { return new(AppRole) },
+			"jwt":        func() any { return new(JWT) },
+			"kubernetes": func() any { return new(Kubernetes) },
+			"cert":       func() any { return new(Cert) },
+		},
+	},
+}
+
+// Types returns the provider types in order.
+func Types() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// File configures a provider of type file.
+type File struct {
+	Dir string `yaml:"dir" required:"true" abs:"true" doc:"dso://NAME/a/b is the file a/b below it."`
+}
+
+// Env configures a provider of type env.
+type Env struct {
+	Prefix string `yaml:"prefix" required:"true" doc:"dso://NAME/db/password is the variable PREFIX + DB_PASSWORD. Nothing without the prefix can be read."`
+}
+
+// Exec configures a provider of type exec.
+type Exec struct {
+	Program string                `yaml:"program" required:"true" abs:"true" doc:"The program; only its owner may be able to change it."`
+	Args    []string              `yaml:"args" doc:"Its arguments. Every user of the host can see them."`
+	SHA256  string                `yaml:"sha256" doc:"What the program's SHA-256 must be, in hex; empty: not checked."`
+	Env     map[string]Credential `yaml:"env" doc:"All variables that it sees."`
+	Timeout time.Duration         `yaml:"timeout" default:"10s" min:"100ms" max:"5m" doc:"Of one answer; a program that takes longer is killed and started again."`
+}
+
+// HTTP configures a provider of type http.
+type HTTP struct {
+	URL      string                `yaml:"url" required:"true" query:"hidden" doc:"Of one secret, with {path} in it."`
+	Value    string                `yaml:"value" doc:"JSON pointer to the value in the answer, such as /data/value; empty: the whole answer."`
+	Version  string                `yaml:"version" doc:"JSON pointer to the version in the answer; empty: the ETag, or else a keyed fingerprint of the value."`
+	Encoding string                `yaml:"encoding" enum:"text,base64" default:"text" doc:"Of the value."`
+	Headers  map[string]Credential `yaml:"headers" doc:"Sent with every request."`
+	Timeout  time.Duration         `yaml:"timeout" default:"10s" min:"100ms" max:"5m" doc:"Of one request."`
+	TLS      TLS                   `yaml:"tls"`
+}
+
+// TLS says whom to trust and who we are.
+type TLS struct {
+	CAFile     string `yaml:"ca_file" abs:"true" doc:"PEM certificates to trust instead of the system's."`
+	ServerName string `yaml:"server_name" doc:"Name that the server's certificate must have, when it is not the address."`
+	CertFile   string `yaml:"cert_file" abs:"true" doc:"Client certificate, PEM."`
+	KeyFile    string `yaml:"key_file" abs:"true" doc:"Its key, PEM; no others may read it."`
+}
+
+// Bearer is the auth method bearer.
+type Bearer struct {
+	Token Credential `yaml:"token" required:"true"`
+}
+
+// Basic is the auth method basic.
+type Basic struct {
+	Username string     `yaml:"username" required:"true"`
+	Password Credential `yaml:"password" required:"true"`
+}
+
+// Header is the auth method header.
+type Header struct {
+	Name  string     `yaml:"name" required:"true" doc:"Such as X-Api-Key."`
+	Value Credential `yaml:"value" required:"true"`
+}
+
+// Vault configures a provider of type vault.
+type Vault struct {
+	Address   string        `yaml:"address" required:"true" doc:"https://host:port"`
+	Namespace string        `yaml:"namespace" doc:"Namespace of all requests."`
+	Mount     string        `yaml:"mount" doc:"Mount of the KV engine; references then leave it out. Empty: a path begins with its mount."`
+	KVVersion string        `yaml:"kv_version" enum:"auto,1,2" default:"auto" loose:"true" doc:"auto: the server is asked. 1 or 2 needs mount, and no right to ask."`
+	Timeout   time.Duration `yaml:"timeout" default:"10s" min:"100ms" max:"5m" doc:"Of one request."`
+	TLS       TLS           `yaml:"tls"`
+}
+
+// Token is the auth method token.
+type Token struct {
+	Token   Credential `yaml:"token" required:"true"`
+	Wrapped bool       `yaml:"wrapped" default:"false" doc:"The token is a response-wrapping token around the real one; it can be used once."`
+}
+
+// AppRole is the auth method approle.
+type AppRole struct {
+	RoleID          string     `yaml:"role_id" required:"true"`
+	SecretID        Credential `yaml:"secret_id" doc:"Empty when the role needs none."`
+	SecretIDWrapped bool       `yaml:"secret_id_wrapped" default:"false" doc:"secret_id is a response-wrapping token around the real one; it can be used once."`
+	Mount           string     `yaml:"mount" default:"approle"`
+}
+
+// JWT is the auth method jwt.
+type JWT struct {
+	Role  string     `yaml:"role" required:"true"`
+	JWT   Credential `yaml:"jwt" required:"true" doc:"A file is read again at each login."`
+	Mount string     `yaml:"mount" default:"jwt"`
+}
+
+// Kubernetes is the auth method kubernetes.
+type Kubernetes struct {
+	Role  string     `yaml:"role" required:"true"`
+	JWT   Credential `yaml:"jwt" required:"true" doc:"The service account's token; a file is read again at each login."`
+	Mount string     `yaml:"mount" default:"kubernetes"`
+}
+
+// Cert is the auth method cert: the client certificate of config.tls.
+type Cert struct {
+	Name  string `yaml:"name" doc:"Of the certificate role; empty: the server tries all."`
+	Mount string `yaml:"mount" default:"cert"`
+}

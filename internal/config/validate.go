@@ -1,0 +1,162 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// validate normalises what was decoded and checks what no single value can tell.
+func (d *decoder) validate(c *Config) {
+	c.Version = strings.TrimPrefix(c.Version, "v")
+	for n, p := range c.Providers {
+		path := join("providers", n)
+		d.providerName(n, p, path, c.Mode)
+		switch x := p.Config.(type) {
+		case *HTTP:
+			d.http(x, join(path, "config"))
+		case *Vault:
+			d.vault(x, p, join(path, "config"))
+		case *Exec:
+			d.exec(x, join(path, "config"))
+		case *Env:
+			if x.Prefix != "" && !isVariable(x.Prefix) {
+				d.problem(d.at[join(path, "config.prefix")], join(path, "config.prefix"), "such as `APP_`", "`prefix` is not the beginning of a variable's name")
+			}
+		}
+	}
+	for i, s := range c.Secrets {
+		d.secret(s, fmt.Sprintf("secrets[%d]", i), c)
+	}
+}
+
+var providerName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*$`)
+
+func (d *decoder) providerName(n string, p Provider, path, mode string) {
+	switch {
+	case !providerName.MatchString(n):
+		d.problem(d.at[path], path, "use letters, digits and `._-`", "`%s` cannot be a provider's name: it could not stand in a reference", clip(n))
+	case p.Type == "":
+	case (n == secret.DefaultProvider) != (p.Type == "local"):
+		d.problem(d.at[path], path, "rename one", "the provider named `%s` and the type `local` are the local vault and nothing else", secret.DefaultProvider)
+	case mode == "local" && p.Type != "local":
+		d.problem(d.at[path], path, "set `mode: agent`", "with `mode: local` there is no provider but the local vault")
+	}
+}
+
+// address checks a URL; shown is how problems call it.
+func (d *decoder) address(text, path string) *url.URL {
+	if text == "" {
+		return nil // missing, and said so
+	}
+	at := d.at[path]
+	u, err := url.Parse(text) // its error quotes the text
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		d.problem(at, path, "such as https://store.example:8200", "%s is not an address that begins with https:// or http://", name(path))
+		return nil
+	case u.User != nil:
+		d.problem(at, path, "use `auth`", "%s holds a user or a password", name(path))
+	case u.Fragment != "":
+		d.problem(at, path, "", "%s has a part after #", name(path))
+	}
+	return u
+}
+
+var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (d *decoder) exec(x *Exec, path string) {
+	x.SHA256 = strings.ToLower(x.SHA256)
+	if at := join(path, "sha256"); x.SHA256 != "" && !sha256Hex.MatchString(x.SHA256) {
+		d.problem(d.at[at], at, "sha256sum prints it", "%s is not a SHA-256 in hex", name(at))
+	}
+	for variable := range x.Env {
+		if at := join(join(path, "env"), variable); !isVariable(variable) {
+			d.problem(d.at[at], at, "", "`%s` cannot be a variable's name", clip(variable))
+		}
+	}
+}
+
+func (d *decoder) http(x *HTTP, path string) {
+	at := join(path, "url")
+	u := d.address(strings.ReplaceAll(x.URL, "{path}", "path"), at)
+	if u != nil && !strings.Contains(x.URL, "{path}") {
+		d.problem(d.at[at], at, "", "%s has no {path}", name(at))
+	}
+	if host, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(x.URL, "https://"), "http://"), "/"); strings.Contains(host, "{path}") {
+		d.problem(d.at[at], at, "", "%s has {path} in the name of the host", name(at))
+	}
+	for key, pointer := range map[string]string{"value": x.Value, "version": x.Version} {
+		if pointer != "" && !strings.HasPrefix(pointer, "/") {
+			d.problem(d.at[join(path, key)], join(path, key), "such as `/data/value`", "%s is not a JSON pointer", name(join(path, key)))
+		}
+	}
+	d.tls(x.TLS, join(path, "tls"))
+}
+
+func (d *decoder) vault(x *Vault, p Provider, path string) {
+	at := join(path, "address")
+	if u := d.address(x.Address, at); u != nil && (strings.Trim(u.Path, "/") != "" || u.RawQuery != "") {
+		d.problem(d.at[at], at, "remove what follows host:port", "%s has a path", name(at))
+	}
+	x.Address = strings.TrimRight(x.Address, "/")
+	x.Namespace, x.Mount = strings.Trim(x.Namespace, "/"), strings.Trim(x.Mount, "/")
+	if x.KVVersion != "auto" && x.KVVersion != "" && x.Mount == "" {
+		d.problem(d.at[join(path, "kv_version")], join(path, "kv_version"), "or leave it out", "%s needs `mount`", name(join(path, "kv_version")))
+	}
+	d.tls(x.TLS, join(path, "tls"))
+	if _, ok := p.Auth.Params.(*Cert); ok && x.TLS.CertFile == "" {
+		d.problem(d.at[path], join(path, "tls.cert_file"), "", "%s is missing: the method `cert` needs it", name(join(path, "tls.cert_file")))
+	}
+}
+
+func (d *decoder) tls(x TLS, path string) {
+	if (x.CertFile == "") != (x.KeyFile == "") {
+		d.problem(d.at[path], path, "", "%s: `cert_file` and `key_file` belong together", name(path))
+	}
+	// One that is not there yet is the provider's error, when it is needed.
+	if st, err := os.Stat(x.KeyFile); x.KeyFile != "" && err == nil {
+		if err := checkPrivate(x.KeyFile, st); err != nil {
+			at := join(path, "key_file")
+			d.problem(d.at[at], at, "", "%s: %v", name(at), err)
+		}
+	}
+}
+
+var envName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
+
+// secret checks the mappings, which are ENV_NAME: provider/path[#field].
+func (d *decoder) secret(s Secret, path string, c *Config) {
+	isProvider := func(n string) bool { _, ok := c.Providers[n]; return ok || n == secret.DefaultProvider }
+	if s.Provider != "" && !isProvider(s.Provider) {
+		at := join(path, "provider")
+		hint := ""
+		if word, ok := nearest(s.Provider, append(slices.Sorted(maps.Keys(c.Providers)), secret.DefaultProvider)); ok {
+			hint = fmt.Sprintf("did you mean `%s`?", word)
+		}
+		d.problem(d.at[at], at, hint, "%s is no provider of this file", name(at))
+	}
+	for variable, ref := range s.Mappings {
+		at := join(join(path, "mappings"), variable)
+		reversed := envName.MatchString(ref) && !envName.MatchString(variable)
+		_, err := secret.ParseRef("dso://" + strings.TrimPrefix(ref, "dso://"))
+		switch {
+		case reversed && !strings.ContainsAny(variable, "/#"):
+			d.problem(d.at[at], at, fmt.Sprintf("write `%s: %s/%s#%s`", ref, s.Provider, s.Name, variable),
+				"this mapping is the wrong way round: the variable comes first")
+		case reversed:
+			d.problem(d.at[at], at, fmt.Sprintf("write `%s: %s`", ref, strings.TrimPrefix(variable, "dso://")),
+				"this mapping is the wrong way round: the variable comes first")
+		case !isVariable(variable):
+			d.problem(d.at[at], at, "", "`%s` cannot be a variable's name", clip(variable))
+		case err != nil:
+			d.problem(d.at[at], at, "such as `vault/kv/app#password`", "%s is not provider/path[#field]", name(at))
+		}
+	}
+}

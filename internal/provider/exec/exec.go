@@ -1,0 +1,154 @@
+package exec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Config says what is started.
+type Config struct {
+	Program string // absolute path
+	Args    []string
+	SHA256  string        // hex; empty: not pinned
+	Timeout time.Duration // of one answer
+	// Env returns the whole environment, as NAME=value. It is asked at each start.
+	Env func() ([]string, error)
+}
+
+// Provider asks one program.
+type Provider struct {
+	name string
+	cfg  Config
+
+	// turn is taken by whoever uses the fields below.
+	turn     chan struct{}
+	process  *process
+	useless  int       // runs in a row that answered nothing
+	notAgain time.Time // no start before
+	closed   bool
+}
+
+var (
+	_ provider.Provider = (*Provider)(nil)
+	_ provider.Keeper   = (*Provider)(nil)
+)
+
+// New returns a provider. The program is looked at, and not started yet.
+func New(name string, cfg Config) (*Provider, error) {
+	f, err := open(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("provider %s: %w", name, err)
+	}
+	return &Provider{name: name, cfg: cfg, turn: make(chan struct{}, 1)}, f.Close()
+}
+
+// Version implements [provider.Provider].
+func (p *Provider) Version(ctx context.Context, path string) (secret.Version, error) {
+	a, err := p.ask(ctx, question{Method: "version", Path: path})
+	return secret.Version(a.Version), provider.Explain(p.name, path, err)
+}
+
+// Get implements [provider.Provider].
+func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (secret.Value, secret.Version, error) {
+	a, err := p.ask(ctx, question{Method: "get", Path: path, Version: string(want)})
+	switch {
+	case err != nil:
+	case want != "" && a.Version != string(want):
+		err = fmt.Errorf("%w: it is of another version", provider.ErrMalformed)
+	case len(a.Value) > provider.MaxValue:
+		err = fmt.Errorf("%w: more than %d bytes", provider.ErrTooLarge, provider.MaxValue)
+	}
+	if err != nil {
+		return secret.Value{}, "", provider.Explain(p.name, path, err)
+	}
+	return secret.NewValue(a.Value), secret.Version(a.Version), nil
+}
+
+func (p *Provider) ask(ctx context.Context, q question) (answer, error) {
+	proc, err := p.running(ctx)
+	if err != nil {
+		return answer{}, err
+	}
+	a, err := proc.ask(ctx, p.cfg.Timeout, q)
+	if err == nil && a.Version == "" {
+		err = fmt.Errorf("%w: it has no version", provider.ErrMalformed)
+	}
+	if err != nil {
+		return answer{}, err
+	}
+	return a, nil
+}
+
+// The pauses before a program that keeps ending without having answered anything is
+// started again. The first runs are for free: it may have been replaced.
+const (
+	freeStarts = 4
+	firstPause = time.Second
+	lastPause  = time.Minute
+)
+
+// running returns the process, started when there is none.
+func (p *Provider) running(ctx context.Context) (*process, error) {
+	select {
+	case p.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for the program: %w", ctx.Err())
+	}
+	defer func() { <-p.turn }()
+	if p.process != nil {
+		select {
+		case <-p.process.ended:
+			p.over(p.process.useful)
+		default:
+			return p.process, nil
+		}
+	}
+	switch wait := time.Until(p.notAgain); {
+	case p.closed:
+		return nil, errors.New("the provider is no longer configured")
+	case wait > 0:
+		return nil, fmt.Errorf("the program keeps ending: %w", &provider.Throttled{After: wait.Round(time.Second)})
+	}
+	proc, err := start(ctx, p.name, p.cfg)
+	if err != nil {
+		p.over(false)
+		return nil, err
+	}
+	p.process = proc
+	return proc, nil
+}
+
+// over notes that a run has ended.
+func (p *Provider) over(useful bool) {
+	p.process = nil
+	if useful {
+		p.useless, p.notAgain = 0, time.Time{}
+		return
+	}
+	if p.useless++; p.useless >= freeStarts {
+		pause := min(firstPause<<min(p.useless-freeStarts, 10), lastPause)
+		p.notAgain = time.Now().Add(pause)
+	}
+}
+
+// Keep implements [provider.Keeper]: the program ends with the provider.
+func (p *Provider) Keep(ctx context.Context) {
+	<-ctx.Done()
+	p.Close()
+}
+
+// Close ends the program. What is asked later is refused.
+func (p *Provider) Close() {
+	p.turn <- struct{}{}
+	defer func() { <-p.turn }()
+	p.closed = true
+	if p.process != nil {
+		p.process.close(2 * time.Second)
+		p.process = nil
+	}
+}

@@ -1,0 +1,152 @@
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/fsnotify/fsnotify"
+
+	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Provider reads the files below one directory.
+type Provider struct {
+	name string
+	dir  string
+	fp   provider.Fingerprint
+}
+
+var (
+	_ provider.Provider = (*Provider)(nil)
+	_ provider.Watcher  = (*Provider)(nil)
+)
+
+// New returns a provider of the files below dir, which need not exist yet.
+func New(name, dir string, fp provider.Fingerprint) *Provider { return &Provider{name, dir, fp} }
+
+// Version implements [provider.Provider].
+func (p *Provider) Version(ctx context.Context, path string) (secret.Version, error) {
+	_, v, err := p.Get(ctx, path, "")
+	return v, err
+}
+
+// Get implements [provider.Provider].
+func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (secret.Value, secret.Version, error) {
+	b, err := p.read(ctx, path)
+	if err != nil {
+		return secret.Value{}, "", provider.Explain(p.name, path, err)
+	}
+	value, v, err := p.fp.Check(b, want)
+	return value, v, provider.Explain(p.name, path, err)
+}
+
+func (p *Provider) read(ctx context.Context, path string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(p.dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the directory: %w", permanent(err))
+	}
+	defer func() { _ = root.Close() }()
+	st, err := root.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: no file of that name in %s", provider.ErrNotFound, p.dir)
+	case err != nil:
+		return nil, permanent(err)
+	case !st.Mode().IsRegular(): // opening a pipe would wait
+		return nil, fmt.Errorf("not a regular file (%w)", provider.ErrPermanent)
+	case st.Mode().Perm()&0o002 != 0:
+		return nil, fmt.Errorf("every user of this host can write the file: chmod o-w %s (%w)", filepath.Join(p.dir, path), provider.ErrPermanent)
+	}
+	f, err := root.Open(path)
+	if err != nil {
+		return nil, permanent(err)
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, provider.MaxValue+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > provider.MaxValue {
+		return nil, fmt.Errorf("%w: more than %d bytes", provider.ErrTooLarge, provider.MaxValue)
+	}
+	return b, nil
+}
+
+// permanent classifies what the file system says.
+func permanent(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w: %w", provider.ErrDenied, err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%w (%w)", err, provider.ErrPermanent)
+	}
+	var pe *fs.PathError // a link that leads out of the directory, a loop of links
+	if errors.As(err, &pe) {
+		return fmt.Errorf("%w (%w)", err, provider.ErrPermanent)
+	}
+	return err
+}
+
+// Watch implements [provider.Watcher]. Directories that are made later are watched
+// from then on.
+func (p *Provider) Watch(ctx context.Context) (<-chan struct{}, error) {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return nil, fmt.Errorf("provider %s: watch: %w", p.name, err)
+	}
+	if err := p.add(w, p.dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("provider %s: watch %s: %w", p.name, p.dir, err), w.Close())
+	}
+	changed := make(chan struct{}, 1)
+	go func() {
+		defer close(changed)
+		defer func() { _ = w.Close() }()
+		for {
+			select {
+			case ev, ok := <-w.Events:
+				if !ok {
+					return
+				}
+				if ev.Has(fsnotify.Create) {
+					_ = p.add(w, ev.Name)
+				}
+				if ev.Name == p.dir && (ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename)) {
+					return // the caller watches what takes its place
+				}
+			case _, ok := <-w.Errors:
+				if !ok {
+					return
+				}
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case changed <- struct{}{}:
+			default:
+			}
+		}
+	}()
+	return changed, nil
+}
+
+// add watches a directory and those below it; what is no directory is not an error.
+func (p *Provider) add(w *fsnotify.Watcher, dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case !d.IsDir():
+			return nil
+		}
+		return w.Add(path)
+	})
+}
