@@ -14,27 +14,38 @@ type sealed interface {
 	resolve.Sealed
 }
 
-// sealOff is the configuration's word for no sealed values.
-const sealOff = "off"
+// The configuration's words that are no protection: none sealed, and the best there is.
+const (
+	sealOff  = "off"
+	sealAuto = "auto"
+)
 
 // openSealed opens the sealed values as the configuration wants them. It returns nil
 // when it wants none; what there was is removed then.
 func (a *Agent) openSealed() (sealed, error) {
-	dir, by := a.state("sealed"), "auto"
+	dir, by := a.state("sealed"), sealAuto
 	if a.cfg.Loaded != nil {
 		by = a.cfg.Loaded.Agent.Seal
 	}
 	if by == sealOff {
 		return nil, seal.Destroy(dir)
 	}
-	protection := seal.Protection(by)
-	if by == "auto" {
-		protection = seal.ByFile
-		if seal.HasTPM(context.Background()) {
-			protection = seal.ByTPM
+	ctx := context.Background()
+	var s *seal.Store
+	var problems []error
+	var err error
+	switch {
+	case by != sealAuto:
+		s, problems, err = seal.Open(ctx, dir, seal.Protection(by))
+	case seal.HasTPM(ctx):
+		if s, problems, err = seal.Open(ctx, dir, seal.ByTPM); err == nil {
+			break
 		}
+		a.log.Warn("the TPM2 does not protect the sealing key, a file does", "error", err)
+		fallthrough
+	default:
+		s, problems, err = seal.Open(ctx, dir, seal.ByFile)
 	}
-	s, problems, err := seal.Open(context.Background(), dir, protection)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,8 @@
 // them.
 //
 //	sealed/                0700
-//	  keys/1-HASH.key      0600, 32 bytes; or .cred, the same sealed by systemd-creds
+//	  keys/1-HASH.key      0600, 32 bytes; .host.cred and .tpm2.cred: the same, sealed by
+//	                       systemd-creds
 //	  sets/CONTAINER.json  the versions that a container was last given; no value
 //	  values/HASH.json     one value of one version: what it is, in the clear, and the
 //	                       value under AES-256-GCM, bound to what it is

@@ -28,10 +28,11 @@ const (
 	ByFile Protection = "file" // a file that only root can read
 )
 
+// suffixes end the names of key files.
+var suffixes = map[Protection]string{ByTPM: ".tpm2.cred", ByHost: ".host.cred", ByFile: ".key"}
+
 const (
-	keySize    = 32 // bytes: AES-256
-	plainKey   = ".key"
-	credential = ".cred"
+	keySize = 32 // bytes: AES-256
 	// credentialName is bound into what systemd-creds seals.
 	credentialName = "dso-seal-key"
 	// credsTimeout bounds one call of systemd-creds. A TPM takes a second or two.
@@ -49,16 +50,19 @@ func HasTPM(ctx context.Context) bool {
 type key struct {
 	number int
 	id     string
+	by     Protection
 	cipher.AEAD
 }
 
-func makeKey(number int, raw []byte) (key, error) {
+func (k key) file(dir string) string { return filepath.Join(dir, k.id+suffixes[k.by]) }
+
+func makeKey(number int, raw []byte, by Protection) (key, error) {
 	block, err := aes.NewCipher(raw)
 	if err != nil {
 		return key{}, err
 	}
 	sum := sha256.Sum256(raw)
-	k := key{number: number, id: fmt.Sprintf("%d-%x", number, sum[:4])}
+	k := key{number: number, id: fmt.Sprintf("%d-%x", number, sum[:4]), by: by}
 	k.AEAD, err = cipher.NewGCMWithRandomNonce(block)
 	return k, err
 }
@@ -68,27 +72,34 @@ func newKey(ctx context.Context, dir string, number int, by Protection) (key, er
 	raw := make([]byte, keySize)
 	_, _ = rand.Read(raw) // never fails
 	defer clear(raw)
-	k, err := makeKey(number, raw)
+	k, err := makeKey(number, raw, by)
 	if err != nil {
 		return key{}, err
 	}
-	ext, data := plainKey, raw
+	data := raw
 	if by != ByFile {
 		with := "--with-key=host"
 		if by == ByTPM {
 			with = "--with-key=host+tpm2"
 		}
 		// Bound to no PCR: an update of the firmware must not cost the values.
-		ext = credential
 		if data, err = systemdCreds(ctx, raw, "encrypt", "--name="+credentialName, with, "--tpm2-pcrs=", "-", "-"); err != nil {
 			return key{}, fmt.Errorf("make a sealing key: %w", err)
 		}
 	}
-	return k, durable.WriteFile(filepath.Join(dir, k.id+ext), data, 0o600)
+	return k, durable.WriteFile(k.file(dir), data, 0o600)
+}
+
+// keyFile is a file that has the name of a key's.
+type keyFile struct {
+	path   string
+	number int
+	by     Protection
 }
 
 // readKey reads one key file.
-func readKey(ctx context.Context, path string, number int) (key, error) {
+func readKey(ctx context.Context, f keyFile) (key, error) {
+	path := f.path
 	info, err := os.Stat(path)
 	if err != nil {
 		return key{}, err
@@ -97,7 +108,7 @@ func readKey(ctx context.Context, path string, number int) (key, error) {
 		return key{}, fmt.Errorf("%s has mode %#o and must have 0600: chmod 600 %s", path, perm, path)
 	}
 	raw, err := os.ReadFile(path)
-	if err == nil && filepath.Ext(path) == credential {
+	if err == nil && f.by != ByFile {
 		raw, err = systemdCreds(ctx, raw, "decrypt", "--name="+credentialName, "-", "-")
 	}
 	if err != nil {
@@ -107,8 +118,8 @@ func readKey(ctx context.Context, path string, number int) (key, error) {
 	if len(raw) != keySize {
 		return key{}, fmt.Errorf("%s is not a key: it has %d bytes and not %d", path, len(raw), keySize)
 	}
-	k, err := makeKey(number, raw)
-	if err == nil && !strings.HasPrefix(filepath.Base(path), k.id+".") {
+	k, err := makeKey(f.number, raw, f.by)
+	if err == nil && k.file(filepath.Dir(path)) != path {
 		err = fmt.Errorf("%s holds another key than the one it is named for", path)
 	}
 	return k, err
@@ -130,18 +141,23 @@ func systemdCreds(ctx context.Context, data []byte, args ...string) ([]byte, err
 	return out, nil
 }
 
-// keyFiles lists the key files with their numbers.
-func keyFiles(dir string) (map[string]int, error) {
+// keyFiles lists the key files.
+func keyFiles(dir string) ([]keyFile, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	files := map[string]int{}
+	var files []keyFile
 	for _, e := range entries {
 		number, _, ok := strings.Cut(e.Name(), "-")
 		n, err := strconv.Atoi(number)
-		if ext := filepath.Ext(e.Name()); ok && err == nil && (ext == plainKey || ext == credential) {
-			files[filepath.Join(dir, e.Name())] = n
+		if !ok || err != nil {
+			continue
+		}
+		for by, suffix := range suffixes {
+			if strings.HasSuffix(e.Name(), suffix) {
+				files = append(files, keyFile{filepath.Join(dir, e.Name()), n, by})
+			}
 		}
 	}
 	return files, nil

@@ -64,8 +64,8 @@ func (n name) file() string {
 	return hex.EncodeToString(sum[:16]) + ".json"
 }
 
-// Open opens the store in dir and makes it, with a key under the protection,
-// when it is new. The problems are what cannot be used: each names a file and the
+// Open opens the store in dir and makes it when it is new. A key that is not under
+// the protection is replaced by one that is. The problems are what cannot be used: each names a file and the
 // way out, and the store works without it.
 func Open(ctx context.Context, dir string, by Protection) (s *Store, problems []error, err error) {
 	s = &Store{dir: dir, keys: map[string]key{}, values: map[name]string{}, sets: map[string]Set{}}
@@ -82,9 +82,9 @@ func Open(ctx context.Context, dir string, by Protection) (s *Store, problems []
 		return nil, nil, err
 	}
 	last := 0
-	for path, number := range files {
-		last = max(last, number)
-		k, err := readKey(ctx, path, number)
+	for _, f := range files {
+		last = max(last, f.number)
+		k, err := readKey(ctx, f)
 		if err != nil {
 			problems = append(problems, fmt.Errorf("sealing key not usable: %w; put it back from a backup, or what was sealed with it is lost", err))
 			continue
@@ -100,8 +100,11 @@ func Open(ctx context.Context, dir string, by Protection) (s *Store, problems []
 	}
 	problems = append(problems, read...)
 	if s.key.number == 0 {
-		if err := s.use(ctx, last+1, by); err != nil {
-			return nil, nil, err
+		return s, problems, s.use(ctx, last+1, by)
+	}
+	if s.key.by != by {
+		if err := s.NewKey(ctx, by); err != nil {
+			problems = append(problems, err)
 		}
 	}
 	return s, problems, nil
@@ -333,7 +336,7 @@ func (s *Store) Retain(more ...secret.Versions) error {
 // NewKey makes another key under the protection, seals all values with it and
 // removes the keys before. When it fails, or dies in the middle, what was sealed
 // can be opened, and it can be called again.
-func (s *Store) NewKey(ctx context.Context, by Protection) (err error) {
+func (s *Store) NewKey(ctx context.Context, by Protection) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.use(ctx, s.key.number+1, by); err != nil {
@@ -352,14 +355,12 @@ func (s *Store) NewKey(ctx context.Context, by Protection) (err error) {
 			return fmt.Errorf("seal %s version %s with the new key: %w; the keys before stay", n.id, n.version, err)
 		}
 	}
-	for id := range s.keys {
+	for id, k := range s.keys {
 		if id == s.key.id {
 			continue
 		}
-		for _, ext := range []string{plainKey, credential} {
-			if err := durable.Remove(filepath.Join(s.keyDir(), id+ext)); err != nil {
-				return err
-			}
+		if err := durable.Remove(k.file(s.keyDir())); err != nil {
+			return err
 		}
 		delete(s.keys, id)
 	}

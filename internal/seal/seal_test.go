@@ -267,6 +267,13 @@ func TestKey_CanBeSealedBySystemd(t *testing.T) {
 	s, _, err := seal.Open(t.Context(), dir, seal.ByHost)
 	assert.NilError(t, err)
 	keep(t, s, "one", now, "1=a")
-	assert.Equal(t, len(files(t, dir, "keys/*.cred")), 1)
+	assert.Equal(t, len(files(t, dir, "keys/*.host.cred")), 1)
+	s, _, err = seal.Open(t.Context(), dir, seal.ByHost)
+	assert.NilError(t, err)
+	assert.Equal(t, value(s, db, "1"), "a")
+
+	// Another protection is another key.
 	assert.Equal(t, value(open(t, dir), db, "1"), "a")
+	assert.Equal(t, len(files(t, dir, "keys/*.cred")), 0)
+	assert.Equal(t, len(files(t, dir, "keys/*.key")), 1)
 }
