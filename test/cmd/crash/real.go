@@ -26,7 +26,7 @@ services:
     image: ` + lab.Answerer + `
     restart: always
     environment: {APP_SECRET: "dso://restart", APP_EXIT_IF: bad}
-    labels: {dso.update.strategy: restart}
+    labels: {dso.update.strategy: restart, dso.monitor: 100ms}
   data:
     image: ` + lab.Datakeeper + `
     restart: always
