@@ -108,8 +108,10 @@ func (r *real) fill(ctx context.Context, p rotation.Point) error {
 	if err := r.awaitStopped(ctx); err != nil {
 		return err
 	}
-	// dd fails when the disk is full, which is what it is for.
-	_ = r.lab.Command(ctx, "dd", "if=/dev/zero", "of=/var/lib/dso/state/fill", "bs=4k").Run()
+	out, _ := r.lab.Command(ctx, "dd", "if=/dev/zero", "of=/var/lib/dso/state/fill", "bs=4k").CombinedOutput()
+	if !strings.Contains(string(out), "No space left on device") {
+		return fmt.Errorf("the disk does not get full: %s", out)
+	}
 	if err := syscall.Kill(r.lab.AgentPID(), syscall.SIGCONT); err != nil {
 		return err
 	}
