@@ -99,8 +99,12 @@ func (r *real) smallDisk(ctx context.Context) error {
 	return nil
 }
 
-func (r *real) fill(ctx context.Context, p rotation.Point) error {
+func (r *real) fill(ctx context.Context, p rotation.Point) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
 	from := len(r.agentLog(0))
+	clean := func() error { return r.lab.Command(ctx, "rm", "-f", "/var/lib/dso/state/fill").Run() }
+	defer func() { err = errors.Join(err, clean()) }()
 	marker, err := r.rotateWith(ctx, p, p.String()+"=stop")
 	if err != nil {
 		return err
@@ -116,13 +120,14 @@ func (r *real) fill(ctx context.Context, p rotation.Point) error {
 		return err
 	}
 	deadline := time.Now().Add(30 * time.Second)
+	// What the agent replaces makes room, which is filled again.
 	for !strings.Contains(r.agentLog(from), "no space left on device") {
 		if time.Now().After(deadline) {
 			return errors.New("the agent does not say that the disk is full")
 		}
-		time.Sleep(50 * time.Millisecond)
+		_ = r.lab.Command(ctx, "dd", "if=/dev/zero", "of=/var/lib/dso/state/fill", "bs=4k", "oflag=append", "conv=notrunc").Run()
 	}
-	if err := r.lab.Command(ctx, "rm", "/var/lib/dso/state/fill").Run(); err != nil {
+	if err := clean(); err != nil {
 		return err
 	}
 	return r.reaches(ctx, p.Strategy, marker)
