@@ -39,10 +39,10 @@ func TestTargets_GiveAContainerWhatItsSpecificationDoesNotName(t *testing.T) {
 	h.run("plain", sleeper()...)
 	assert.Check(t, is.Equal(h.environ("shop-web")["DB_USER"], "u1"))
 	assert.Check(t, is.Equal(h.environ("shop-web")["DB_PASS"], "p1"))
-	assert.Check(t, is.Equal(h.exec("shop-web", "sh", "-c", "echo $DB_USER $DB_PASS"), "u1 p1"))
+	assert.Check(t, is.Equal(h.sh("shop-web", "printf '%s %s' $DB_USER $DB_PASS"), "u1 p1"))
 	h.health("shop-web")
-	assert.Check(t, is.Equal(h.environ("front")["SHOP_TLS"], "/run/secrets/dso/shop/tls"))
-	assert.Check(t, is.Equal(h.sh("front", `cat "$SHOP_TLS"; stat -c %u "$SHOP_TLS"`), "key one1000"))
+	assert.Check(t, is.Equal(h.environ("front")["SHOP_TLS"], "/run/secrets/dso/local/shop/tls"))
+	assert.Check(t, is.Equal(h.sh("front", `cat "$SHOP_TLS"; printf %s "$(stat -c %u "$SHOP_TLS")"`), "key one1000"))
 	_, given := h.environ("plain")["DB_USER"]
 	assert.Check(t, !given)
 	spec := h.docker("inspect", "shop-web", "front")
