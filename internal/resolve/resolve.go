@@ -105,10 +105,15 @@ func (r *Resolver) Snapshot(ctx context.Context, project string, vars []Variable
 	return stale, nil
 }
 
-// down reports whether an error says that a store does not answer, and not that it
-// answered no.
+// down reports whether an error says that a store does not answer or cannot be used,
+// and not that it answered no.
 func down(err error) bool {
-	return provider.Retryable(err) && !errors.Is(err, secret.ErrUnfit) || errors.Is(err, provider.ErrCredential)
+	for _, no := range []error{provider.ErrNotFound, provider.ErrNoVersion, provider.ErrDenied, provider.ErrTooLarge, secret.ErrUnfit} {
+		if errors.Is(err, no) {
+			return false
+		}
+	}
+	return true
 }
 
 // before returns the versions that the container was given before, if that is one of

@@ -99,12 +99,19 @@ func (s *soak) meddle(ctx context.Context) error {
 	}
 	if err := s.up(ctx); err != nil {
 		s.say("as it happens: %v", err)
+		s.unfinished = true
 	}
 	return nil
 }
 
 func (s *soak) check(ctx context.Context) error {
 	s.checks++
+	if s.unfinished { // whoever removed a container and could not make it again tries once more
+		if err := s.up(ctx); err != nil {
+			s.say("as it happens: %v", err)
+		}
+		s.unfinished = false
+	}
 	wrong, err := s.lab.CheckWithin(ctx, settle, s.names...)
 	if err != nil {
 		return err
