@@ -211,10 +211,13 @@ func (a *Agent) openStores() error {
 	if err != nil {
 		return err
 	}
-	if a.settings, err = newSettings(a.cfg, local.New(a.vault.Dir), provider.NewFingerprint(key)); err != nil {
+	cfg := a.cfg
+	cfg.Log = a.log // what happens there is an event too
+	if a.settings, err = newSettings(cfg, local.New(a.vault.Dir), provider.NewFingerprint(key)); err != nil {
 		return err
 	}
 	a.resolver = a.settings.resolver
+	a.metrics.Watch(func() []metrics.Provider { return providerMetrics(a.settings.watch.Status()) })
 	a.vault.IsProvider = func(name string) bool { return a.resolver.Providers().Has(name) }
 	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); a.broken(err) {
 		return err
@@ -267,6 +270,10 @@ func (a *Agent) frontProgram() string {
 	return filepath.Join(filepath.Dir(self), "dso-front")
 }
 
+// compareEvery is the longest time between two comparisons of everything with what is
+// known. Each looks at every container; events and changed versions lead to one at once.
+const compareEvery = 5 * time.Minute
+
 func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller {
 	return &reconcile.Controller{
 		Engine: a.engine,
@@ -278,14 +285,14 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Lost:       a.claims.engineGone,
 		Locks:      a.locks,
 		Deliveries: a.deliveries,
-		Current:    a.resolver,
+		Current:    a.settings.watch,
 		Fronts:     a.fronts,
 		Ports:      listening,
 		Aliases:    aliases,
 		Log:        a.log,
 		Metrics:    a.metrics.Events,
 		Parallel:   4,
-		Interval:   24 * time.Hour, // the settings ask for a comparison much sooner
+		Interval:   compareEvery,
 	}
 }
 
@@ -312,7 +319,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 	})
 	wg.Go(func() { a.settings.run(ctx) })
-	wg.Go(func() { a.controller.Run(ctx, a.settings.changed, a.ready) })
+	wg.Go(func() { a.controller.Run(ctx, a.settings.watch.Changed(), a.ready) })
 	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)
 	<-ctx.Done()
 	a.log.Info("agent stops")

@@ -6,23 +6,21 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 
-	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/watch"
 )
 
 // settings is the configuration that holds and the providers made of it. A new
@@ -33,6 +31,7 @@ type settings struct {
 	explicit string // the file that was named; empty: the usual places
 	level    *slog.LevelVar
 	resolver *resolve.Resolver
+	watch    *watch.Watch // over the same providers
 	local    provider.Provider
 	fp       provider.Fingerprint
 	// settle is how long a file that changed must be quiet before it is read.
@@ -42,8 +41,6 @@ type settings struct {
 	config   *config.Config
 	sources  map[string]*source
 	seen     [sha256.Size]byte // of the file that was read last, good or bad
-	changed  chan struct{}     // a secret may have a new version
-	reset    chan struct{}     // the interval may be another
 	upkeep   context.Context   // nil until run
 	finished sync.WaitGroup    // what looks after the providers
 }
@@ -52,7 +49,7 @@ type settings struct {
 type source struct {
 	described config.Provider
 	raw       provider.Provider
-	observed  *observed
+	asked     *watch.Source // what everybody asks
 	stop      context.CancelFunc
 }
 
@@ -79,8 +76,8 @@ func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint) (
 	s := &settings{
 		log: cfg.Log, explicit: cfg.ConfigFile, level: cfg.Level, local: local, fp: fp, settle: 100 * time.Millisecond,
 		resolver: resolve.New(provider.Registry{}), sources: map[string]*source{},
-		changed: make(chan struct{}, 1), reset: make(chan struct{}, 1),
 	}
+	s.watch = watch.New(s.resolver)
 	first := cfg.Loaded
 	if first == nil {
 		first = config.Default()
@@ -110,11 +107,12 @@ func (s *settings) apply(c *config.Config) error {
 	if next[secret.DefaultProvider] == nil {
 		next[secret.DefaultProvider] = s.bare(s.sources[secret.DefaultProvider])
 	}
-	byName := map[string]provider.Provider{}
+	byName, asked := map[string]provider.Provider{}, map[string]*watch.Source{}
 	for name, src := range next {
-		byName[name] = src.observed
+		byName[name], asked[name] = src.asked, src.asked
 	}
 	s.resolver.Use(provider.NewRegistry(byName))
+	s.watch.Over(asked, c.Agent.Watch.PollingInterval)
 	for name, old := range s.sources {
 		if next[name] != old && old.stop != nil {
 			old.stop()
@@ -132,8 +130,7 @@ func (s *settings) apply(c *config.Config) error {
 	if before.Logging.Format != c.Logging.Format {
 		s.log.Warn("logging.format is taken at the agent's next start", "format", c.Logging.Format)
 	}
-	signalTo(s.changed)
-	signalTo(s.reset)
+	s.watch.Tell() // a reference may mean another secret now
 	return nil
 }
 
@@ -147,8 +144,10 @@ func (s *settings) source(name string, described config.Provider) (*source, erro
 			return nil, err
 		}
 	}
-	retry := &provider.Retry{Provider: raw, Name: name, Attempts: described.Retry.Attempts, Backoff: described.Retry.Backoff}
-	return &source{described: described, raw: raw, observed: &observed{Provider: retry}}, nil
+	return &source{described: described, raw: raw, asked: &watch.Source{
+		Provider: raw, Name: name, Log: s.log,
+		Attempts: described.Retry.Attempts, Backoff: described.Retry.Backoff, Budget: described.CallsPerMinute,
+	}}, nil
 }
 
 // bare is the local vault that no configuration names.
@@ -156,7 +155,7 @@ func (s *settings) bare(old *source) *source {
 	if old != nil && old.described.Type == "" {
 		return old
 	}
-	return &source{raw: s.local, observed: &observed{Provider: s.local}}
+	return &source{raw: s.local, asked: &watch.Source{Provider: s.local, Name: secret.DefaultProvider, Attempts: 1, Log: s.log}}
 }
 
 // look starts what looks after the providers, once there is somebody to wait for it.
@@ -164,7 +163,7 @@ func (s *settings) look() {
 	if s.upkeep == nil {
 		return
 	}
-	for _, src := range s.sources {
+	for name, src := range s.sources {
 		if src.stop != nil {
 			continue
 		}
@@ -174,13 +173,12 @@ func (s *settings) look() {
 			s.finished.Go(func() { k.Keep(ctx) })
 		}
 		if w, ok := src.raw.(provider.Watcher); ok {
-			s.finished.Go(func() { follow(ctx, w, s.changed) })
+			s.finished.Go(func() { follow(ctx, w, func() { s.watch.Push(name) }) })
 		}
 	}
 }
 
-// run follows the file, the signal and the interval until ctx ends. The channel of
-// changes is signalled when secrets are to be compared.
+// run follows the file and the signal, and asks the providers, until ctx ends.
 func (s *settings) run(ctx context.Context) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -193,34 +191,10 @@ func (s *settings) runWith(ctx context.Context, hup <-chan os.Signal) {
 	s.upkeep = ctx
 	s.look()
 	s.mu.Unlock()
-	s.finished.Go(func() { s.poll(ctx) })
+	s.finished.Go(func() { s.watch.Run(ctx) })
 	defer s.finished.Wait()
 	for ctx.Err() == nil {
 		s.followFile(ctx, hup)
-	}
-}
-
-// interval is the longest time between two comparisons.
-func (s *settings) interval() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.config.Agent.Watch.PollingInterval
-}
-
-// poll asks for a comparison every interval, a little early, so that many hosts do
-// not ask a store at the same moment.
-func (s *settings) poll(ctx context.Context) {
-	for ctx.Err() == nil {
-		interval := s.interval()
-		timer := time.NewTimer(interval - mathrand.N(interval/10+1))
-		select {
-		case <-timer.C:
-			signalTo(s.changed)
-		case <-s.reset:
-			timer.Stop()
-		case <-ctx.Done():
-			timer.Stop()
-		}
 	}
 }
 
@@ -305,6 +279,9 @@ func (s *settings) reload(asked bool) {
 	s.mu.Lock()
 	s.seen = sum
 	s.mu.Unlock()
+	if asked { // a person says that something may be another
+		s.watch.InvalidateAll()
+	}
 	s.log.Info("configuration taken", "file", path, "providers", s.names(), "providers_before", before)
 }
 
@@ -327,25 +304,6 @@ func (s *settings) bad(msg string, err error, asked bool, sum [sha256.Size]byte)
 }
 
 func (s *settings) names() []string { return s.resolver.Providers().Names() }
-
-// status tells of every provider but the local vault, which is asked itself.
-func (s *settings) status() []wire.ProviderStatus {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	rows := []wire.ProviderStatus{}
-	for name, src := range s.sources {
-		if name != secret.DefaultProvider {
-			rows = append(rows, src.observed.status(name))
-		}
-	}
-	slices.SortFunc(rows, func(a, b wire.ProviderStatus) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
-	return rows
-}
 
 func (s *settings) mode() string {
 	s.mu.Lock()

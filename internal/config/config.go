@@ -46,7 +46,7 @@ type Agent struct {
 // (the local vault, the file provider) is noticed at once in any case.
 type Watch struct {
 	Mode            string        `yaml:"mode" enum:"polling" default:"polling" doc:"polling: the stores are asked for versions every polling_interval."`
-	PollingInterval time.Duration `yaml:"polling_interval" default:"1m" min:"1s" max:"24h" doc:"Longest time between two comparisons with the stores."`
+	PollingInterval time.Duration `yaml:"polling_interval" default:"1m" min:"1s" max:"24h" doc:"Longest time between two looks at a secret's version in its store."`
 	Webhook         any           `yaml:"webhook" pending:"true"`
 }
 
@@ -62,6 +62,8 @@ type Provider struct {
 	Region string `yaml:"region" pending:"true"`
 	Auth   Auth   `yaml:"auth" doc:"How DSO proves who it is."`
 	Retry  Retry  `yaml:"retry" doc:"What is done when the store does not answer."`
+	// CallsPerMinute is the budget of all calls; zero: no bound.
+	CallsPerMinute int `yaml:"calls_per_minute" default:"0" min:"0" max:"1000000" doc:"Most calls to the store in a minute; 0: no bound. Polls wait for it; the start of a container never does, and polls make up for it."`
 	// Config points to the struct of the type, such as *Vault; nil for local.
 	Config any `yaml:"config" doc:"Where the store is, by type."`
 }

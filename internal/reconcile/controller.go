@@ -34,10 +34,20 @@ type Deliveries interface {
 	Unpin(containerID string) error
 }
 
-// Current knows the current versions of secrets.
+// Current knows the current versions of the secrets in use.
 type Current interface {
 	IDs(project string, refs []secret.Ref) []secret.ID
+	// Desired returns what is known. It may be as old as the longest interval
+	// between two polls.
 	Desired(ctx context.Context, project string, refs []secret.Ref) (secret.Versions, error)
+	// Confirm returns what the stores said after a moment, and at one and the same.
+	Confirm(ctx context.Context, project string, refs []secret.Ref, after time.Time) (secret.Versions, error)
+	// Use says which secrets are in use; the others need not be known.
+	Use(ids []secret.ID)
+	// Invalidate makes what is known of the secrets out of date, InvalidateAll all of
+	// it.
+	Invalidate(ids ...secret.ID)
+	InvalidateAll()
 }
 
 // Fronts finds and feeds the fronts of services.
@@ -173,12 +183,32 @@ func (c *Controller) kickAll(ctx context.Context, t Target) (map[string]*group, 
 	if len(members) == 0 && t.Container != "" {
 		return nil, nil, ErrNoContainer
 	}
+	c.Current.Invalidate(c.idsOf(members, t)...)
 	running := map[string]*group{}
 	for _, m := range members {
 		key := groupOf(m)
 		running[key] = c.kick(key, m.Name, t)
 	}
 	return running, members, nil
+}
+
+// idsOf returns the secrets that somebody who asks for the target wants to be current:
+// the one that is named, or those of the container.
+func (c *Controller) idsOf(members []engine.Container, t Target) []secret.ID {
+	if t.Container == "" {
+		return []secret.ID{t.Secret}
+	}
+	return c.used(members)
+}
+
+// used returns the secrets that the containers use, each once.
+func (c *Controller) used(members []engine.Container) []secret.ID {
+	var ids []secret.ID
+	for _, m := range members {
+		ids = append(ids, c.Current.IDs(m.Project(), refsOf(m))...)
+	}
+	slices.SortFunc(ids, secret.ID.Compare)
+	return slices.Compact(ids)
 }
 
 func (c *Controller) matches(m engine.Container, t Target) bool {

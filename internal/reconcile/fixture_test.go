@@ -28,7 +28,7 @@ type agent struct {
 	*hosttest.Host
 	*reconcile.Controller
 	log     *logBuffer
-	changed chan struct{}
+	changed chan struct{} // everything is to be compared
 	metrics *metrics.Metrics
 	stop    func()
 	cancel  func() // begins what stop waits for
@@ -73,7 +73,7 @@ func newAgent(t *testing.T, h *hosttest.Host) *agent {
 	assert.NilError(t, err)
 	a.Controller = &reconcile.Controller{
 		Engine: h.Engine, Claim: func(context.Context) error { return nil }, Lost: func() {},
-		Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Resolver, Fronts: h.Fronts,
+		Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Watch, Fronts: h.Fronts,
 		Ports:   func(engine.Container) ([]uint16, error) { return nil, nil },
 		Aliases: aliases, Log: a.Host.Log, Metrics: a.metrics.Events, Parallel: 4, Interval: time.Minute,
 	}
@@ -102,18 +102,34 @@ func (a *agent) launch() (ready chan struct{}) {
 		cancel()
 	}
 	ready = make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		a.Controller.Run(ctx, a.changed, func() { close(ready) })
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { a.Controller.Run(ctx, a.changed, func() { close(ready) }) })
+	running.Go(func() { a.watch(ctx) })
 	end := a.stop
 	a.stop = func() {
 		cancel()
-		<-ended
+		running.Wait()
 		end()
 	}
 	return ready
+}
+
+// watch lets the versions be watched, until ctx ends.
+func (a *agent) watch(ctx context.Context) {
+	var polling sync.WaitGroup
+	polling.Go(func() { a.Watch.Run(ctx) })
+	defer polling.Wait()
+	for {
+		select {
+		case <-a.Watch.Changed():
+			select {
+			case a.changed <- struct{}{}:
+			default:
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // again ends the agent and starts another over the same state.
@@ -126,13 +142,10 @@ func (a *agent) again(t *testing.T) *agent {
 	return next
 }
 
-// set stores a value and tells the controller.
+// set stores a value, and the store tells that something changed.
 func (a *agent) set(path, value string) {
 	a.Secrets.Set(path, value)
-	select {
-	case a.changed <- struct{}{}:
-	default:
-	}
+	a.Watch.Push(secret.DefaultProvider)
 }
 
 func id(path string) secret.ID { return secret.ID{Provider: "local", Path: path} }

@@ -76,6 +76,7 @@ func (c *Controller) connected(life context.Context, changed <-chan struct{}, re
 		}
 	}()
 	c.fresh = map[string]bool{}
+	c.Current.InvalidateAll() // nobody compared anything meanwhile
 	c.finishAliases(ctx)
 	if err := c.recover(ctx); err != nil {
 		return err
@@ -191,6 +192,7 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 	}
 	c.startDependants(all)
 	c.refresh(all)
+	c.Current.Use(c.used(slices.DeleteFunc(slices.Clone(all), func(m engine.Container) bool { return !managed(m) })))
 	there := slices.Clone(ids)
 	for _, e := range c.Machine.Journal.Pending() { // its container may have another name now
 		there = append(there, e.ID)

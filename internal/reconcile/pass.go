@@ -94,14 +94,18 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		return res
 	}
 	c.settled(m.ID)
+	from, at, known := c.Deliveries.Delivered(m.ID)
+	same := func(to secret.Versions) bool { return !force && known && from.Equal(to) }
 	to, err := c.Current.Desired(ctx, m.Project(), refsOf(m))
+	if err == nil && !same(to) { // it may be older than what the container was started with
+		to, err = c.Current.Confirm(ctx, m.Project(), refsOf(m), at)
+	}
 	if err != nil {
 		c.Log.Warn("desired versions unknown", "container", m.Name, "error", err)
 		res.Error = err.Error()
 		return res
 	}
-	from, _, known := c.Deliveries.Delivered(m.ID)
-	if !force && known && from.Equal(to) {
+	if same(to) {
 		return res
 	}
 	if pin, pinned := c.Deliveries.Pinned(m.ID); !force && pinned && pin.Failed.Equal(to) {

@@ -119,9 +119,46 @@ type RuntimeStatus struct {
 
 // ProviderStatus describes one provider.
 type ProviderStatus struct {
-	Name    string `json:"name"`
-	Status  string `json:"status"`
-	Message string `json:"message,omitempty"`
+	Name        string        `json:"name"`
+	Status      string        `json:"status"` // ok, error
+	Message     string        `json:"message,omitempty"`
+	Circuit     Circuit       `json:"circuit"`
+	Calls       ProviderCalls `json:"calls"`
+	Secrets     int           `json:"secrets"` // in use
+	Interval    *PollInterval `json:"interval,omitempty"`
+	Budget      *CallBudget   `json:"budget,omitempty"`
+	LastSuccess time.Time     `json:"last_success,omitzero"`
+}
+
+// Circuit says whether a provider is asked at all. While it is open, it is asked by
+// starts, and at NextTry.
+type Circuit struct {
+	State    string    `json:"state"`    // closed, open
+	Failures int       `json:"failures"` // calls in a row that failed
+	Since    time.Time `json:"since,omitzero"`
+	NextTry  time.Time `json:"next_try,omitzero"`
+}
+
+// ProviderCalls counts the calls made to a provider since the agent began to use it,
+// retries included.
+type ProviderCalls struct {
+	Version uint64 `json:"version"`
+	Value   uint64 `json:"value"`
+	Failed  uint64 `json:"failed"`
+}
+
+// PollInterval says how often the secrets of a provider are looked at now: that of the
+// one that is looked at most often, and most rarely.
+type PollInterval struct {
+	Shortest string `json:"shortest"`
+	Longest  string `json:"longest"`
+}
+
+// CallBudget is what providers.NAME.calls_per_minute allows.
+type CallBudget struct {
+	PerMinute int    `json:"per_minute"`
+	Left      int    `json:"left"`           // for calls at once; below zero: what starts have overdrawn
+	Late      string `json:"late,omitempty"` // how long polls wait for it
 }
 
 // ContainerStatus describes one managed container.
