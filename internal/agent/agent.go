@@ -211,17 +211,24 @@ func (a *Agent) openStores() error {
 	if err != nil {
 		return err
 	}
+	sealed, err := a.openSealed()
+	if err != nil {
+		return err
+	}
 	cfg := a.cfg
 	cfg.Log = a.log // what happens there is an event too
-	if a.settings, err = newSettings(cfg, local.New(a.vault.Dir), provider.NewFingerprint(key)); err != nil {
+	if a.settings, err = newSettings(cfg, local.New(a.vault.Dir), provider.NewFingerprint(key), sealed); err != nil {
 		return err
 	}
 	a.resolver = a.settings.resolver
 	a.metrics.Watch(func() []metrics.Provider { return providerMetrics(a.settings.watch.Status()) })
 	a.vault.IsProvider = func(name string) bool { return a.resolver.Providers().Has(name) }
-	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); a.broken(err) {
+	if a.deliveries, err = deliver.Open(deliver.Config{
+		Root: a.private(), Pins: a.state("state", "pins.json"), Resolver: a.resolver, Sealed: sealed, Log: a.log,
+	}); a.broken(err) {
 		return err
 	}
+	a.metrics.Stale.Since = a.deliveries.StaleSince
 	if err := a.sweep(); err != nil {
 		return err
 	}

@@ -60,6 +60,16 @@ func (p *pins) ids() []string {
 	return slices.Collect(maps.Keys(p.set))
 }
 
+func (p *pins) versions() []secret.Versions {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []secret.Versions
+	for _, pin := range p.set {
+		all = append(all, pin.Versions)
+	}
+	return all
+}
+
 func (p *pins) put(id string, pin Pin) error {
 	return p.change(func(set map[string]Pin) { set[id] = pin })
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/rotation"
+	"github.com/docker-secret-operator/dso/internal/seal"
 	"github.com/docker-secret-operator/dso/internal/secret"
 	"github.com/docker-secret-operator/dso/internal/watch"
 )
@@ -93,11 +94,18 @@ func (h *Host) Boot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	sealed, problems, err := seal.Open(context.Background(), filepath.Join(h.Dir, "sealed"), seal.ByFile)
+	if err != nil || len(problems) > 0 {
+		t.Fatal(err, problems)
+	}
 	source := &watch.Source{Provider: h.Secrets, Name: secret.DefaultProvider, Attempts: 1, Log: h.Log}
-	resolver := resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: source}))
+	resolver := resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: source}), sealed)
 	versions := watch.New(resolver)
 	versions.Over(map[string]*watch.Source{secret.DefaultProvider: source}, h.Polling)
-	store, err := deliver.Open(filepath.Join(h.Dir, "private"), filepath.Join(h.Dir, "state", "pins.json"), resolver)
+	store, err := deliver.Open(deliver.Config{
+		Root: filepath.Join(h.Dir, "private"), Pins: filepath.Join(h.Dir, "state", "pins.json"),
+		Resolver: resolver, Sealed: sealed, Log: h.Log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

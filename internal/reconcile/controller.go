@@ -32,6 +32,9 @@ type Deliveries interface {
 	Sweep() error
 	Pin(containerID string, versions, failed secret.Versions) error
 	Unpin(containerID string) error
+	Stale(containerID string) *deliver.Stale
+	Confirm(containerID string) error
+	Retain(further ...secret.Versions) error
 }
 
 // Current knows the current versions of the secrets in use.

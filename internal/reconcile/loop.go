@@ -15,6 +15,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // reconnect is the pause before an engine that went away is tried again.
@@ -216,7 +217,21 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 			}
 		}
 	}
+	if err := c.Deliveries.Retain(c.journaled()...); err != nil {
+		c.Log.Warn("sealed values not let go", "error", err)
+	}
 	return nil
+}
+
+// journaled returns the versions that rotations which are not over go from and to.
+func (c *Controller) journaled() []secret.Versions {
+	var all []secret.Versions
+	for _, e := range c.Machine.Journal.All() {
+		if e.Unfinished() {
+			all = append(all, e.From, e.To)
+		}
+	}
+	return all
 }
 
 // handle looks where an event points. It asks the engine nothing itself: the

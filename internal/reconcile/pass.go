@@ -97,13 +97,18 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 	from, at, known := c.Deliveries.Delivered(m.ID)
 	same := func(to secret.Versions) bool { return !force && known && from.Equal(to) }
 	to, err := c.Current.Desired(ctx, m.Project(), refsOf(m))
-	if err == nil && !same(to) { // it may be older than what the container was started with
+	// What is known may be older than what the container was started with, or from
+	// before the store went down.
+	if err == nil && (!same(to) || c.Deliveries.Stale(m.ID) != nil) {
 		to, err = c.Current.Confirm(ctx, m.Project(), refsOf(m), at)
 	}
 	if err != nil {
 		c.Log.Warn("desired versions unknown", "container", m.Name, "error", err)
 		res.Error = err.Error()
 		return res
+	}
+	if known && from.Equal(to) {
+		c.confirm(m)
 	}
 	if same(to) {
 		return res
@@ -136,6 +141,20 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		return res // what is new reaches it with its next start
 	}
 	return c.begin(ctx, e)
+}
+
+// confirm notes that what a container was given while a store did not answer is what
+// the store has.
+func (c *Controller) confirm(m engine.Container) {
+	stale := c.Deliveries.Stale(m.ID)
+	if stale == nil {
+		return
+	}
+	if err := c.Deliveries.Confirm(m.ID); err != nil {
+		c.Log.Warn("container not confirmed", "container", m.Name, "error", err)
+		return
+	}
+	c.Log.Info("values are no longer stale: the store has the same versions", "container", m.Name, "since", stale.Since)
 }
 
 func changed(from, to secret.Versions) secret.Versions {
