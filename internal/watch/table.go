@@ -50,6 +50,7 @@ type entry struct {
 	known   bool           // a call has ended
 	begun   uint64         // tick at which the call began that ended last
 	at      time.Time      // when that was
+	first   time.Time      // when the first call ended
 	heard   uint64         // tick at which version was heard for the first time
 	asked   uint64         // answers of calls that began before this tick are out of date
 
@@ -114,6 +115,10 @@ func (t *table) invalidate(e *entry) {
 	t.stores[e.id.Provider].moved(e)
 }
 
+// settledAt is when an answer says that the secret stands still, if nothing else is
+// known of it than the first one.
+func (e *entry) settledAt() time.Time { return e.first.Add(quiet) }
+
 // fresh reports whether an entry is the answer of a call that began at need or later.
 func (e *entry) fresh(need uint64) bool { return e.known && e.begun >= max(need, e.asked) }
 
@@ -159,7 +164,7 @@ func (t *table) answer(f flight, now time.Time, v secret.Version, err error) {
 	e.version = v
 	switch {
 	case !was:
-		e.heard = t.tick()
+		e.heard, e.first = t.tick(), now
 		e.every = t.longest
 		e.due = now.Add(t.random(t.longest)) // hosts and secrets do not ask at the same moment
 	case v != before:

@@ -147,6 +147,9 @@ const rounds = 5
 // them current at one and the same moment.
 func (w *Watch) Confirm(ctx context.Context, project string, refs []secret.Ref, after time.Time) (secret.Versions, error) {
 	ids := w.IDs(project, refs)
+	if err := w.settled(ctx, ids); err != nil {
+		return nil, err
+	}
 	needs := w.since(ids, after)
 	for range rounds {
 		if w.together(ids, needs) {
@@ -161,6 +164,26 @@ func (w *Watch) Confirm(ctx context.Context, project string, refs []secret.Ref, 
 	return nil, fmt.Errorf("the secrets changed %d times while they were compared", rounds)
 }
 
+// settled waits for the end of a change that may be going on, when a version was heard
+// for the first time and nothing tells since when it is the current one.
+func (w *Watch) settled(ctx context.Context, ids []secret.ID) error {
+	w.mu.Lock()
+	now := time.Now()
+	until := now
+	for _, id := range ids {
+		if e := w.table.entry(id, now); e.known && e.at.Before(e.settledAt()) && e.settledAt().After(until) {
+			until = e.settledAt()
+		}
+	}
+	w.mu.Unlock()
+	select {
+	case <-time.After(until.Sub(now)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // since returns for each secret the tick that the call must have begun at: from now
 // on, if what is known is not from after the moment.
 func (w *Watch) since(ids []secret.ID, after time.Time) map[secret.ID]uint64 {
@@ -168,7 +191,7 @@ func (w *Watch) since(ids []secret.ID, after time.Time) map[secret.ID]uint64 {
 	defer w.mu.Unlock()
 	needs := map[secret.ID]uint64{}
 	for _, id := range ids {
-		if e := w.table.entry(id, time.Now()); !e.known || !e.at.After(after) {
+		if e := w.table.entry(id, time.Now()); !e.known || !e.at.After(after) || e.at.Before(e.settledAt()) {
 			needs[id] = w.table.tick()
 		}
 	}
