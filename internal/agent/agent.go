@@ -293,6 +293,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Locks:      a.locks,
 		Deliveries: a.deliveries,
 		Current:    a.settings.watch,
+		Window:     a.settings.window,
 		Fronts:     a.fronts,
 		Ports:      listening,
 		Aliases:    aliases,

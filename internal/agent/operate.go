@@ -74,7 +74,7 @@ func wireResults(results []reconcile.Result) []wire.RotateResult {
 	out := make([]wire.RotateResult, 0, len(results))
 	for _, r := range results {
 		out = append(out, wire.RotateResult{
-			Container: r.Container, Strategy: string(r.Strategy), Reasons: r.Reasons, Outcome: string(r.Outcome), Error: r.Error,
+			Container: r.Container, Strategy: string(r.Strategy), Reasons: r.Reasons, Outcome: string(r.Outcome), Error: r.Error, Note: r.Note,
 		})
 	}
 	return out
@@ -128,6 +128,10 @@ func (a *Agent) providerStatus(ctx context.Context) []wire.ProviderStatus {
 
 func (a *Agent) rotationStatus() wire.RotationStatus {
 	var st wire.RotationStatus
+	if w := a.settings.window(); w.Limits() {
+		opens := w.Opens(time.Now())
+		st.Window = &wire.RotationWindow{Cron: w.Cron, Duration: w.Length.String(), Open: opens.IsZero(), Opens: opens}
+	}
 	var total time.Duration
 	for _, e := range a.journal.All() {
 		switch {

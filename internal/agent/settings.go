@@ -21,6 +21,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/secret"
 	"github.com/docker-secret-operator/dso/internal/watch"
+	"github.com/docker-secret-operator/dso/internal/window"
 )
 
 // settings is the configuration that holds and the providers made of it. A new
@@ -39,6 +40,7 @@ type settings struct {
 
 	mu       sync.Mutex
 	config   *config.Config
+	opens    window.Window // for rotations
 	sources  map[string]*source
 	seen     [sha256.Size]byte // of the file that was read last, good or bad
 	upkeep   context.Context   // nil until run
@@ -104,6 +106,10 @@ func (s *settings) apply(c *config.Config) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	opens, err := c.Defaults.Rotation.Window.Parse()
+	if err != nil {
+		return err
+	}
 	if next[secret.DefaultProvider] == nil {
 		next[secret.DefaultProvider] = s.bare(s.sources[secret.DefaultProvider])
 	}
@@ -119,7 +125,7 @@ func (s *settings) apply(c *config.Config) error {
 		}
 	}
 	before := s.config
-	s.config, s.sources = c, next
+	s.config, s.sources, s.opens = c, next, opens
 	s.look()
 	if s.level != nil {
 		s.level.Set(levels[c.Logging.Level])
@@ -307,6 +313,13 @@ func (s *settings) bad(msg string, err error, asked bool, sum [sha256.Size]byte)
 }
 
 func (s *settings) names() []string { return s.resolver.Providers().Names() }
+
+// window is when rotations may begin.
+func (s *settings) window() window.Window {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.opens
+}
 
 func (s *settings) mode() string {
 	s.mu.Lock()

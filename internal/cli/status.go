@@ -36,7 +36,13 @@ func (a *app) printStatus(st wire.Status) error {
 	for _, p := range st.Providers {
 		_, _ = fmt.Fprintln(a.out, providerText(p))
 	}
-	_, _ = fmt.Fprintf(a.out, "rotations: %d pending, %d successful, %d failed\n\n", st.Rotations.Pending, st.Rotations.Successful, st.Rotations.Failed)
+	_, _ = fmt.Fprintf(a.out, "rotations: %d pending, %d successful, %d failed\n", st.Rotations.Pending, st.Rotations.Successful, st.Rotations.Failed)
+	if w := st.Rotations.Window; w != nil && w.Open {
+		_, _ = fmt.Fprintf(a.out, "rotation.window: open (%s, for %s)\n", w.Cron, w.Duration)
+	} else if w != nil {
+		_, _ = fmt.Fprintf(a.out, "rotation.window: closed until %s (%s, for %s)\n", minute(w.Opens), w.Cron, w.Duration)
+	}
+	_, _ = fmt.Fprintln(a.out)
 	return a.table("CONTAINER\tSTATE\tSECRETS\tSTRATEGY\t", len(st.Containers), func(i int) string {
 		c := st.Containers[i]
 		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", c.Name, stateText(c), secretsText(c), c.Strategy, noteText(c))
@@ -64,6 +70,8 @@ func providerText(p wire.ProviderStatus) string {
 	}
 	return "provider " + p.Name + ": " + strings.Join(parts, "; ")
 }
+
+func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
 func plural(n int, noun string) string {
 	if n == 1 {
@@ -105,6 +113,8 @@ func noteText(c wire.ContainerStatus) string {
 		return c.Error
 	case c.Pinned:
 		return "pinned"
+	case !c.HeldUntil.IsZero():
+		return "held back until " + minute(c.HeldUntil)
 	}
 	return ""
 }

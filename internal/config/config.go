@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/window"
 )
 
 // Config is one dso.yaml. The tags are the format: yaml names the key, default,
@@ -16,7 +17,7 @@ type Config struct {
 	Providers     map[string]Provider `yaml:"providers" doc:"The stores, by the name that references use: dso://NAME/path."`
 	Agent         Agent               `yaml:"agent" doc:"The agent itself."`
 	Logging       Logging             `yaml:"logging" doc:"The agent's log, on standard error."`
-	Defaults      any                 `yaml:"defaults" pending:"true"`
+	Defaults      Defaults            `yaml:"defaults" doc:"What holds for every container."`
 	Secrets       []Secret            `yaml:"secrets" pending:"true"`
 	Notifications any                 `yaml:"notifications" pending:"true"`
 
@@ -114,4 +115,29 @@ type Rotation struct {
 	Strategy           string        `yaml:"strategy" enum:"auto,rolling,restart,signal,exec,none" default:"auto"`
 	Signal             string        `yaml:"signal"`
 	HealthCheckTimeout time.Duration `yaml:"health_check_timeout" min:"1s" max:"1h"`
+	Window             Window        `yaml:"window" pending:"true"`
+}
+
+// Defaults is what holds for every container.
+type Defaults struct {
+	Rotation DefaultRotation `yaml:"rotation" doc:"How containers are changed over."`
+}
+
+// DefaultRotation says how containers are changed over.
+type DefaultRotation struct {
+	Window Window `yaml:"window" doc:"When rotations may begin; without it, always."`
+}
+
+// Window is when rotations may begin.
+type Window struct {
+	Cron     string        `yaml:"cron" doc:"When it opens: minute, hour, day of the month, month, day of the week, such as 0 2 * * 1-5; in the host's time zone, or after CRON_TZ=Europe/Berlin in that one."`
+	Duration time.Duration `yaml:"duration" min:"1m" max:"168h" doc:"How long it stays open."`
+}
+
+// Parse returns the window itself.
+func (w Window) Parse() (window.Window, error) {
+	if w == (Window{}) {
+		return window.Window{}, nil
+	}
+	return window.Parse(w.Cron, w.Duration)
 }

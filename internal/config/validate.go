@@ -31,6 +31,7 @@ func (d *decoder) validate(c *Config) {
 			}
 		}
 	}
+	d.window(c.Defaults.Rotation.Window, "defaults.rotation.window")
 	for i, s := range c.Secrets {
 		d.secret(s, fmt.Sprintf("secrets[%d]", i), c)
 	}
@@ -67,6 +68,22 @@ func (d *decoder) address(text, path string) *url.URL {
 		d.problem(at, path, "", "%s has a part after #", name(path))
 	}
 	return u
+}
+
+// window checks that a window is whole, and opens at all.
+func (d *decoder) window(w Window, path string) {
+	at := d.at[join(path, "cron")]
+	switch {
+	case w == (Window{}):
+	case w.Cron == "":
+		d.problem(d.at[path], join(path, "cron"), "such as `0 2 * * *`", "%s is missing", name(join(path, "cron")))
+	case w.Duration == 0:
+		d.problem(d.at[path], join(path, "duration"), "such as `2h`", "%s is missing", name(join(path, "duration")))
+	default:
+		if _, err := w.Parse(); err != nil {
+			d.problem(at, join(path, "cron"), "such as `0 2 * * 1-5`", "%s %v", name(join(path, "cron")), err)
+		}
+	}
 }
 
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)

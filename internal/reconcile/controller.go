@@ -14,6 +14,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/window"
 )
 
 // Engine is what the controller needs of a Docker Engine besides the machine's.
@@ -82,6 +83,7 @@ type Controller struct {
 	Current    Current
 	Fronts     Fronts
 	Ports      Ports
+	Window     func() window.Window // when rotations may begin
 	Aliases    *Aliases
 	Log        *slog.Logger
 	Metrics    *metrics.Events
@@ -102,6 +104,8 @@ type Controller struct {
 	asks     map[string]ask                     // by key of the rotation
 	stops    map[string]context.CancelCauseFunc // of the rotations that run, by key
 	base     context.Context                    // ends when the agent shall stop
+	opens    time.Time                          // when opened is signalled next
+	opened   chan struct{}                      // the window for rotations
 	// fresh are the containers behind fronts that were created and have not
 	// started; only Run's goroutine uses it.
 	fresh map[string]bool
@@ -123,6 +127,7 @@ type Result struct {
 	Reasons   []string          `json:"reasons,omitempty"`
 	Outcome   rotation.Outcome  `json:"outcome,omitempty"` // empty: nothing was to be done
 	Error     string            `json:"error,omitempty"`
+	Note      string            `json:"note,omitempty"`
 }
 
 // Init prepares the controller; ctx is its life. Call it before anything else.
@@ -134,6 +139,7 @@ func (c *Controller) Init(ctx context.Context) {
 	c.delays = map[string]delay{}
 	c.asks = map[string]ask{}
 	c.stops = map[string]context.CancelCauseFunc{}
+	c.opened = make(chan struct{}, 1)
 	c.slots = make(chan struct{}, max(c.Parallel, 1))
 }
 
@@ -145,7 +151,7 @@ type Target struct {
 	Secret    secret.ID // the containers that use it
 	Container string    // or one container, by name or id
 	// Force rotates also what has the current versions, and what is pinned
-	// because these versions failed before.
+	// because these versions failed before, at any time.
 	Force bool
 	// NoWait starts the work and does not wait for it.
 	NoWait bool

@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -20,7 +21,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/watch"
 )
 
-// counted counts the rotations of each container from now on.
+// counted counts the rotations of each container from now on, while none is on its way.
 func (a *agent) counted() func() map[string]int {
 	var mu sync.Mutex
 	seen, count := map[string]bool{}, map[string]int{}
@@ -35,7 +36,7 @@ func (a *agent) counted() func() map[string]int {
 	return func() map[string]int {
 		mu.Lock()
 		defer mu.Unlock()
-		return count
+		return maps.Clone(count)
 	}
 }
 

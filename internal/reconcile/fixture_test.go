@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/window"
 )
 
 // agent is a controller over a host in memory, with the agent's own life.
@@ -29,6 +31,7 @@ type agent struct {
 	*reconcile.Controller
 	log     *logBuffer
 	changed chan struct{} // everything is to be compared
+	window  atomic.Pointer[window.Window]
 	metrics *metrics.Metrics
 	stop    func()
 	cancel  func() // begins what stop waits for
@@ -67,6 +70,7 @@ func onHost(t *testing.T, test func(t *testing.T, a *agent)) {
 func newAgent(t *testing.T, h *hosttest.Host) *agent {
 	t.Helper()
 	a := &agent{Host: h, log: &logBuffer{}, changed: make(chan struct{}, 1), metrics: metrics.New()}
+	a.window.Store(&window.Window{})
 	a.Host.Log = slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	h.Machine.Log = a.Host.Log
 	aliases, err := reconcile.OpenAliases(filepath.Join(h.Dir, "state", "networks.json"), h.Engine)
@@ -74,6 +78,7 @@ func newAgent(t *testing.T, h *hosttest.Host) *agent {
 	a.Controller = &reconcile.Controller{
 		Engine: h.Engine, Claim: func(context.Context) error { return nil }, Lost: func() {},
 		Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Watch, Fronts: h.Fronts,
+		Window:  func() window.Window { return *a.window.Load() },
 		Ports:   func(engine.Container) ([]uint16, error) { return nil, nil },
 		Aliases: aliases, Log: a.Host.Log, Metrics: a.metrics.Events, Parallel: 4, Interval: time.Minute,
 	}
@@ -138,6 +143,7 @@ func (a *agent) again(t *testing.T) *agent {
 	a.stop()
 	a.Boot(t)
 	next := newAgent(t, a.Host)
+	next.window.Store(a.window.Load())
 	a.stop = func() { next.stop() }
 	return next
 }

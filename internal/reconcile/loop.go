@@ -103,6 +103,10 @@ func (c *Controller) connected(life context.Context, changed <-chan struct{}, re
 			if err := c.compareAll(ctx, "secret changed"); err != nil {
 				return err
 			}
+		case <-c.opened:
+			if err := c.compareAll(ctx, "rotation.window opened"); err != nil {
+				return err
+			}
 		case <-tick.C:
 			if err := c.compareAll(ctx, ""); err != nil {
 				return err

@@ -96,6 +96,7 @@ type RotateResult struct {
 	Reasons   []string `json:"reasons,omitempty"`
 	Outcome   string   `json:"outcome,omitempty"` // empty: it was up to date
 	Error     string   `json:"error,omitempty"`
+	Note      string   `json:"note,omitempty"` // what the caller should know besides
 }
 
 // Status answers GET /v1/status.
@@ -172,9 +173,11 @@ type ContainerStatus struct {
 	Pinned   bool              `json:"pinned,omitempty"`
 	Stale    *Stale            `json:"stale,omitempty"`
 	UpToDate bool              `json:"up_to_date"`
-	Strategy string            `json:"strategy,omitempty"`
-	Reasons  []string          `json:"reasons,omitempty"`
-	Error    string            `json:"error,omitempty"`
+	// HeldUntil is when the rotation that it waits for may begin; see RotationWindow.
+	HeldUntil time.Time `json:"held_until,omitzero"`
+	Strategy  string    `json:"strategy,omitempty"`
+	Reasons   []string  `json:"reasons,omitempty"`
+	Error     string    `json:"error,omitempty"`
 }
 
 // Stale says that a container was started with the versions it had before, because
@@ -191,6 +194,16 @@ type RotationStatus struct {
 	Successful int    `json:"successful"`
 	Failed     int    `json:"failed"`
 	AvgTime    string `json:"avg_time,omitempty"`
+	// Window is when rotations may begin; nil: always.
+	Window *RotationWindow `json:"window,omitempty"`
+}
+
+// RotationWindow is when rotations may begin.
+type RotationWindow struct {
+	Cron     string    `json:"cron"`
+	Duration string    `json:"duration"`
+	Open     bool      `json:"open"`
+	Opens    time.Time `json:"opens,omitzero"` // next, while it is closed
 }
 
 // Rotation is one row of GET /v1/rotations.
