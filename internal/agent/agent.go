@@ -59,6 +59,7 @@ type Agent struct {
 	metrics    *metrics.Metrics
 	engine     *engine.Client
 	settings   *settings
+	sealed     sealed // nil: nothing is sealed
 	vault      vault.Service
 	resolver   *resolve.Resolver
 	deliveries *deliver.Store
@@ -211,20 +212,19 @@ func (a *Agent) openStores() error {
 	if err != nil {
 		return err
 	}
-	sealed, err := a.openSealed()
-	if err != nil {
+	if a.sealed, err = a.openSealed(); err != nil {
 		return err
 	}
 	cfg := a.cfg
 	cfg.Log = a.log // what happens there is an event too
-	if a.settings, err = newSettings(cfg, local.New(a.vault.Dir), provider.NewFingerprint(key), sealed); err != nil {
+	if a.settings, err = newSettings(cfg, local.New(a.vault.Dir), provider.NewFingerprint(key), a.sealed); err != nil {
 		return err
 	}
 	a.resolver = a.settings.resolver
 	a.metrics.Watch(func() []metrics.Provider { return providerMetrics(a.settings.watch.Status()) })
 	a.vault.IsProvider = func(name string) bool { return a.resolver.Providers().Has(name) }
 	if a.deliveries, err = deliver.Open(deliver.Config{
-		Root: a.private(), Pins: a.state("state", "pins.json"), Resolver: a.resolver, Sealed: sealed, Log: a.log,
+		Root: a.private(), Pins: a.state("state", "pins.json"), Resolver: a.resolver, Sealed: a.sealed, Log: a.log,
 	}); a.broken(err) {
 		return err
 	}

@@ -386,6 +386,15 @@ func (s *Store) Pin(containerID string, versions, failed secret.Versions) error 
 	return s.pins.put(containerID, Pin{Versions: versions, Failed: failed, Since: time.Now().UTC()})
 }
 
+// Assign pins the container to the new versions of a change in place, and remembers
+// the ones before.
+func (s *Store) Assign(containerID string, versions, before secret.Versions) error {
+	return s.pins.put(containerID, Pin{Versions: versions, Before: before, Since: time.Now().UTC()})
+}
+
+// Assigned returns the pins of the changes in place that are not over, by container.
+func (s *Store) Assigned() map[string]Pin { return s.pins.assigned() }
+
 // Unpin makes the container follow the current versions again.
 func (s *Store) Unpin(containerID string) error { return s.pins.drop(containerID) }
 

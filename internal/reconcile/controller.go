@@ -28,6 +28,7 @@ type Engine interface {
 type Deliveries interface {
 	Delivered(containerID string) (secret.Versions, time.Time, bool)
 	Pinned(containerID string) (deliver.Pin, bool)
+	Assigned() map[string]deliver.Pin
 	Forget(containerID string) error
 	Known() ([]string, error)
 	Sweep() error

@@ -84,11 +84,15 @@ func undisturbed() []change {
 				options: []hosttest.Option{hosttest.Env("DB=dsofile://app/db")},
 			})
 	}
-	for _, c := range all[:2] {
-		late, breaks := c, c
+	for _, c := range all[:3] {
+		late := c
 		late.bad, late.late = true, true
+		all = append(all, late)
+	}
+	for _, c := range all[:2] {
+		breaks := c
 		breaks.bad, breaks.breaks = true, "rolling/forward/name-replacement/after"
-		all = append(all, late, breaks)
+		all = append(all, breaks)
 	}
 	return all
 }

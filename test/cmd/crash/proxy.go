@@ -103,35 +103,33 @@ func (p *proxy) called() []string {
 
 // strikes kills the agent, and the engine, at every call of a rotation that changes
 // something.
-func (r *real) strikes(ctx context.Context, only string) error {
+func (r *real) strikes(ctx context.Context, s rotation.Strategy, only string) error {
 	p, host, err := r.serveProxy(ctx)
 	if err != nil {
 		return err
 	}
-	for _, s := range []rotation.Strategy{rotation.Rolling, rotation.Restart} {
-		for _, bad := range []bool{false, true} {
-			all := struckCalls(s, bad, only)
-			if len(all) == 0 {
+	for _, bad := range []bool{false, true} {
+		all := struckCalls(s, bad, only)
+		if len(all) == 0 {
+			continue
+		}
+		calls := 0
+		what := fmt.Sprintf("%s, bad=%t: nobody dies", s, bad)
+		if _, err := r.attempt(ctx, what, func() (err error) {
+			calls, err = r.countCalls(ctx, p, host, struckCall{strategy: s, bad: bad})
+			return err
+		}); err != nil {
+			return err
+		}
+		if calls == 0 {
+			return fmt.Errorf("%s: there is nothing to strike at", what)
+		}
+		for _, c := range all {
+			if c.at > calls {
 				continue
 			}
-			calls := 0
-			what := fmt.Sprintf("%s, bad=%t: nobody dies", s, bad)
-			if _, err := r.attempt(ctx, what, func() (err error) {
-				calls, err = r.countCalls(ctx, p, host, struckCall{strategy: s, bad: bad})
+			if err := r.tryStrike(ctx, p, host, c); err != nil {
 				return err
-			}); err != nil {
-				return err
-			}
-			if calls == 0 {
-				return fmt.Errorf("%s: there is nothing to strike at", what)
-			}
-			for _, c := range all {
-				if c.at > calls {
-					continue
-				}
-				if err := r.tryStrike(ctx, p, host, c); err != nil {
-					return err
-				}
 			}
 		}
 	}
@@ -195,7 +193,7 @@ func (r *real) tryStrike(ctx context.Context, p *proxy, host string, c struckCal
 		return err
 	})
 	if call != "" || !ok {
-		r.calls = append(r.calls, disaster{c.victim, c.String() + ": " + call, ok})
+		r.more(&r.calls, disaster{string(c.strategy), c.victim, c.String() + ": " + call, ok})
 	}
 	return err
 }
