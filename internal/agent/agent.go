@@ -279,7 +279,7 @@ func (a *Agent) frontProgram() string {
 
 // compareEvery is the longest time between two comparisons of everything with what is
 // known. Each looks at every container; events and changed versions lead to one at once.
-const compareEvery = 5 * time.Minute
+const compareEvery = 10 * time.Minute
 
 func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller {
 	return &reconcile.Controller{

@@ -210,6 +210,19 @@ func TestInterval_IsNeverLongerThanTheBound(t *testing.T) {
 	}
 }
 
+func TestInterval_ManyPollsBeginAtFewMoments(t *testing.T) {
+	s := newSchedule(time.Minute)
+	s.epoch = noon
+	seen := map[time.Time]bool{}
+	for i := range 10000 {
+		at := noon.Add(time.Duration(i-5000) * 7919 * time.Microsecond)
+		m := s.moment(at)
+		assert.Assert(t, !m.After(at) && at.Sub(m) < grain, "%s for %s", m, at)
+		seen[m] = true
+	}
+	assert.Assert(t, len(seen) < 170, "%d", len(seen))
+}
+
 func TestInterval_AQuestionInBetweenAddsNoPoll(t *testing.T) {
 	s := newSchedule(time.Minute)
 	for range 5 {

@@ -18,6 +18,9 @@ const (
 	mostNoise = 3 * time.Second
 	// quickest is the shortest interval.
 	quickest = time.Second
+	// grain is the shortest time between two moments at which polls begin, unless a
+	// hundredth of the longest interval is shorter: to wake up costs more than a poll.
+	grain = 500 * time.Millisecond
 	// atOnce bounds the polls of one provider that are on their way.
 	atOnce = 8
 )
@@ -27,6 +30,7 @@ const (
 type table struct {
 	stores  map[string]*store
 	longest time.Duration
+	epoch   time.Time                         // one of the moments at which polls begin
 	random  func(time.Duration) time.Duration // from 0 up to its argument
 	clock   uint64
 
@@ -166,11 +170,11 @@ func (t *table) answer(f flight, now time.Time, v secret.Version, err error) {
 	case !was:
 		e.heard, e.first = t.tick(), now
 		e.every = t.longest
-		e.due = now.Add(t.random(t.longest)) // hosts and secrets do not ask at the same moment
+		e.due = t.moment(now.Add(t.step() + t.random(t.longest-t.step()))) // hosts and secrets do not ask at the same time
 	case v != before:
 		e.heard = t.tick()
 		e.every = min(max(t.longest/8, quickest), t.longest)
-		e.due = now.Add(e.every - t.random(e.every/10))
+		e.due = t.moment(now.Add(e.every - t.random(e.every/10)))
 		t.unsettle(e, now.Add(quiet))
 		t.news(now)
 	default:
@@ -194,7 +198,7 @@ func (t *table) same(e *entry, now time.Time) {
 	}
 	e.every = min(2*e.every, t.longest)
 	if e.every < t.longest {
-		e.due = now.Add(e.every - t.random(e.every/10))
+		e.due = t.moment(now.Add(e.every - t.random(e.every/10)))
 		return
 	}
 	missed := now.Sub(e.due) / e.every
@@ -214,6 +218,21 @@ func (t *table) later(e *entry, now time.Time, err error) {
 		e.every = t.longest
 		e.due = now.Add(e.every - t.random(e.every/10))
 	}
+}
+
+func (t *table) step() time.Duration { return min(grain, t.longest/100) }
+
+// moment returns the last of the moments at which polls begin that is not after a time.
+func (t *table) moment(at time.Time) time.Time {
+	if t.epoch.IsZero() {
+		t.epoch = at
+	}
+	step := t.step()
+	after := at.Sub(t.epoch) % step
+	if after < 0 {
+		after += step
+	}
+	return at.Add(-after)
 }
 
 func (t *table) unsettle(e *entry, at time.Time) {
@@ -291,7 +310,7 @@ func (t *table) bound(longest time.Duration, now time.Time) {
 		for _, e := range s.entries {
 			e.every = min(e.every, longest)
 			if e.due.After(now.Add(longest)) {
-				e.due = now.Add(t.random(longest))
+				e.due = t.moment(now.Add(t.random(longest)))
 				s.moved(e)
 			}
 		}
