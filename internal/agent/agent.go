@@ -31,6 +31,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/rotation"
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // Config says where the agent finds and keeps things.
@@ -220,11 +221,13 @@ func (a *Agent) openStores() error {
 	if a.settings, err = newSettings(cfg, local.New(a.vault.Dir), provider.NewFingerprint(key), a.sealed); err != nil {
 		return err
 	}
+	a.engine.Targets = func(c target.Container) target.Given { return a.settings.rules.Load().For(c) }
 	a.resolver = a.settings.resolver
 	a.metrics.Watch(func() []metrics.Provider { return providerMetrics(a.settings.watch.Status()) })
 	a.vault.IsProvider = func(name string) bool { return a.resolver.Providers().Has(name) }
 	if a.deliveries, err = deliver.Open(deliver.Config{
 		Root: a.private(), Pins: a.state("state", "pins.json"), Resolver: a.resolver, Sealed: a.sealed, Log: a.log,
+		Strict: func() bool { return a.settings.rules.Load().Strict },
 	}); a.broken(err) {
 		return err
 	}
