@@ -14,6 +14,9 @@ const (
 	// compared: secrets that change together, or one that changes several times, make
 	// one rotation.
 	quiet = 250 * time.Millisecond
+	// polledQuiet is the same after a poll that found a change by itself, unless a tenth
+	// of the longest interval is shorter: nobody tells of what changes beside it.
+	polledQuiet = time.Second
 	// mostNoise is how long changes that do not end are waited for.
 	mostNoise = 3 * time.Second
 	// quickest is the shortest interval.
@@ -34,8 +37,8 @@ type table struct {
 	random  func(time.Duration) time.Duration // from 0 up to its argument
 	clock   uint64
 
-	unsettled   int       // entries with a check to come
-	first, last time.Time // of the news that nobody was told; zero: there is none
+	unsettled  int       // entries with a check to come
+	first, end time.Time // of the news that nobody was told; zero: there is none
 }
 
 // store has the entries of one provider; those on which no call is on its way are in
@@ -132,7 +135,7 @@ func (t *table) begin(e *entry, now time.Time) flight {
 	if s := t.stores[e.id.Provider]; e.place >= 0 {
 		heap.Remove(&s.queue, e.place)
 	}
-	return flight{e, t.tick(), now}
+	return flight{entry: e, tick: t.tick(), at: now}
 }
 
 // flight is a call on its way.
@@ -140,6 +143,7 @@ type flight struct {
 	entry *entry
 	tick  uint64
 	at    time.Time
+	alone bool // nothing but the time was a reason for it
 }
 
 // dropped ends a flight that has no answer.
@@ -175,15 +179,15 @@ func (t *table) answer(f flight, now time.Time, v secret.Version, err error) {
 		e.heard = t.tick()
 		e.every = min(max(t.longest/8, quickest), t.longest)
 		e.due = t.moment(now.Add(e.every - t.random(e.every/10)))
-		t.unsettle(e, now.Add(quiet))
-		t.news(now)
+		t.unsettle(e, now.Add(t.gap(f)))
+		t.news(now, t.gap(f))
 	default:
 		if !now.Before(e.check) { // a push in between says nothing about the rest of the time
 			t.settle(e)
 		}
 		if failedBefore { // containers could not be compared meanwhile
 			e.heard = t.tick()
-			t.news(now)
+			t.news(now, quiet)
 		}
 		t.same(e, now)
 	}
@@ -249,11 +253,21 @@ func (t *table) settle(e *entry) {
 	e.check = time.Time{}
 }
 
-func (t *table) news(now time.Time) {
-	if t.first.IsZero() {
-		t.first = now
+// gap is how long a secret that a call found changed must stay as it is.
+func (t *table) gap(f flight) time.Duration {
+	if f.alone {
+		return max(quiet, min(polledQuiet, t.longest/10))
 	}
-	t.last = now
+	return quiet
+}
+
+func (t *table) news(now time.Time, gap time.Duration) {
+	if t.first.IsZero() {
+		t.first, t.end = now, now
+	}
+	if end := now.Add(gap); end.After(t.end) {
+		t.end = end
+	}
 }
 
 // tell reports whether it is time to tell of the news, or when it will be: when they
@@ -263,8 +277,8 @@ func (t *table) tell(now time.Time) (yes bool, at time.Time) {
 		return false, time.Time{}
 	}
 	at = t.first.Add(mostNoise)
-	if end := t.last.Add(quiet); t.unsettled == 0 && end.Before(at) {
-		at = end
+	if t.unsettled == 0 && t.end.Before(at) {
+		at = t.end
 	}
 	if now.Before(at) {
 		return false, at
@@ -287,7 +301,10 @@ func (t *table) begins(s *store, now time.Time, may func(now time.Time, alone bo
 			return out, at
 		}
 		s.running++
-		out = append(out, t.begin(e, now))
+		alone := e.asked <= e.begun && e.check.IsZero()
+		f := t.begin(e, now)
+		f.alone = alone
+		out = append(out, f)
 	}
 	return out, time.Time{}
 }
