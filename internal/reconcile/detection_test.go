@@ -168,6 +168,8 @@ func TestDetection_AStartThatGetsANewerVersionIsNotTakenBack(t *testing.T) {
 		a.up(t, "other", usesDB)
 		a.run(t)
 		settle()
+		a.Watch.Push(secret.DefaultProvider) // it is known to stand still
+		settle()
 		rotations := a.counted()
 		a.Secrets.Set("app/db", "two") // and nobody tells
 		a.Kill("web")                  // the restart reads the store itself
@@ -175,6 +177,23 @@ func TestDetection_AStartThatGetsANewerVersionIsNotTakenBack(t *testing.T) {
 		assert.Equal(t, a.Container(t, "web").ID, web.ID)
 		assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"))
 		assert.DeepEqual(t, rotations(), map[string]int{"other": 1})
+	})
+}
+
+func TestDetection_AnEngineThatIsBackMakesTheStoresBeAskedAgain(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Polling = 24 * time.Hour
+		a = a.again(t)
+		a.Secrets.Set("app/db", "one")
+		a.up(t, "web", usesDB)
+		a.run(t)
+		settle()
+		a.Host.Engine.SetDown(true)
+		a.Secrets.Set("app/db", "two") // and nobody tells
+		settle()
+		a.Host.Engine.SetDown(false)
+		settle()
+		assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"))
 	})
 }
 
