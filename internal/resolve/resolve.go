@@ -204,11 +204,6 @@ func (r view) current(ctx context.Context, vs, want secret.Versions) (secret.Ver
 	return now, nil
 }
 
-// Version returns the current version of one secret.
-func (r *Resolver) Version(ctx context.Context, id secret.ID) (secret.Version, error) {
-	return r.view().version(ctx, id)
-}
-
 func (r view) version(ctx context.Context, id secret.ID) (secret.Version, error) {
 	p, err := r.providers.Lookup(id.Provider)
 	if err != nil {
@@ -229,21 +224,6 @@ func cause(id secret.ID, err error) error {
 		return e.Err
 	}
 	return err
-}
-
-// Desired returns the current versions of all secrets that the references of a
-// container mean.
-func (r *Resolver) Desired(ctx context.Context, project string, refs []secret.Ref) (secret.Versions, error) {
-	vs := secret.Versions{}
-	now := r.view()
-	for _, id := range now.ids(project, refs) {
-		v, err := now.version(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		vs[id] = v
-	}
-	return vs, nil
 }
 
 // IDs returns the secrets that references mean, each once, in order.
