@@ -1,0 +1,217 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/test/lab"
+)
+
+// The limits, as ratios to what the engine alone needs, measured in turn with it.
+const (
+	maxRestartRatio = 1.05 // to docker restart
+	maxRollingRatio = 1.15 // to docker create and docker start
+)
+
+const changeRuns = 15
+
+// socket speaks HTTP to a unix socket.
+type socket struct{ http.Client }
+
+func dial(path string) *socket {
+	return &socket{http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}}}}
+}
+
+// call sends a request and reads the answer into into, unless that is nil.
+func (s *socket) call(t *testing.T, method, path string, body, into any) {
+	t.Helper()
+	var content io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		assert.NilError(t, err)
+		content = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://x"+path, content)
+	assert.NilError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := s.Do(req)
+	assert.NilError(t, err)
+	said, err := io.ReadAll(resp.Body)
+	assert.NilError(t, err)
+	assert.NilError(t, resp.Body.Close())
+	assert.Assert(t, resp.StatusCode < 300, "%s %s: %s: %s", method, path, resp.Status, said)
+	if into != nil {
+		assert.NilError(t, json.Unmarshal(said, into))
+	}
+}
+
+// loop is a program that ends at once when it is told to.
+const loop = `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`
+
+// TestChange_TakesNoLongerThanItMay measures from the moment at which the agent is
+// given a new value to the moment at which a process has it.
+func TestChange_TakesNoLongerThanItMay(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	assert.NilError(t, err)
+	l, err := lab.Open(t.Context(), root)
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.NilError(t, l.Close()) })
+	assert.NilError(t, l.ImportBusybox(t.Context(), "busybox:test"))
+	assert.NilError(t, l.StartAgent(t.Context()))
+	_, err = l.DSO(t.Context(), "init")
+	assert.NilError(t, err)
+	c := &changes{t: t, engine: dial(l.Socket()), agent: dial(l.HostPath("/run/dso/dso.sock"))}
+
+	restart, inPlace := c.inPlace()
+	create, rolling := c.rolling()
+	restartRatio, rollingRatio := ratio(inPlace, restart), ratio(rolling, create)
+	fmt.Printf("bench-change: docker_restart_ms=%s changed_in_place_ms=%s ratio=%.2f docker_create_start_ms=%s changed_rolling_ms=%s ratio=%.2f\n",
+		ms(restart), ms(inPlace), restartRatio, ms(create), ms(rolling), rollingRatio)
+	assert.Check(t, restartRatio <= maxRestartRatio, "a change in place: %.2f times docker restart", restartRatio)
+	assert.Check(t, rollingRatio <= maxRollingRatio, "a rolling change: %.2f times docker create and start", rollingRatio)
+}
+
+func ratio(a, b time.Duration) float64 { return float64(a) / float64(b) }
+
+type changes struct {
+	t             *testing.T
+	engine, agent *socket
+	number        int
+}
+
+func (c *changes) next() string {
+	c.number++
+	return fmt.Sprintf("value-%d", c.number)
+}
+
+// set stores a value and asks for its rotation, as docker dso secret set --no-wait does.
+func (c *changes) set(name, value string) {
+	c.t.Helper()
+	c.agent.call(c.t, http.MethodPut, "/v1/secret", wire.SetRequest{Name: name, Value: []byte(value)}, nil)
+	c.agent.call(c.t, http.MethodPost, "/v1/rotate", wire.RotateRequest{Secret: name, NoWait: true}, nil)
+}
+
+// quiet waits until nothing is left to do.
+func (c *changes) quiet() {
+	c.t.Helper()
+	for {
+		var st wire.Status
+		c.agent.call(c.t, http.MethodGet, "/v1/status", nil, &st)
+		if st.Rotations.Pending == 0 && !slices.ContainsFunc(st.Containers, func(s wire.ContainerStatus) bool { return !s.UpToDate }) {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func (c *changes) create(name, secret string, labels map[string]string) (id string) {
+	c.t.Helper()
+	var made struct{ ID string }
+	c.engine.call(c.t, http.MethodPost, "/containers/create?name="+name, map[string]any{
+		"Image": "busybox:test", "Cmd": []string{"sh", "-c", loop}, "Env": []string{"V=dso://" + secret}, "Labels": labels,
+		"HostConfig": map[string]any{"Runtime": "dso"},
+	}, &made)
+	return made.ID
+}
+
+func (c *changes) start(id string) {
+	c.t.Helper()
+	c.engine.call(c.t, http.MethodPost, "/containers/"+id+"/start", nil, nil)
+}
+
+// inPlace compares docker restart with a change in place, of the same container.
+func (c *changes) inPlace() (restart, change time.Duration) {
+	c.set("bench/inplace", c.next())
+	c.start(c.create("inplace", "bench/inplace", map[string]string{"dso.update.strategy": "restart", "dso.monitor": "0s"}))
+	medians := inTurnAfter(changeRuns, c.quiet,
+		func() { c.engine.call(c.t, http.MethodPost, "/containers/inplace/restart", nil, nil) },
+		func() {
+			value := c.next()
+			c.set("bench/inplace", value)
+			c.awaitNew("inplace", value)
+		})
+	return medians[0], medians[1]
+}
+
+// rolling compares the making of a container with a change by a second container.
+func (c *changes) rolling() (create, change time.Duration) {
+	c.set("bench/rolling", c.next())
+	c.start(c.create("rolling", "bench/rolling", map[string]string{"dso.update.strategy": "rolling", "dso.monitor": "0s"}))
+	c.set("bench/floor", "floor")
+	made := 0
+	medians := inTurnAfter(changeRuns, c.quiet,
+		func() {
+			made++
+			c.start(c.create(fmt.Sprintf("floor-%d", made), "bench/floor", nil))
+		},
+		func() {
+			value := c.next()
+			c.set("bench/rolling", value)
+			c.awaitNew("rolling", value)
+		})
+	return medians[0], medians[1]
+}
+
+// awaitNew waits until a process of a container whose name begins so has the value.
+func (c *changes) awaitNew(prefix, value string) {
+	c.t.Helper()
+	deadline := time.Now().Add(time.Minute)
+	for time.Now().Before(deadline) {
+		var all []struct{ ID string }
+		c.engine.call(c.t, http.MethodGet, `/containers/json?filters={"name":["`+prefix+`"]}`, nil, &all)
+		for _, m := range all {
+			if c.has(m.ID, value) {
+				return
+			}
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	c.t.Fatalf("no container %s… ever has %s", prefix, value)
+}
+
+func (c *changes) has(id, value string) bool {
+	var got struct{ State struct{ Pid int } }
+	resp, err := c.engine.Get("http://x/containers/" + id + "/json")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if json.NewDecoder(resp.Body).Decode(&got) != nil || got.State.Pid == 0 {
+		return false
+	}
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", got.State.Pid))
+	return err == nil && bytes.Contains(env, []byte("V="+value+"\x00"))
+}
+
+// inTurnAfter is inTurn with something before each thing that is not measured.
+func inTurnAfter(runs int, before func(), things ...func()) []time.Duration {
+	took := make([][]time.Duration, len(things))
+	for run := range runs {
+		for i := range things {
+			i = (i + run) % len(things)
+			before()
+			took[i] = append(took[i], inTurn(1, things[i])...)
+		}
+	}
+	medians := make([]time.Duration, len(things))
+	for i, times := range took {
+		slices.Sort(times)
+		medians[i] = times[len(times)/2]
+	}
+	return medians
+}
