@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -55,22 +56,25 @@ func (p *Provider) read(ctx context.Context, path string) ([]byte, error) {
 		return nil, fmt.Errorf("open the directory: %w", permanent(err))
 	}
 	defer func() { _ = root.Close() }()
-	st, err := root.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	// Opened once: what is checked is what is read. Without O_NONBLOCK a pipe would
+	// wait for a writer.
+	f, err := root.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: no file of that name in %s", provider.ErrNotFound, p.dir)
-	case err != nil:
-		return nil, permanent(err)
-	case !st.Mode().IsRegular(): // opening a pipe would wait
-		return nil, fmt.Errorf("not a regular file (%w)", provider.ErrPermanent)
-	case st.Mode().Perm()&0o002 != 0:
-		return nil, fmt.Errorf("every user of this host can write the file: chmod o-w %s (%w)", filepath.Join(p.dir, path), provider.ErrPermanent)
 	}
-	f, err := root.Open(path)
 	if err != nil {
 		return nil, permanent(err)
 	}
 	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, permanent(err)
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("not a regular file (%w)", provider.ErrPermanent)
+	case st.Mode().Perm()&0o002 != 0:
+		return nil, fmt.Errorf("every user of this host can write the file: chmod o-w %s (%w)", filepath.Join(p.dir, path), provider.ErrPermanent)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, provider.MaxValue+1))
 	if err != nil {
 		return nil, err
