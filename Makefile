@@ -13,6 +13,7 @@ LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION)
 
 export DSO_DOCKER_COMPOSE := $(CURDIR)/tools/bin/docker-compose
 export DSO_BAO := $(CURDIR)/tools/bin/bao
+export DSO_KUMO := $(CURDIR)/tools/bin/kumo
 
 # PKG narrows unit, e2e and leak down; RUN picks tests by name.
 PKG ?=
@@ -53,6 +54,10 @@ tools/bin/bao: tools/bao/go.mod tools/bao/go.sum
 	cd tools/bao && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/bao github.com/openbao/openbao
 	@touch $@
 
+tools/bin/kumo: tools/kumo/go.mod tools/kumo/go.sum
+	cd tools/kumo && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/kumo github.com/sivchari/kumo/cmd/kumo
+	@touch $@
+
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
 # package of our choice.
 DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static jq
@@ -79,7 +84,7 @@ unit: tools/bin/docker-compose ## Run the tests that need no engine, with the ra
 	$(if $(PKG),,go test -run '$(RUN)' ./internal/rotation/ ./internal/reconcile/)
 
 .PHONY: providers
-providers: tools/bin/bao ## Run the providers against real stores (builds OpenBao, minutes when cold)
+providers: tools/bin/bao tools/bin/kumo ## Run the providers against real stores (builds OpenBao and kumo, minutes when cold)
 	go test -race -count=1 -run '$(RUN)' ./test/providers/...
 
 .PHONY: check

@@ -14,6 +14,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/provider/aws"
 	"github.com/docker-secret-operator/dso/internal/provider/env"
 	"github.com/docker-secret-operator/dso/internal/provider/exec"
 	"github.com/docker-secret-operator/dso/internal/provider/file"
@@ -26,6 +27,8 @@ import (
 // build makes the provider that the configuration describes. It asks no store.
 func build(name string, p config.Provider, fp provider.Fingerprint) (provider.Provider, error) {
 	switch c := p.Config.(type) {
+	case *config.AWS:
+		return aws.New(name, awsConfig(p, c))
 	case *config.File:
 		return file.New(name, c.Dir, fp), nil
 	case *config.Env:
@@ -49,6 +52,30 @@ func build(name string, p config.Provider, fp provider.Fingerprint) (provider.Pr
 		}, fp)
 	}
 	return nil, fmt.Errorf("provider %s: no provider is made of type %q", name, p.Type)
+}
+
+func awsConfig(p config.Provider, c *config.AWS) aws.Config {
+	cfg := aws.Config{
+		Service: aws.Service(c.Service), Region: p.Region, Endpoint: c.Endpoint, STSEndpoint: c.STSEndpoint, Prefix: c.Prefix,
+		RoleARN: c.RoleARN, ExternalID: c.ExternalID, Timeout: c.Timeout, TLS: tlsOf(c.TLS),
+	}
+	switch a := p.Auth.Params.(type) {
+	case *config.AWSDefault:
+		cfg.Profile = a.Profile
+	case *config.AWSStatic:
+		cfg.Keys = func() (aws.Keys, error) {
+			key, err := a.SecretAccessKey.Read()
+			if err != nil {
+				return aws.Keys{}, err
+			}
+			var session secret.Value
+			if a.SessionToken.IsSet() {
+				session, err = a.SessionToken.Read()
+			}
+			return aws.Keys{ID: a.AccessKeyID, Secret: string(key.Reveal()), Session: string(session.Reveal())}, err
+		}
+	}
+	return cfg
 }
 
 func tlsOf(t config.TLS) rest.TLS {

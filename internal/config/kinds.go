@@ -12,10 +12,21 @@ type kind struct {
 	config  func() any            // a new struct; nil: the type has no config
 	methods map[string]func() any // a nil function: the method has no params
 	method  string                // when none is named
+	region  bool                  // the type has regions
 }
 
 // kinds are the provider types of this version.
 var kinds = map[string]kind{
+	"aws": {
+		doc:    "AWS Secrets Manager, or the SSM Parameter Store.",
+		config: func() any { return new(AWS) },
+		region: true,
+		method: "default",
+		methods: map[string]func() any{
+			"default": func() any { return new(AWSDefault) },
+			"static":  func() any { return new(AWSStatic) },
+		},
+	},
 	"local": {doc: "The local encrypted vault. It is there without being configured."},
 	"file": {
 		doc:    "A directory with one file per secret.",
@@ -56,6 +67,30 @@ var kinds = map[string]kind{
 
 // Types returns the provider types in order.
 func Types() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// AWS configures a provider of type aws.
+type AWS struct {
+	Service     string        `yaml:"service" enum:"secretsmanager,ssm" default:"secretsmanager" doc:"Secrets Manager, or the SSM Parameter Store."`
+	Prefix      string        `yaml:"prefix" doc:"Stands before every path. Without one a path of ssm that has a slash in it gets one in front."`
+	Endpoint    string        `yaml:"endpoint" doc:"https://host, when it is not that of the region, such as that of a VPC."`
+	RoleARN     string        `yaml:"role_arn" doc:"Role that is assumed with the credentials."`
+	ExternalID  string        `yaml:"external_id" doc:"What the role's trust policy wants to hear."`
+	STSEndpoint string        `yaml:"sts_endpoint" doc:"Where the role is assumed, when it is not that of the region."`
+	Timeout     time.Duration `yaml:"timeout" default:"10s" min:"100ms" max:"5m" doc:"Of one call of the provider, getting a credential included."`
+	TLS         TLS           `yaml:"tls"`
+}
+
+// AWSDefault is the auth method default of aws: the SDK's chain.
+type AWSDefault struct {
+	Profile string `yaml:"profile" doc:"Of the shared configuration (~/.aws); empty: AWS_PROFILE, or default."`
+}
+
+// AWSStatic is the auth method static of aws.
+type AWSStatic struct {
+	AccessKeyID     string     `yaml:"access_key_id" required:"true"`
+	SecretAccessKey Credential `yaml:"secret_access_key" required:"true"`
+	SessionToken    Credential `yaml:"session_token" doc:"Of temporary credentials."`
+}
 
 // File configures a provider of type file.
 type File struct {
