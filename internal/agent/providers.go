@@ -15,9 +15,11 @@ import (
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/aws"
+	"github.com/docker-secret-operator/dso/internal/provider/azure"
 	"github.com/docker-secret-operator/dso/internal/provider/env"
 	"github.com/docker-secret-operator/dso/internal/provider/exec"
 	"github.com/docker-secret-operator/dso/internal/provider/file"
+	"github.com/docker-secret-operator/dso/internal/provider/gcp"
 	httpprovider "github.com/docker-secret-operator/dso/internal/provider/http"
 	"github.com/docker-secret-operator/dso/internal/provider/rest"
 	"github.com/docker-secret-operator/dso/internal/provider/vault"
@@ -29,6 +31,18 @@ func build(name string, p config.Provider, fp provider.Fingerprint) (provider.Pr
 	switch c := p.Config.(type) {
 	case *config.AWS:
 		return aws.New(name, awsConfig(p, c))
+	case *config.Azure:
+		login, err := azureLogin(p.Auth.Params, p.Auth.Method)
+		if err != nil {
+			return nil, fmt.Errorf("provider %s: %w", name, err)
+		}
+		return azure.New(name, azure.Config{Vault: c.Vault, Cloud: c.Cloud, Authority: c.Authority, Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login})
+	case *config.GCP:
+		cfg := gcp.Config{Project: c.Project, Location: p.Region, Endpoint: c.Endpoint, Timeout: c.Timeout, TLS: tlsOf(c.TLS)}
+		if a, ok := p.Auth.Params.(*config.GCPCredentials); ok {
+			cfg.Credentials = a.Credentials.Read
+		}
+		return gcp.New(name, cfg)
 	case *config.File:
 		return file.New(name, c.Dir, fp), nil
 	case *config.Env:
@@ -76,6 +90,21 @@ func awsConfig(p config.Provider, c *config.AWS) aws.Config {
 		}
 	}
 	return cfg
+}
+
+func azureLogin(auth any, method string) (azure.Login, error) {
+	switch a := auth.(type) {
+	case *config.AzureIdentity:
+		if method == "managed_identity" {
+			return azure.ManagedIdentity(a.ClientID), nil
+		}
+		return azure.Default(a.ClientID), nil
+	case *config.AzureClientSecret:
+		return azure.ClientSecret(a.TenantID, a.ClientID, a.ClientSecret.Read), nil
+	case *config.AzureWorkload:
+		return azure.WorkloadIdentity(a.TenantID, a.ClientID, a.TokenFile), nil
+	}
+	return nil, fmt.Errorf("no login is made of %T", auth)
 }
 
 func tlsOf(t config.TLS) rest.TLS {

@@ -26,6 +26,11 @@ func (d *decoder) validate(c *Config) {
 			d.http(x, join(path, "config"))
 		case *AWS:
 			d.aws(x, join(path, "config"))
+		case *Azure:
+			d.azure(x, join(path, "config"))
+		case *GCP:
+			d.address(x.Endpoint, join(path, "config.endpoint"))
+			d.tls(x.TLS, join(path, "config.tls"))
 		case *Vault:
 			d.vault(x, p, join(path, "config"))
 		case *Exec:
@@ -119,6 +124,19 @@ func (d *decoder) vault(x *Vault, p Provider, path string) {
 	if _, ok := p.Auth.Params.(*Cert); ok && x.TLS.CertFile == "" {
 		d.problem(d.at[path], join(path, "tls.cert_file"), "", "%s is missing: the method `cert` needs it", name(join(path, "tls.cert_file")))
 	}
+}
+
+func (d *decoder) azure(x *Azure, path string) {
+	for key, address := range map[string]string{"vault": x.Vault, "authority": x.Authority} {
+		at := join(path, key)
+		if u := d.address(address, at); u != nil && (strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Scheme != "https") {
+			d.problem(d.at[at], at, "such as https://shop.vault.azure.net", "%s must be https:// and a host", name(at))
+		}
+	}
+	if at := join(path, "cloud"); x.Authority != "" && x.Cloud != "public" {
+		d.problem(d.at[at], at, "give one of them", "%s and `authority` say the same", name(at))
+	}
+	d.tls(x.TLS, join(path, "tls"))
 }
 
 var roleARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)

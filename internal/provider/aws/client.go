@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 
@@ -57,7 +56,7 @@ func open(cfg Config, transport http.RoundTripper, described *plain) (store, err
 	}
 	// The chain asks the instance, SSO and the like with a client of the SDK, which has
 	// their time limits; the stores and the role are asked with ours.
-	c.HTTPClient = &http.Client{Transport: reading{transport}, CheckRedirect: rest.NoRedirect}
+	c.HTTPClient = &http.Client{Transport: rest.Replayable(transport), CheckRedirect: rest.NoRedirect}
 	c.Credentials = own{c.Credentials}
 	if cfg.RoleARN != "" {
 		client := sts.NewFromConfig(c, func(o *sts.Options) { o.BaseEndpoint = endpoint(cfg.STSEndpoint, o.BaseEndpoint) })
@@ -82,26 +81,6 @@ func endpoint(configured string, found *string) *string {
 		return &configured
 	}
 	return found
-}
-
-// reading lets net/http send a request again when the server closed the connection
-// before it answered, as servers do to idle ones. It does so by itself only where the
-// method says that nothing is changed; here it is POST, and changes nothing either.
-type reading struct{ next http.RoundTripper }
-
-func (t reading) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Body == nil || r.Method != http.MethodPost {
-		return t.next.RoundTrip(r)
-	}
-	body, err := io.ReadAll(r.Body)
-	if err = errors.Join(err, r.Body.Close()); err != nil {
-		return nil, err
-	}
-	again := r.Clone(r.Context())
-	again.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	again.Body, _ = again.GetBody()
-	again.Header["Idempotency-Key"] = []string{} // understood by net/http, not sent
-	return t.next.RoundTrip(again)
 }
 
 // own tells errors of getting a credential from those of using it.

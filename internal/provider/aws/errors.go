@@ -93,7 +93,7 @@ func uncredited(ctx context.Context, err error) error {
 	case provider.Retryable(e), errors.Is(e, rest.ErrElsewhere), errors.Is(e, provider.ErrCredential):
 		return fmt.Errorf("get a credential: %w", e)
 	case errors.As(err, &resp) || errors.As(err, &sent):
-		return fmt.Errorf("get a credential: %w: %w", provider.ErrCredential, e)
+		return fmt.Errorf("get a credential: %w: %s", provider.ErrCredential, e.Error())
 	}
 	return fmt.Errorf("%w: the environment, ~/.aws and the instance give none", provider.ErrCredential)
 }
