@@ -211,14 +211,21 @@ func (a *Agent) openStores() error {
 	if err != nil {
 		return err
 	}
-	if a.settings, err = newSettings(a.cfg, local.New(a.vault.Dir), provider.NewFingerprint(key)); err != nil {
+	sealed, err := a.openSealed()
+	if err != nil {
+		return err
+	}
+	if a.settings, err = newSettings(a.cfg, local.New(a.vault.Dir), provider.NewFingerprint(key), sealed); err != nil {
 		return err
 	}
 	a.resolver = a.settings.resolver
 	a.vault.IsProvider = func(name string) bool { return a.resolver.Providers().Has(name) }
-	if a.deliveries, err = deliver.Open(a.private(), a.state("state", "pins.json"), a.resolver); a.broken(err) {
+	if a.deliveries, err = deliver.Open(deliver.Config{
+		Root: a.private(), Pins: a.state("state", "pins.json"), Resolver: a.resolver, Sealed: sealed, Log: a.log,
+	}); a.broken(err) {
 		return err
 	}
+	a.metrics.Stale.Since = a.deliveries.StaleSince
 	if err := a.sweep(); err != nil {
 		return err
 	}

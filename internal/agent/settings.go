@@ -75,10 +75,10 @@ func LoadConfig(explicit string) (*config.Config, error) {
 	return config.Load(path)
 }
 
-func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint) (*settings, error) {
+func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint, sealed resolve.Sealed) (*settings, error) {
 	s := &settings{
 		log: cfg.Log, explicit: cfg.ConfigFile, level: cfg.Level, local: local, fp: fp, settle: 100 * time.Millisecond,
-		resolver: resolve.New(provider.Registry{}), sources: map[string]*source{},
+		resolver: resolve.New(provider.Registry{}, sealed), sources: map[string]*source{},
 		changed: make(chan struct{}, 1), reset: make(chan struct{}, 1),
 	}
 	first := cfg.Loaded
@@ -131,6 +131,9 @@ func (s *settings) apply(c *config.Config) error {
 	}
 	if before.Logging.Format != c.Logging.Format {
 		s.log.Warn("logging.format is taken at the agent's next start", "format", c.Logging.Format)
+	}
+	if before.Agent.Seal != c.Agent.Seal {
+		s.log.Warn("agent.seal is taken at the agent's next start", "seal", c.Agent.Seal)
 	}
 	signalTo(s.changed)
 	signalTo(s.reset)

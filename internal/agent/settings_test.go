@@ -65,7 +65,7 @@ func newRig(t *testing.T, text string) *rig {
 	assert.NilError(t, err)
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	r.settings, err = newSettings(Config{Log: log, ConfigFile: r.file, Loaded: c, Level: new(slog.LevelVar)},
-		local.New(filepath.Join(t.TempDir(), "vault")), provider.NewFingerprint([]byte("key")))
+		local.New(filepath.Join(t.TempDir(), "vault")), provider.NewFingerprint([]byte("key")), nil)
 	assert.NilError(t, err)
 	r.settle = time.Millisecond
 	return r

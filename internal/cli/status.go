@@ -69,6 +69,8 @@ func secretsText(c wire.ContainerStatus) string {
 
 func noteText(c wire.ContainerStatus) string {
 	switch {
+	case c.Stale != nil:
+		return "stale, values of " + c.Stale.Age + " ago: " + c.Stale.Cause
 	case c.Error != "":
 		return c.Error
 	case c.Pinned:

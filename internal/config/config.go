@@ -39,7 +39,8 @@ func (c *Config) Others() int {
 
 // Agent configures the agent itself.
 type Agent struct {
-	Watch Watch `yaml:"watch" doc:"How changes in the stores are noticed."`
+	Watch Watch  `yaml:"watch" doc:"How changes in the stores are noticed."`
+	Seal  string `yaml:"seal" enum:"auto,tpm2,host,file,off" default:"auto" doc:"What protects the key of the sealed last-known-good values. auto: tpm2 where the host has one, else file. off: none are kept."`
 }
 
 // Watch says how changes in the stores are noticed. What a store reports by itself

@@ -19,6 +19,8 @@ type Pin struct {
 	// Failed are the versions that did not pass the health gate. They are not
 	// tried again by themselves; any other version is.
 	Failed secret.Versions `json:"failed,omitempty"`
+	// Before are the versions that a change in place, which is not over, goes from.
+	Before secret.Versions `json:"before,omitempty"`
 	Since  time.Time       `json:"since"`
 }
 
@@ -58,6 +60,29 @@ func (p *pins) ids() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Collect(maps.Keys(p.set))
+}
+
+// assigned returns the pins of the changes in place that are not over.
+func (p *pins) assigned() map[string]Pin {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out := map[string]Pin{}
+	for id, pin := range p.set {
+		if len(pin.Before) > 0 {
+			out[id] = pin
+		}
+	}
+	return out
+}
+
+func (p *pins) versions() []secret.Versions {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []secret.Versions
+	for _, pin := range p.set {
+		all = append(all, pin.Versions, pin.Before)
+	}
+	return all
 }
 
 func (p *pins) put(id string, pin Pin) error {

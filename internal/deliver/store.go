@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path"
@@ -19,13 +20,24 @@ import (
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/private"
 	"github.com/docker-secret-operator/dso/internal/resolve"
+	"github.com/docker-secret-operator/dso/internal/seal"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // Resolver takes snapshots of the providers' values.
 type Resolver interface {
-	Snapshot(ctx context.Context, project string, vars []resolve.Variable, want secret.Versions) (resolve.Snapshot, error)
+	Snapshot(ctx context.Context, project string, vars []resolve.Variable, want, last secret.Versions) (resolve.Snapshot, error)
 	IDs(project string, refs []secret.Ref) []secret.ID
+}
+
+// Sealed keeps what containers are given, at rest, for when its store cannot give it
+// again.
+type Sealed interface {
+	Keep(containerID string, versions secret.Versions, values map[secret.ID]secret.Value, now time.Time) error
+	Last(containerID string) (seal.Set, bool)
+	Containers() []string
+	Forget(containerID string) error
+	Retain(more ...secret.Versions) error
 }
 
 // Store delivers values to containers and remembers what it delivered. It is
@@ -34,6 +46,8 @@ type Store struct {
 	root     string
 	pins     *pins
 	resolver Resolver
+	sealed   Sealed
+	log      *slog.Logger
 
 	mu sync.Mutex // held while a container's files and record change
 }
@@ -43,23 +57,43 @@ type record struct {
 	Request  wire.DeliverRequest `json:"request"`
 	Versions secret.Versions     `json:"versions"`
 	Time     time.Time           `json:"time"`
+	Stale    *Stale              `json:"stale,omitempty"`
 }
 
-// Open returns the store over the private root (see [private.Mount]) and the
-// durable file of the pins. With a [*durable.CorruptError], which is about the
-// pins, the store is usable.
-func Open(root, pinsPath string, resolver Resolver) (*Store, error) {
-	p, err := openPins(pinsPath, time.Now())
+// Stale says that a container has the versions that it had before, because a store
+// did not tell the current ones.
+type Stale struct {
+	// Since is when the container was first given these versions.
+	Since time.Time `json:"since"`
+	Cause string    `json:"cause"`
+}
+
+// Config says where a [Store] keeps things, and what it works with.
+type Config struct {
+	Root     string // the private root; see [private.Mount]
+	Pins     string // the durable file of the pins
+	Resolver Resolver
+	Sealed   Sealed // nil: nothing is sealed
+	Log      *slog.Logger
+}
+
+// Open opens the store. With a [*durable.CorruptError], which is about the pins, it is
+// usable.
+func Open(c Config) (*Store, error) {
+	p, err := openPins(c.Pins, time.Now())
 	var corrupt *durable.CorruptError
 	if err != nil && !errors.As(err, &corrupt) {
 		return nil, err
 	}
-	for _, dir := range private.Dirs(root) {
+	for _, dir := range private.Dirs(c.Root) {
 		if mkErr := os.MkdirAll(dir, 0o700); mkErr != nil {
 			return nil, fmt.Errorf("open deliveries: %w", mkErr)
 		}
 	}
-	return &Store{root: root, pins: p, resolver: resolver}, err
+	if c.Sealed == nil {
+		c.Sealed = unsealed{}
+	}
+	return &Store{root: c.Root, pins: p, resolver: c.Resolver, sealed: c.Sealed, log: c.Log}, err
 }
 
 // Deliver answers dso-runtime: it resolves the references (pinned versions
@@ -77,7 +111,8 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err != nil {
 		return wire.DeliverResponse{}, err
 	}
-	snap, err := s.resolver.Snapshot(ctx, req.Project, vars, want)
+	last, _ := s.sealed.Last(req.ContainerID)
+	snap, err := s.resolver.Snapshot(ctx, req.Project, vars, want, last.Versions)
 	if err != nil {
 		return wire.DeliverResponse{}, err
 	}
@@ -108,7 +143,13 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err := s.keepEnv(req.ContainerID, req.References, resp.Env); err != nil {
 		return wire.DeliverResponse{}, err
 	}
-	if err := s.keep(req, files, snap.Versions); err != nil {
+	var stale *Stale
+	if snap.Stale != nil {
+		stale = &Stale{Since: last.Since, Cause: snap.Stale.Error()}
+		s.log.Warn("container starts with the values it had before: a store does not answer",
+			"container", req.ContainerID, "name", req.Name, "since", last.Since, "error", snap.Stale)
+	}
+	if err := s.keep(req, files, snap.Versions, snap, stale); err != nil {
 		return wire.DeliverResponse{}, err
 	}
 	return resp, nil
@@ -159,21 +200,35 @@ func (s *Store) wanted(req *wire.DeliverRequest) (secret.Versions, error) {
 	return rec.Versions, nil
 }
 
-// keep writes the files, then the record.
-func (s *Store) keep(req wire.DeliverRequest, files []File, versions secret.Versions) error {
+// keep seals the values, writes the files, then the record.
+func (s *Store) keep(req wire.DeliverRequest, files []File, versions secret.Versions, snap resolve.Snapshot, stale *Stale) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
+	values := map[secret.ID]secret.Value{}
+	for id, v := range versions {
+		if snap.Versions[id] == v { // another is one that it has already, in its environment
+			values[id] = snap.Secrets[id]
+		}
+	}
+	if err := s.sealed.Keep(req.ContainerID, versions, values, now); err != nil {
+		// That it cannot be started without its store some day is no reason to refuse it now.
+		s.log.Warn("values not sealed", "container", req.ContainerID, "error", err)
+	}
 	if len(files) > 0 {
 		if err := WriteFiles(private.Files(s.root, req.ContainerID), files, now); err != nil {
 			return fmt.Errorf("deliver files: %w", err)
 		}
 	}
-	data, err := json.Marshal(record{Request: req, Versions: versions, Time: now})
+	return s.write(record{Request: req, Versions: versions, Time: now, Stale: stale})
+}
+
+func (s *Store) write(rec record) error {
+	data, err := json.Marshal(rec)
 	if err != nil {
 		return fmt.Errorf("encode delivery record: %w", err)
 	}
-	return durable.WriteFile(private.Record(s.root, req.ContainerID), data, 0o600)
+	return durable.WriteFile(private.Record(s.root, rec.Request.ContainerID), data, 0o600)
 }
 
 func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Snapshot) ([]File, error) {
@@ -253,7 +308,7 @@ func (s *Store) Refresh(ctx context.Context, containerID string) error {
 		return err
 	}
 	pin, _ := s.pins.get(containerID)
-	snap, err := s.resolver.Snapshot(ctx, rec.Request.Project, vars, pin.Versions)
+	snap, err := s.resolver.Snapshot(ctx, rec.Request.Project, vars, pin.Versions, nil)
 	if err != nil {
 		return err
 	}
@@ -269,7 +324,7 @@ func (s *Store) Refresh(ctx context.Context, containerID string) error {
 			}
 		}
 	}
-	return s.keep(rec.Request, files, versions)
+	return s.keep(rec.Request, files, versions, snap, nil)
 }
 
 // Delivered returns the versions that the container got last, and when.
@@ -281,10 +336,64 @@ func (s *Store) Delivered(containerID string) (secret.Versions, time.Time, bool)
 	return rec.Versions, rec.Time, true
 }
 
+// Stale returns why the container does not have the current versions, as far as that
+// is known; nil when it has what its store told.
+func (s *Store) Stale(containerID string) *Stale {
+	rec, err := s.load(containerID)
+	if err != nil {
+		return nil
+	}
+	return rec.Stale
+}
+
+// StaleSince returns, for each stale container, since when it has what it has.
+func (s *Store) StaleSince() []time.Time {
+	ids, err := s.Known()
+	if err != nil {
+		return nil
+	}
+	var since []time.Time
+	for _, id := range ids {
+		if stale := s.Stale(id); stale != nil {
+			since = append(since, stale.Since)
+		}
+	}
+	return since
+}
+
+// Confirm notes that the container's versions are the current ones after all.
+func (s *Store) Confirm(containerID string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rec, err := s.load(containerID)
+	if err != nil || rec.Stale == nil {
+		return err
+	}
+	rec.Stale = nil
+	return s.write(rec)
+}
+
+// Retain lets go of sealed values that no container has or is pinned to, and none of
+// the further versions is.
+func (s *Store) Retain(further ...secret.Versions) error {
+	s.mu.Lock() // so that nothing is sealed whose container is not known yet
+	defer s.mu.Unlock()
+	return s.sealed.Retain(append(further, s.pins.versions()...)...)
+}
+
 // Pin makes every later start of the container use these versions.
 func (s *Store) Pin(containerID string, versions, failed secret.Versions) error {
 	return s.pins.put(containerID, Pin{Versions: versions, Failed: failed, Since: time.Now().UTC()})
 }
+
+// Assign pins the container to the new versions of a change in place, and remembers
+// the ones before.
+func (s *Store) Assign(containerID string, versions, before secret.Versions) error {
+	return s.pins.put(containerID, Pin{Versions: versions, Before: before, Since: time.Now().UTC()})
+}
+
+// Assigned returns the pins of the changes in place that are not over, by container.
+func (s *Store) Assigned() map[string]Pin { return s.pins.assigned() }
 
 // Unpin makes the container follow the current versions again.
 func (s *Store) Unpin(containerID string) error { return s.pins.drop(containerID) }
@@ -303,7 +412,8 @@ func (s *Store) Forget(containerID string) error {
 		os.RemoveAll(private.Record(s.root, containerID)),
 		os.RemoveAll(private.EnvFile(s.root, containerID)),
 		os.RemoveAll(private.Files(s.root, containerID)),
-		s.pins.drop(containerID))
+		s.pins.drop(containerID),
+		s.sealed.Forget(containerID))
 }
 
 // Sweep deletes what killed programs left on the tmpfs.
@@ -315,13 +425,14 @@ func (s *Store) Known() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list deliveries: %w", err)
 	}
-	ids := s.pins.ids()
+	ids := append(s.pins.ids(), s.sealed.Containers()...)
 	for _, e := range entries {
-		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok && checkID(id) == nil && !slices.Contains(ids, id) {
+		if id, ok := strings.CutSuffix(e.Name(), ".json"); ok && checkID(id) == nil {
 			ids = append(ids, id)
 		}
 	}
-	return ids, nil
+	slices.Sort(ids)
+	return slices.Compact(ids), nil
 }
 
 func (s *Store) load(containerID string) (record, error) {
@@ -340,3 +451,14 @@ func checkID(id string) error {
 	}
 	return nil
 }
+
+// unsealed seals nothing.
+type unsealed struct{}
+
+func (unsealed) Keep(string, secret.Versions, map[secret.ID]secret.Value, time.Time) error {
+	return nil
+}
+func (unsealed) Last(string) (seal.Set, bool)    { return seal.Set{}, false }
+func (unsealed) Containers() []string            { return nil }
+func (unsealed) Forget(string) error             { return nil }
+func (unsealed) Retain(...secret.Versions) error { return nil }

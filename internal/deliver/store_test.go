@@ -17,6 +17,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
 	"github.com/docker-secret-operator/dso/internal/private"
+	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -282,10 +283,113 @@ func TestOpen_PinsThatCannotBeReadAreSetAside(t *testing.T) {
 	assert.NilError(t, h.Store.Pin("one", secret.Versions{db: "1"}, nil))
 	assert.NilError(t, h.Store.Pin("two", secret.Versions{db: "1"}, nil))
 	assert.NilError(t, os.WriteFile(pins, []byte("{"), 0o600))
-	store, err := deliver.Open(root(h), pins, h.Resolver)
+	store, err := deliver.Open(deliver.Config{Root: root(h), Pins: pins, Resolver: h.Resolver, Log: h.Log})
 	var corrupt *durable.CorruptError
 	assert.Assert(t, errors.As(err, &corrupt), "%v", err)
 	_, pinned := store.Pinned("one")
 	assert.Assert(t, pinned, "the generation before has it")
 	assert.NilError(t, store.Pin("three", secret.Versions{db: "1"}, nil))
+}
+
+func TestDeliver_GivesWhatTheContainerHadWhileItsStoreDoesNotAnswer(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/user", "user 1")
+	h.Secrets.Set("app/password", "password 1")
+	req := ask("U=dso://user", "P=dso://password")
+	_, err := h.Store.Deliver(t.Context(), req)
+	assert.NilError(t, err)
+	assert.Assert(t, h.Store.Stale(container) == nil)
+
+	// The host boots, and only the password can be read: never a mixture.
+	reboot(t, h)
+	h.Secrets.Set("app/user", "user 2")
+	h.Secrets.Set("app/password", "password 2")
+	h.Secrets.OnGet = func(path string, _ secret.Version) error {
+		if path == "app/user" {
+			return errors.New("connection refused")
+		}
+		return nil
+	}
+	resp, err := h.Store.Deliver(t.Context(), req)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, env(resp), map[string]string{"U": "user 1", "P": "password 1"})
+	stale := h.Store.Stale(container)
+	assert.Assert(t, stale != nil)
+	assert.Assert(t, strings.Contains(stale.Cause, "connection refused"), stale.Cause)
+	assert.Assert(t, time.Since(stale.Since) < time.Minute)
+
+	// A container that was given nothing before is refused.
+	other := req
+	other.ContainerID = "another"
+	_, err = h.Store.Deliver(t.Context(), other)
+	assert.ErrorContains(t, err, "connection refused")
+
+	// It is what it has that is confirmed, and the next start is not stale.
+	assert.NilError(t, h.Store.Confirm(container))
+	assert.Assert(t, h.Store.Stale(container) == nil)
+	h.Secrets.OnGet = nil
+	resp, err = h.Store.Deliver(t.Context(), req)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, env(resp), map[string]string{"U": "user 2", "P": "password 2"})
+}
+
+func TestDeliver_RefusesWhatTheStoreRefuses(t *testing.T) {
+	for name, answer := range map[string]error{"deleted": provider.ErrNotFound, "denied": provider.ErrDenied} {
+		t.Run(name, func(t *testing.T) {
+			h := hosttest.New(t)
+			h.Secrets.Set("app/db", "value")
+			_, err := h.Store.Deliver(t.Context(), ask("V=dso://db"))
+			assert.NilError(t, err)
+			h.Secrets.OnGet = func(string, secret.Version) error { return answer }
+			_, err = h.Store.Deliver(t.Context(), ask("V=dso://db"))
+			assert.ErrorContains(t, err, "cannot resolve dso://db")
+		})
+	}
+}
+
+func TestDeliver_OfAPinnedVersionThatTheStoreForgot(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "good")
+	_, err := h.Store.Deliver(t.Context(), ask("V=dso://db"))
+	assert.NilError(t, err)
+	assert.NilError(t, h.Store.Pin(container, secret.Versions{db: "1"}, secret.Versions{db: "2"}))
+	reboot(t, h)
+	h.Secrets.OnGet = func(_ string, v secret.Version) error {
+		if v == "1" {
+			return provider.ErrNoVersion
+		}
+		return nil
+	}
+	assert.NilError(t, h.Store.Retain())
+	resp, err := h.Store.Deliver(t.Context(), ask("V=dso://db"))
+	assert.NilError(t, err)
+	assert.DeepEqual(t, env(resp), map[string]string{"V": "good"})
+	assert.Assert(t, h.Store.Stale(container) == nil, "it is what it shall have")
+}
+
+func TestRetain_KeepsWhatAnyContainerHasAndNothingElse(t *testing.T) {
+	h := hosttest.New(t)
+	values := func() int { return len(tree(t, filepath.Join(h.Dir, "sealed", "values"))) }
+	empty := values()
+	for range 3 {
+		h.Secrets.Set("app/db", "value")
+		_, err := h.Store.Deliver(t.Context(), ask("V=dso://db"))
+		assert.NilError(t, err)
+	}
+	assert.Equal(t, values(), empty+3)
+	assert.NilError(t, h.Store.Retain(secret.Versions{db: "1"}))
+	assert.Equal(t, values(), empty+2)
+	assert.NilError(t, h.Store.Retain())
+	assert.Equal(t, values(), empty+1)
+	assert.NilError(t, h.Store.Forget(container))
+	assert.NilError(t, h.Store.Retain())
+	assert.Equal(t, values(), empty)
+}
+
+// reboot ends the agent and empties what is gone with the host.
+func reboot(t *testing.T, h *hosttest.Host) {
+	t.Helper()
+	h.Die()
+	assert.NilError(t, os.RemoveAll(root(h)))
+	h.Boot(t)
 }

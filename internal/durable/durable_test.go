@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -69,6 +70,9 @@ func TestLoadState_OfAFileThatCannotBeReadTakesTheGenerationBefore(t *testing.T)
 		"a directory": func(path string) error {
 			return errors.Join(os.Remove(path), os.Mkdir(path, 0o700))
 		},
+		"a pipe":             func(path string) error { return errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)) },
+		"a link to nowhere":  func(path string) error { return errors.Join(os.Remove(path), os.Symlink("state", path)) },
+		"no file of its own": func(path string) error { return errors.Join(os.Remove(path), os.Symlink("/dev/zero", path)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -94,6 +98,19 @@ func TestLoadState_OfAFileThatCannotBeReadTakesTheGenerationBefore(t *testing.T)
 			assert.Equal(t, corrupt.Quarantine, path+".corrupt-20260504T030201Z")
 		})
 	}
+}
+
+func TestLoadState_OfAMissingFileTakesTheGenerationBefore(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	assert.NilError(t, durable.SaveState(path, []byte("good 1")))
+	assert.NilError(t, durable.SaveState(path, []byte("good 2")))
+	assert.NilError(t, os.Remove(path))
+	got := ""
+	err := durable.LoadState(path, moment, func(data []byte) error { got = string(data); return nil })
+	var corrupt *durable.CorruptError
+	assert.Assert(t, errors.As(err, &corrupt) && corrupt.FromLast && corrupt.Quarantine == "", "%v", err)
+	assert.ErrorContains(t, err, "is missing, and the generation before is there")
+	assert.Equal(t, got, "good 1")
 }
 
 func TestLoadState_OfAMissingFileIsNothing(t *testing.T) {

@@ -3,23 +3,29 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // CorruptError says that a state file could not be read and was moved aside, so
 // that nothing is lost and the program can start.
 type CorruptError struct {
 	Path       string // of the file
-	Quarantine string // where its content lies now
+	Quarantine string // where its content lies now; empty: it was missing
 	// FromLast says that the generation before was read instead.
 	FromLast bool
 	Err      error
 }
 
 func (e *CorruptError) Error() string {
+	if e.Quarantine == "" {
+		return fmt.Sprintf("state %s is missing, and the generation before is there", e.Path)
+	}
 	return fmt.Sprintf("failed to unmarshal state %s: %v; its content was moved to %s", e.Path, e.Err, e.Quarantine)
 }
 
@@ -50,14 +56,21 @@ func keepLast(path string) error {
 	return os.Rename(tmp, last(path))
 }
 
-// LoadState reads a state file with decode. A missing file is not decoded at all.
+// LoadState reads a state file with decode. Without a file and a generation before,
+// nothing is decoded.
 // One that cannot be read or decoded is moved aside and the generation before is
 // decoded, if it is good; the error then is a [*CorruptError] and the state is
 // usable. decode must leave no trace of an attempt that fails.
 func LoadState(path string, now time.Time, decode func([]byte) error) error {
 	err := load(path, decode)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
+	if err == nil {
 		return nil
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		if load(last(path), decode) != nil {
+			return nil
+		}
+		return &CorruptError{Path: path, FromLast: true, Err: err}
 	}
 	corrupt := &CorruptError{Path: path, Quarantine: quarantine(path, now), Err: err}
 	if err := Rename(path, corrupt.Quarantine); err != nil {
@@ -68,7 +81,15 @@ func LoadState(path string, now time.Time, decode func([]byte) error) error {
 }
 
 func load(path string, decode func([]byte) error) error {
-	data, err := os.ReadFile(path)
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe in its place must not hold us
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return errors.Join(err, errors.New("it is not a file"))
+	}
+	data, err := io.ReadAll(f)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/rotation"
+	"github.com/docker-secret-operator/dso/internal/seal"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -86,8 +87,15 @@ func (h *Host) Boot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	resolver := resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: h.Secrets}))
-	store, err := deliver.Open(filepath.Join(h.Dir, "private"), filepath.Join(h.Dir, "state", "pins.json"), resolver)
+	sealed, problems, err := seal.Open(context.Background(), filepath.Join(h.Dir, "sealed"), seal.ByFile)
+	if err != nil || len(problems) > 0 {
+		t.Fatal(err, problems)
+	}
+	resolver := resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: h.Secrets}), sealed)
+	store, err := deliver.Open(deliver.Config{
+		Root: filepath.Join(h.Dir, "private"), Pins: filepath.Join(h.Dir, "state", "pins.json"),
+		Resolver: resolver, Sealed: sealed, Log: h.Log,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,11 +27,15 @@ type Engine interface {
 type Deliveries interface {
 	Delivered(containerID string) (secret.Versions, time.Time, bool)
 	Pinned(containerID string) (deliver.Pin, bool)
+	Assigned() map[string]deliver.Pin
 	Forget(containerID string) error
 	Known() ([]string, error)
 	Sweep() error
 	Pin(containerID string, versions, failed secret.Versions) error
 	Unpin(containerID string) error
+	Stale(containerID string) *deliver.Stale
+	Confirm(containerID string) error
+	Retain(further ...secret.Versions) error
 }
 
 // Current knows the current versions of secrets.

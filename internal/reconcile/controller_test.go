@@ -15,6 +15,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/engine/enginetest"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
 	"github.com/docker-secret-operator/dso/internal/label"
+	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -347,7 +348,7 @@ func TestController_StartThatKeepsFailingIsNotHammered(t *testing.T) {
 		a.Secrets.Set("app/db", "one")
 		a.up(t, "web", usesDB)
 		a.run(t)
-		a.Secrets.Break(errors.New("connection refused"))
+		a.Secrets.Break(provider.ErrDenied)
 		a.Kill("web") // the engine tries once, the runtime refuses
 		before := a.Host.Engine.Calls()
 		time.Sleep(10 * time.Minute)

@@ -10,11 +10,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // reconnect is the pause before an engine that went away is tried again.
@@ -146,19 +148,51 @@ func (c *Controller) recover(ctx context.Context) error {
 
 // rebuild finds rotations that a lost journal does not know.
 func (c *Controller) rebuild(ctx context.Context) ([]rotation.Entry, error) {
-	made, err := c.members(ctx, label.Entry)
-	if err != nil || len(made) == 0 {
-		return nil, err
-	}
-	all, err := c.members(ctx)
+	lost, err := c.inPlace(ctx)
 	if err != nil {
 		return nil, err
 	}
-	taken, err := c.Machine.Journal.Adopt(rotation.Rebuild(all))
+	made, err := c.members(ctx, label.Entry)
+	if err != nil {
+		return nil, err
+	}
+	if len(made) > 0 {
+		all, err := c.members(ctx)
+		if err != nil {
+			return nil, err
+		}
+		lost = append(lost, rotation.Rebuild(all)...)
+	}
+	taken, err := c.Machine.Journal.Adopt(lost)
 	for _, e := range taken {
-		c.Log.Warn("rotation was not in the journal and is rebuilt from the containers' labels", "rotation", e.ID, "container", e.ContainerName)
+		c.Log.Warn("rotation was not in the journal and is rebuilt from the containers' labels and pins", "rotation", e.ID, "container", e.ContainerName)
 	}
 	return taken, err
+}
+
+// inPlace finds the changes in place that a lost journal does not know: there is no
+// second container to tell of them, but the pin of the one.
+func (c *Controller) inPlace(ctx context.Context) ([]rotation.Entry, error) {
+	var lost []rotation.Entry
+	for id, pin := range c.Deliveries.Assigned() {
+		if slices.ContainsFunc(c.Machine.Journal.All(), func(e rotation.Entry) bool { return e.Unfinished() && e.Concerns(id) }) {
+			continue
+		}
+		m, err := c.Engine.Inspect(ctx, id)
+		if errdefs.IsNotFound(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		e, err := c.plan(ctx, m, pin.Before, pin.Versions, "the journal was lost in the middle")
+		if err != nil {
+			c.Log.Warn("change in place cannot be rebuilt", "container", m.Name, "error", err)
+			continue
+		}
+		lost = append(lost, e.Rebuilt(pin.Since))
+	}
+	return lost, nil
 }
 
 func (c *Controller) foreign(entries []rotation.Entry) []rotation.Entry {
@@ -214,7 +248,21 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 			}
 		}
 	}
+	if err := c.Deliveries.Retain(c.journaled()...); err != nil {
+		c.Log.Warn("sealed values not let go", "error", err)
+	}
 	return nil
+}
+
+// journaled returns the versions that rotations which are not over go from and to.
+func (c *Controller) journaled() []secret.Versions {
+	var all []secret.Versions
+	for _, e := range c.Machine.Journal.All() {
+		if e.Unfinished() {
+			all = append(all, e.From, e.To)
+		}
+	}
+	return all
 }
 
 // handle looks where an event points. It asks the engine nothing itself: the

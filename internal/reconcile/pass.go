@@ -101,6 +101,9 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		return res
 	}
 	from, _, known := c.Deliveries.Delivered(m.ID)
+	if known && from.Equal(to) {
+		c.confirm(m)
+	}
 	if !force && known && from.Equal(to) {
 		return res
 	}
@@ -132,6 +135,20 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		return res // what is new reaches it with its next start
 	}
 	return c.begin(ctx, e)
+}
+
+// confirm notes that what a container was given while a store did not answer is what
+// the store has.
+func (c *Controller) confirm(m engine.Container) {
+	stale := c.Deliveries.Stale(m.ID)
+	if stale == nil {
+		return
+	}
+	if err := c.Deliveries.Confirm(m.ID); err != nil {
+		c.Log.Warn("container not confirmed", "container", m.Name, "error", err)
+		return
+	}
+	c.Log.Info("values are no longer stale: the store has the same versions", "container", m.Name, "since", stale.Since)
 }
 
 func changed(from, to secret.Versions) secret.Versions {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -268,4 +269,39 @@ func TestRecover_WhatLivesInAContainersNetworkIsStartedAfterIt(t *testing.T) {
 		assert.Assert(t, a.Container(t, "sidecar").Running(), a.Container(t, "sidecar").State.Error)
 		assert.Assert(t, !a.Container(t, "once").Running())
 	})
+}
+
+func TestRecover_ChangeInPlaceGoesOnWithEveryGenerationOfTheJournalLost(t *testing.T) {
+	for name, bad := range map[string]bool{"good version": false, "bad version": true} {
+		for _, point := range []string{"assign/after", "restart/before", "restart/after", "gate/recorded", "watch/after"} {
+			if bad && strings.HasPrefix(point, "watch") {
+				continue
+			}
+			t.Run(name+"/"+point, func(t *testing.T) {
+				onHost(t, func(t *testing.T, a *agent) {
+					if bad {
+						a.badVersion("2")
+					}
+					a.Secrets.Set("app/db", "one")
+					a.up(t, "web", usesDB, hosttest.Label(label.Strategy, label.Restart))
+					a.Secrets.Set("app/db", "two")
+					a.dieAt(t, "web", "restart/forward/"+point)
+					assert.NilError(t, os.Remove(a.JournalPath()))
+					assert.NilError(t, os.RemoveAll(a.JournalPath()+".last"))
+					a = a.again(t)
+					a.run(t)
+					settle()
+					assert.Equal(t, a.Container(t, "web").State.Health, container.Healthy)
+					pin, pinned := a.Store.Pinned(a.Container(t, "web").ID)
+					assert.Equal(t, pinned, bad)
+					if bad {
+						assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("1"))
+						assert.DeepEqual(t, pin.Failed, secret.Versions{id("app/db"): "2"})
+					} else {
+						assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"))
+					}
+				})
+			})
+		}
+	}
 }

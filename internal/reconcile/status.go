@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/engine"
@@ -42,6 +43,9 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container) wire.Cont
 	_, row.Pinned = c.Deliveries.Pinned(m.ID)
 	has, _, known := c.Deliveries.Delivered(m.ID)
 	row.Has = texts(has)
+	if stale := c.Deliveries.Stale(m.ID); stale != nil && m.Running() {
+		row.Stale = &wire.Stale{Since: stale.Since, Age: time.Since(stale.Since).Round(time.Second).String(), Cause: stale.Cause}
+	}
 	wants, err := c.Current.Desired(ctx, m.Project(), refsOf(m))
 	if err != nil {
 		row.Error = err.Error()

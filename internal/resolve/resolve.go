@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -21,16 +23,37 @@ type Variable struct {
 type Snapshot struct {
 	Values   map[string]secret.Value // by variable
 	Versions secret.Versions
+	Secrets  map[secret.ID]secret.Value // the whole values
+	// Stale is why the versions are those before and not the current ones: a store
+	// that does not answer. It is nil when they are current, or were asked for.
+	Stale error
+}
+
+// Sealed holds values that were delivered before.
+type Sealed interface {
+	// Get returns the value of exactly that version, or an error.
+	Get(id secret.ID, version secret.Version) (secret.Value, error)
+}
+
+// nothing is sealed.
+type nothing struct{}
+
+func (nothing) Get(secret.ID, secret.Version) (secret.Value, error) {
+	return secret.Value{}, provider.ErrNotFound
 }
 
 // Resolver reads the configured providers. It is safe for concurrent use.
 type Resolver struct {
 	providers atomic.Pointer[provider.Registry]
+	sealed    Sealed
 }
 
-// New returns a resolver over the providers.
-func New(providers provider.Registry) *Resolver {
-	r := &Resolver{}
+// New returns a resolver over the providers and the sealed values, which may be nil.
+func New(providers provider.Registry, sealed Sealed) *Resolver {
+	r := &Resolver{sealed: sealed}
+	if sealed == nil {
+		r.sealed = nothing{}
+	}
 	r.Use(providers)
 	return r
 }
@@ -42,27 +65,76 @@ func (r *Resolver) Use(providers provider.Registry) { r.providers.Store(&provide
 func (r *Resolver) Providers() provider.Registry { return *r.providers.Load() }
 
 // view is the resolver as it was when a call came: one call sees one registry.
-type view struct{ providers provider.Registry }
+type view struct {
+	providers provider.Registry
+	sealed    Sealed
+}
 
-func (r *Resolver) view() view { return view{r.Providers()} }
+func (r *Resolver) view() view { return view{r.Providers(), r.sealed} }
 
 // attempts bounds how often a snapshot is taken again because a secret changed
 // while it was taken.
 const attempts = 5
 
+// patience is how long the stores may take before the versions before are taken
+// instead: a host that boots without its store must be up soon, and a start has ten
+// seconds in all (see dso-runtime).
+const patience = 3 * time.Second
+
 // Snapshot resolves all variables for a container of the given Compose project.
-// Secrets in want are read in that version, the others in their current one.
-func (r *Resolver) Snapshot(ctx context.Context, project string, vars []Variable, want secret.Versions) (Snapshot, error) {
+// Secrets in want are read in that version, the others in their current one. When a
+// store does not answer, the snapshot is of last, the versions that the container
+// was given before, and stale: it is of the one or of the other, never a mixture.
+func (r *Resolver) Snapshot(ctx context.Context, project string, vars []Variable, want, last secret.Versions) (Snapshot, error) {
 	now := r.view()
+	before, known := now.before(project, vars, want, last)
+	if !known {
+		return now.consistent(ctx, project, vars, want)
+	}
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	snap, err := now.consistent(asking, project, vars, want)
+	if err == nil || !down(err) {
+		return snap, err
+	}
+	stale, sealedErr := now.read(ctx, project, vars, before)
+	if sealedErr != nil {
+		return Snapshot{}, err
+	}
+	stale.Stale = err
+	return stale, nil
+}
+
+// down reports whether an error says that a store does not answer, and not that it
+// answered no.
+func down(err error) bool {
+	return provider.Retryable(err) && !errors.Is(err, secret.ErrUnfit) || errors.Is(err, provider.ErrCredential)
+}
+
+// before returns the versions that the container was given before, if that is one of
+// every secret.
+func (r view) before(project string, vars []Variable, want, last secret.Versions) (secret.Versions, bool) {
+	versions := secret.Versions{}
+	maps.Copy(versions, last)
+	maps.Copy(versions, want)
+	for _, v := range vars {
+		if _, ok := versions[v.Ref.In(project, r.providers.Has)]; !ok {
+			return nil, false
+		}
+	}
+	return versions, true
+}
+
+func (r view) consistent(ctx context.Context, project string, vars []Variable, want secret.Versions) (Snapshot, error) {
 	for range attempts {
-		snap, err := now.read(ctx, project, vars, want)
+		snap, err := r.read(ctx, project, vars, want)
 		if err != nil {
 			return Snapshot{}, err
 		}
 		if len(snap.Versions) < 2 {
 			return snap, nil
 		}
-		current, err := now.current(ctx, snap.Versions, want)
+		current, err := r.current(ctx, snap.Versions, want)
 		if err != nil {
 			return Snapshot{}, err
 		}
@@ -74,18 +146,17 @@ func (r *Resolver) Snapshot(ctx context.Context, project string, vars []Variable
 }
 
 func (r view) read(ctx context.Context, project string, vars []Variable, want secret.Versions) (Snapshot, error) {
-	snap := Snapshot{Values: map[string]secret.Value{}, Versions: secret.Versions{}}
-	whole := map[secret.ID]secret.Value{}
+	snap := Snapshot{Values: map[string]secret.Value{}, Versions: secret.Versions{}, Secrets: map[secret.ID]secret.Value{}}
 	for _, v := range vars {
 		id := v.Ref.In(project, r.providers.Has)
-		value, ok := whole[id]
+		value, ok := snap.Secrets[id]
 		if !ok {
 			var version secret.Version
 			var err error
 			if value, version, err = r.get(ctx, id, want[id]); err != nil {
 				return Snapshot{}, explain(v, id, want[id], err)
 			}
-			whole[id], snap.Versions[id] = value, version
+			snap.Secrets[id], snap.Versions[id] = value, version
 		}
 		part, err := secret.Field(value, v.Ref.Field)
 		if err != nil {
@@ -96,10 +167,17 @@ func (r view) read(ctx context.Context, project string, vars []Variable, want se
 	return snap, nil
 }
 
+// get asks the sealed values first for a version that they may have: it is the same
+// value, and its store may be down or have forgotten it.
 func (r view) get(ctx context.Context, id secret.ID, v secret.Version) (secret.Value, secret.Version, error) {
 	p, err := r.providers.Lookup(id.Provider)
 	if err != nil {
 		return secret.Value{}, "", err
+	}
+	if v != "" {
+		if value, err := r.sealed.Get(id, v); err == nil {
+			return value, v, nil
+		}
 	}
 	return p.Get(ctx, id.Path, v)
 }
@@ -183,8 +261,14 @@ func explain(v Variable, id secret.ID, version secret.Version, err error) error 
 	case version != "":
 		return fmt.Errorf("cannot resolve %s for %s: secret %s version %s: %w", v.Ref, v.Name, id, version, err)
 	case errors.Is(err, provider.ErrNotFound):
-		return fmt.Errorf("cannot resolve %s for %s: provider %s has no secret %s", v.Ref, v.Name, id.Provider, id.Path)
+		return notFound(fmt.Sprintf("cannot resolve %s for %s: provider %s has no secret %s", v.Ref, v.Name, id.Provider, id.Path))
 	default:
 		return fmt.Errorf("cannot resolve %s for %s: secret %s: %w", v.Ref, v.Name, id, err)
 	}
 }
+
+// notFound is a [provider.ErrNotFound] that says which secret.
+type notFound string
+
+func (e notFound) Error() string { return string(e) }
+func (e notFound) Unwrap() error { return provider.ErrNotFound }

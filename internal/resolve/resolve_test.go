@@ -42,7 +42,7 @@ func TestSnapshot_IsOfOneMoment(t *testing.T) {
 		}
 		return nil
 	}
-	snap, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), nil)
+	snap, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), nil, nil)
 	assert.NilError(t, err)
 	assert.Equal(t, string(snap.Values["V0"].Reveal()), "user 4")
 	assert.Equal(t, string(snap.Values["V1"].Reveal()), "password 4")
@@ -57,7 +57,7 @@ func TestSnapshot_OfSecretsThatNeverHoldStillIsRefused(t *testing.T) {
 		h.Secrets.Set("app/user", "another")
 		return nil
 	}
-	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), nil)
+	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), nil, nil)
 	assert.ErrorContains(t, err, "changed 5 times while they were read")
 }
 
@@ -70,7 +70,7 @@ func TestSnapshot_AllFieldsOfASecretAreOfOneVersion(t *testing.T) {
 		h.Secrets.Set("app/db", `{"user":"u2","pass":"p2"}`)
 		return nil
 	}
-	snap, err := h.Resolver.Snapshot(t.Context(), "", vars(t, "dso://app/db#user", "dso://app/db#pass"), nil)
+	snap, err := h.Resolver.Snapshot(t.Context(), "", vars(t, "dso://app/db#user", "dso://app/db#pass"), nil, nil)
 	assert.NilError(t, err)
 	assert.Equal(t, reads, 1)
 	assert.Equal(t, string(snap.Values["V0"].Reveal())[1:], string(snap.Values["V1"].Reveal())[1:])
@@ -81,7 +81,7 @@ func TestSnapshot_WantedVersionsAreKept(t *testing.T) {
 	h.Secrets.Set("app/user", "u1")
 	h.Secrets.Set("app/user", "u2")
 	h.Secrets.Set("app/password", "p1")
-	snap, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), secret.Versions{user: "1"})
+	snap, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), secret.Versions{user: "1"}, nil)
 	assert.NilError(t, err)
 	assert.DeepEqual(t, snap.Versions, secret.Versions{user: "1", password: "1"})
 	assert.Equal(t, string(snap.Values["V0"].Reveal()), "u1")
@@ -103,7 +103,7 @@ func TestSnapshot_ErrorsNameReferenceProviderAndCauseButNoValue(t *testing.T) {
 			h := hosttest.New(t)
 			h.Secrets.Set("app/user", `{"hunter2":"hunter2"}`)
 			h.Secrets.Set("app/password", "hunter2")
-			_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, tc.ref), tc.want)
+			_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, tc.ref), tc.want, nil)
 			for _, s := range tc.says {
 				assert.ErrorContains(t, err, s)
 			}
@@ -116,7 +116,7 @@ func TestSnapshot_StoreThatFailsIsNamed(t *testing.T) {
 	h := hosttest.New(t)
 	down := errors.New("connection refused")
 	h.Secrets.Break(down)
-	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user"), nil)
+	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user"), nil, nil)
 	assert.ErrorIs(t, err, down)
 	assert.ErrorContains(t, err, "cannot resolve dso://user for V0: secret local:app/user: connection refused")
 }
@@ -125,7 +125,7 @@ func TestSnapshot_AProviderIsNamedOnce(t *testing.T) {
 	h := hosttest.New(t)
 	h.Secrets.Set("app/user", "u")
 	h.Secrets.Break(provider.Explain("local", "app/user", provider.ErrDenied))
-	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user"), nil)
+	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user"), nil, nil)
 	assert.ErrorIs(t, err, provider.ErrDenied)
 	assert.Error(t, err, "cannot resolve dso://user for V0: secret local:app/user: the store denies access (permanent)")
 }
@@ -138,9 +138,9 @@ func TestUse_WhatIsBeingResolvedGoesOnWithTheProvidersBefore(t *testing.T) {
 		h.Resolver.Use(provider.NewRegistry(nil))
 		return nil
 	}
-	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), nil)
+	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), nil, nil)
 	assert.NilError(t, err)
-	_, err = h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user"), nil)
+	_, err = h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user"), nil, nil)
 	assert.ErrorContains(t, err, `provider "local" is not configured`)
 }
 

@@ -132,7 +132,10 @@ func (m *Machine) replacementSpec(ctx context.Context, e *Entry) (engine.Spec, e
 }
 
 func (m *Machine) assign(_ context.Context, e *Entry) error {
-	return m.Deliveries.Pin(e.serving(), e.To, nil)
+	if e.Strategy == Rolling {
+		return m.Deliveries.Pin(e.serving(), e.To, nil)
+	}
+	return m.Deliveries.Assign(e.serving(), e.To, e.From)
 }
 
 func (m *Machine) start(ctx context.Context, e *Entry) error {
@@ -507,13 +510,13 @@ func alive(c engine.Container) error {
 	return nil
 }
 
-// watch keeps an eye on the replacement for the monitor time, and waits until no
-// connection is left on the original or the drain time is over. A replacement
+// watch keeps an eye on the container that serves now for the monitor time, and waits
+// until no connection is left on an original beside it or the drain time is over. One
 // that started again meanwhile must become healthy once more.
 func (m *Machine) watch(ctx context.Context, e *Entry) error {
 	begun := time.Now()
 	for {
-		c, err := m.Engine.Inspect(ctx, e.NewContainerID)
+		c, err := m.Engine.Inspect(ctx, e.serving())
 		if err != nil {
 			return err
 		}
@@ -545,7 +548,7 @@ func (m *Machine) watch(ctx context.Context, e *Entry) error {
 // drained reports whether the original has no connection left. When that cannot
 // be told the drain time is waited out; it is no reason to go back.
 func (m *Machine) drained(ctx context.Context, e *Entry) bool {
-	if e.Front == nil {
+	if e.Front == nil || e.serving() == e.OriginalContainerID {
 		return true
 	}
 	c, err := m.Engine.Inspect(ctx, e.OriginalContainerID)

@@ -37,6 +37,9 @@ type Deliveries interface {
 	// Pin makes every later start of the container use these versions, durably.
 	// failed names the versions that are not to be tried again, if any.
 	Pin(containerID string, versions, failed secret.Versions) error
+	// Assign pins to the new versions of a change in place, and remembers the ones
+	// before: should the journal be lost, they are what there is to go back to.
+	Assign(containerID string, versions, before secret.Versions) error
 	// Unpin makes the container follow the current versions again.
 	Unpin(containerID string) error
 	// Forget drops all that is kept for a container that no longer exists.

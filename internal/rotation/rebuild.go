@@ -3,6 +3,7 @@ package rotation
 import (
 	"encoding/json"
 	"slices"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/label"
@@ -47,12 +48,18 @@ func Rebuild(containers []engine.Container) []Entry {
 			copied.RestartPolicy = c.Spec.HostConfig.RestartPolicy
 			e.Original.Spec.HostConfig = &copied
 		}
-		e.Step = e.program()[0]
-		e.Status = StatusInProgress
-		e.Reasons = []string{"rebuilt from the labels on the containers"}
+		e = e.Rebuilt(e.StartTime)
 		if e.check() == nil {
 			entries = append(entries, e)
 		}
 	}
 	return entries
+}
+
+// Rebuilt is a rotation that began then and that the journal does not know. It begins
+// again at its first step.
+func (e Entry) Rebuilt(began time.Time) Entry {
+	e.Step, e.Status, e.StartTime = e.program()[0], StatusInProgress, began
+	e.Reasons = []string{"rebuilt from the labels and pins of the containers"}
+	return e
 }

@@ -17,7 +17,7 @@ const (
 	StepGate              Step = "gate"               // wait until it is healthy
 	StepCutOver           Step = "cut-over"           // point the front at the replacement
 	StepPark              Step = "park"               // keep the engine from starting the original again
-	StepWatch             Step = "watch"              // watch the replacement while the original drains
+	StepWatch             Step = "watch"              // watch what serves now, while an original beside it drains
 	StepNameOriginal      Step = "name-original"      // the original takes the backup name
 	StepNameReplacement   Step = "name-replacement"   // the replacement takes the original's name
 	StepStop              Step = "stop"               // stop the original: from here on only forward
@@ -51,7 +51,7 @@ var programs = map[Strategy]map[Phase][]Step{
 		Yield:    yielded,
 	},
 	Restart: {
-		Forward:  {StepAssign, StepRestart, StepGate, StepDependants, StepRelease},
+		Forward:  {StepAssign, StepRestart, StepGate, StepDependants, StepWatch, StepRelease},
 		Back:     {StepPin, StepRestartOld, StepGateOld, StepDependants, StepSettle},
 		Recreate: recreated,
 		Yield:    yielded,

@@ -147,8 +147,8 @@ func (l *Lab) keptWrong(all []Container) ([]string, error) {
 		return slices.ContainsFunc(all, func(c Container) bool { return c.ID == id })
 	}
 	var wrong []string
-	for _, dir := range []string{"files", "env", "delivered"} {
-		found, err := os.ReadDir(l.HostPath("/run/dso/private/" + dir))
+	for _, dir := range []string{"/run/dso/private/files", "/run/dso/private/env", "/run/dso/private/delivered", "/var/lib/dso/sealed/sets"} {
+		found, err := os.ReadDir(l.HostPath(dir))
 		if err != nil {
 			return nil, err
 		}

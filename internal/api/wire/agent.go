@@ -133,10 +133,19 @@ type ContainerStatus struct {
 	Has      map[string]string `json:"versions"` // by secret
 	Wants    map[string]string `json:"desired"`
 	Pinned   bool              `json:"pinned,omitempty"`
+	Stale    *Stale            `json:"stale,omitempty"`
 	UpToDate bool              `json:"up_to_date"`
 	Strategy string            `json:"strategy,omitempty"`
 	Reasons  []string          `json:"reasons,omitempty"`
 	Error    string            `json:"error,omitempty"`
+}
+
+// Stale says that a container was started with the versions it had before, because
+// a store did not tell the current ones.
+type Stale struct {
+	Since time.Time `json:"since"` // when it was first given these versions
+	Age   string    `json:"age"`
+	Cause string    `json:"cause"`
 }
 
 // RotationStatus counts the rotations that the journal remembers.

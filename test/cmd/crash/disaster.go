@@ -21,7 +21,6 @@ func struck(p rotation.Point) bool {
 }
 
 func (r *real) disasters(ctx context.Context, points []rotation.Point) error {
-	r.load = nil
 	for _, p := range points {
 		if !undisturbed(p) || !struck(p) {
 			continue
@@ -38,7 +37,7 @@ func (r *real) disasters(ctx context.Context, points []rotation.Point) error {
 
 func (r *real) tryDisaster(ctx context.Context, what string, p rotation.Point, strike func(context.Context) error) error {
 	ok, err := r.attempt(ctx, what+" at "+p.String(), func() error { return r.strike(ctx, p, strike) })
-	r.disaster = append(r.disaster, disaster{what, p.String(), ok})
+	r.more(&r.disaster, disaster{string(p.Strategy), what, p.String(), ok})
 	return err
 }
 

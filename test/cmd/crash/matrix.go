@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/rotation"
@@ -12,9 +14,11 @@ import (
 
 // matrix is what became of every point.
 type matrix struct {
-	began    time.Time
-	memory   map[string]*count // on the in-memory engine, by point
-	real     map[string]*count // on the real one
+	began  time.Time
+	memory map[string]*count // on the in-memory engine, by point
+
+	mu       sync.Mutex        // what follows is of all series
+	real     map[string]*count // on the real engine
 	disaster []disaster
 	calls    []disaster // deaths at calls of the engine
 	requests int
@@ -34,8 +38,22 @@ func (c *count) add(ok bool) {
 
 // disaster is a death of more than the agent, on the real engine.
 type disaster struct {
-	what, point string
-	ok          bool
+	series, what, point string
+	ok                  bool
+}
+
+// survived notes what became of a death at a point of the real engine.
+func (m *matrix) survived(point string, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	of(m.real, point).add(ok)
+}
+
+// more notes what became of more than the death of an agent.
+func (m *matrix) more(list *[]disaster, d disaster) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	*list = append(*list, d)
 }
 
 func newMatrix(began time.Time) *matrix {
@@ -117,14 +135,21 @@ func (m *matrix) page() string {
 		b.WriteString(m.rows(s))
 	}
 	b.WriteString("\n## More than the agent\n\nOn the real engine; requests cannot survive these, everything else above holds.\n\n| what dies | at | survived |\n|---|---|---|\n")
-	for _, d := range m.disaster {
+	for _, d := range inOrder(m.disaster) {
 		_, _ = fmt.Fprintf(&b, "| %s | `%s` | %s |\n", d.what, d.point, yes(d.ok))
 	}
 	b.WriteString("\n## At every call of the engine\n\nA proxy between agent and engine, which knows nothing of steps, strikes at each call that changes\nsomething: before it, or when the engine has done it and nobody was told.\n\n| at | survived |\n|---|---|\n")
-	for _, d := range m.calls {
+	for _, d := range inOrder(m.calls) {
 		_, _ = fmt.Fprintf(&b, "| %s | %s |\n", noIDs.ReplaceAllString(d.point, "ID"), yes(d.ok))
 	}
 	return b.String()
+}
+
+// inOrder puts side by side what happened in several series at once.
+func inOrder(all []disaster) []disaster {
+	return slices.SortedStableFunc(slices.Values(all), func(a, b disaster) int {
+		return cmp.Or(cmp.Compare(a.series, b.series), cmp.Compare(a.what, b.what))
+	})
 }
 
 // noIDs keeps the page the same from run to run.

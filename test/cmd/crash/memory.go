@@ -16,10 +16,10 @@ import (
 // pointName finds the point in the name of a test of internal/rotation.
 var pointName = regexp.MustCompile(`/((?:rolling|restart|none)/(?:forward|back|adopt|recreate|yield)/[a-z-]+/(?:recorded|before|after))`)
 
-// runInMemory runs the loops of internal/rotation over all points and counts what
-// they report.
+// runInMemory runs the loops over all points, of internal/rotation and, with three
+// replicas, of internal/reconcile, and counts what they report.
 func (m *matrix) runInMemory(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-json", "-run", "^TestMachine_|^TestRescue_", "./internal/rotation/")
+	cmd := exec.CommandContext(ctx, "go", "test", "-count=1", "-json", "-run", "^TestMachine_|^TestRescue_|^TestHold_Replicas", "./internal/rotation/", "./internal/reconcile/")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if exit := new(exec.ExitError); err != nil && !errors.As(err, &exit) {

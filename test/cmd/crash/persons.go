@@ -48,14 +48,13 @@ func meddlings() []meddling {
 // persons lets an agent die at every step of the phases that only a person leads
 // to. Requests cannot be answered while the original is gone.
 func (r *real) persons(ctx context.Context, points []rotation.Point) error {
-	r.load = nil
 	for _, m := range meddlings() {
 		for _, p := range points {
 			if p.Strategy != m.strategy || p.Phase != m.phase || p.Moment == rotation.Before || p.Moment == rotation.Recorded && p.Step != "end" {
 				continue
 			}
 			ok, err := r.attempt(ctx, p.String(), func() error { return r.meddle(ctx, m, p) })
-			of(r.real, p.String()).add(ok)
+			r.survived(p.String(), ok)
 			if err := errors.Join(err, r.restore(ctx, m)); err != nil {
 				return err
 			}

@@ -103,35 +103,40 @@ func (p *proxy) called() []string {
 
 // strikes kills the agent, and the engine, at every call of a rotation that changes
 // something.
-func (r *real) strikes(ctx context.Context, only string) error {
+func (r *real) strikes(ctx context.Context, s rotation.Strategy, only string) error {
 	p, host, err := r.serveProxy(ctx)
 	if err != nil {
 		return err
 	}
-	for _, s := range []rotation.Strategy{rotation.Rolling, rotation.Restart} {
-		for _, bad := range []bool{false, true} {
-			for _, victim := range []string{"agent", "engine"} {
-				for at, more := 1, true; more; at++ {
-					for _, after := range []bool{false, true} {
-						what := fmt.Sprintf("%s, bad=%t: the %s dies, call %d, done=%t", s, bad, victim, at, after)
-						if !strings.Contains(what, only) {
-							more = at < 3
-							continue
-						}
-						if more, err = r.tryStrike(ctx, p, host, what, struckCall{s, bad, victim, at, after}); err != nil {
-							return err
-						}
-						if !more {
-							break
-						}
-					}
-				}
+	for _, bad := range []bool{false, true} {
+		all := struckCalls(s, bad, only)
+		if len(all) == 0 {
+			continue
+		}
+		calls := 0
+		what := fmt.Sprintf("%s, bad=%t: nobody dies", s, bad)
+		if _, err := r.attempt(ctx, what, func() (err error) {
+			calls, err = r.countCalls(ctx, p, host, struckCall{strategy: s, bad: bad})
+			return err
+		}); err != nil {
+			return err
+		}
+		if calls == 0 {
+			return fmt.Errorf("%s: there is nothing to strike at", what)
+		}
+		for _, c := range all {
+			if c.at > calls {
+				continue
+			}
+			if err := r.tryStrike(ctx, p, host, c); err != nil {
+				return err
 			}
 		}
 	}
 	return nil
 }
 
+// struckCall is one death: at the call of that number, before it or when it is done.
 type struckCall struct {
 	strategy rotation.Strategy
 	bad      bool
@@ -140,29 +145,80 @@ type struckCall struct {
 	after    bool
 }
 
-// tryStrike reports whether the rotation has as many calls.
-func (r *real) tryStrike(ctx context.Context, p *proxy, host, what string, c struckCall) (more bool, err error) {
+func (c struckCall) String() string {
+	return fmt.Sprintf("%s, bad=%t: the %s dies, call %d, done=%t", c.strategy, c.bad, c.victim, c.at, c.after)
+}
+
+// point is the end of the rotation.
+func (c struckCall) point() rotation.Point {
+	if c.bad {
+		return rotation.Point{Strategy: c.strategy, Phase: rotation.Back}
+	}
+	return rotation.Point{Strategy: c.strategy, Phase: rotation.Forward}
+}
+
+// mostCalls is more than any rotation has.
+const mostCalls = 50
+
+// struckCalls are all deaths whose name contains only, also at calls that a rotation
+// does not have.
+func struckCalls(s rotation.Strategy, bad bool, only string) []struckCall {
+	var all []struckCall
+	for _, victim := range []string{"agent", "engine"} {
+		for at := 1; at <= mostCalls; at++ {
+			for _, after := range []bool{false, true} {
+				if c := (struckCall{s, bad, victim, at, after}); strings.Contains(c.String(), only) {
+					all = append(all, c)
+				}
+			}
+		}
+	}
+	return all
+}
+
+// countCalls runs one rotation without a strike and returns how many calls it has.
+func (r *real) countCalls(ctx context.Context, p *proxy, host string, c struckCall) (int, error) {
+	if err := r.rotateBehind(ctx, p, host, c, nil); err != nil {
+		return 0, err
+	}
+	r.awaitStrike(ctx, nil, c.point())
+	calls := len(p.called())
+	return calls, r.verify(ctx, c.point())
+}
+
+func (r *real) tryStrike(ctx context.Context, p *proxy, host string, c struckCall) error {
 	call := ""
-	ok, err := r.attempt(ctx, what, func() (err error) {
+	ok, err := r.attempt(ctx, c.String(), func() (err error) {
 		call, err = r.strikeCall(ctx, p, host, c)
 		return err
 	})
-	if ok && call == "" {
-		return false, err
+	if call != "" || !ok {
+		r.more(&r.calls, disaster{string(c.strategy), c.victim, c.String() + ": " + call, ok})
 	}
-	r.calls = append(r.calls, disaster{c.victim, what + ": " + call, ok})
-	return true, err
+	return err
+}
+
+// rotateBehind begins a rotation by an agent behind the proxy.
+func (r *real) rotateBehind(ctx context.Context, p *proxy, host string, c struckCall, strike func()) error {
+	p.set(0, false, nil)
+	if err := r.lab.StartAgent(ctx, "--host", host); err != nil {
+		return err
+	}
+	p.set(c.at, c.after, strike)
+	r.number++
+	marker := fmt.Sprintf("v%d", r.number)
+	if !c.bad {
+		r.serves[c.strategy] = marker
+	}
+	_ = r.set(ctx, c.strategy, marker, c.bad) // the agent may die before it answers
+	return nil
 }
 
 // strikeCall runs one rotation with a strike; call is empty when it had fewer calls.
 func (r *real) strikeCall(ctx context.Context, p *proxy, host string, c struckCall) (call string, err error) {
-	p.set(0, false, nil)
-	if err := r.lab.StartAgent(ctx, "--host", host); err != nil {
-		return "", err
-	}
 	struck := make(chan struct{})
 	var died error
-	p.set(c.at, c.after, func() {
+	err = r.rotateBehind(ctx, p, host, c, func() {
 		if c.victim == "agent" {
 			died = r.lab.KillAgent()
 		} else {
@@ -170,18 +226,8 @@ func (r *real) strikeCall(ctx context.Context, p *proxy, host string, c struckCa
 		}
 		close(struck)
 	})
-	r.number++
-	marker := fmt.Sprintf("v%d", r.number)
-	if !c.bad {
-		r.serves[c.strategy] = marker
-	}
-	_ = r.set(ctx, c.strategy, marker, c.bad) // the agent may die before it answers
-	point := rotation.Point{Strategy: c.strategy, Phase: rotation.Forward}
-	if c.bad {
-		point.Phase = rotation.Back
-	}
-	if over := r.awaitStrike(ctx, struck, point); over {
-		return "", nil
+	if err != nil || r.awaitStrike(ctx, struck, c.point()) {
+		return "", err
 	}
 	calls := p.called()
 	call = calls[min(c.at, len(calls))-1]
@@ -197,11 +243,14 @@ func (r *real) strikeCall(ctx context.Context, p *proxy, host string, c struckCa
 	if err != nil {
 		return call, err
 	}
-	return call, r.verify(ctx, point)
+	return call, r.verify(ctx, c.point())
 }
 
-// awaitStrike reports whether the rotation was over without a strike.
+// awaitStrike reports whether the rotation was over without a strike, or has not come
+// to an end for so long that it never will.
 func (r *real) awaitStrike(ctx context.Context, struck <-chan struct{}, p rotation.Point) (over bool) {
+	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
+	defer cancel()
 	for {
 		select {
 		case <-struck:

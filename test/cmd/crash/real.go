@@ -26,7 +26,7 @@ services:
     image: ` + lab.Answerer + `
     restart: always
     environment: {APP_SECRET: "dso://restart", APP_EXIT_IF: bad}
-    labels: {dso.update.strategy: restart}
+    labels: {dso.update.strategy: restart, dso.monitor: 100ms}
   data:
     image: ` + lab.Datakeeper + `
     restart: always
@@ -56,31 +56,6 @@ type real struct {
 	serves map[rotation.Strategy]string // the marker that each service answers
 	starts int                          // of the data's container, as its volume knows them
 	load   *lab.Load
-}
-
-func (m *matrix) runReal(ctx context.Context, points []rotation.Point, only string) (err error) {
-	root, err := os.Getwd()
-	if err != nil {
-		return err
-	}
-	r := &real{matrix: m, serves: map[rotation.Strategy]string{}}
-	if r.lab, err = lab.Open(ctx, root); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.lab.Close()) }()
-	if err := r.bringUp(ctx); err != nil {
-		return fmt.Errorf("%w\n%s", err, r.agentLog(0))
-	}
-	if err := r.agentDeaths(ctx, points); err != nil {
-		return err
-	}
-	if err := r.disasters(ctx, points); err != nil {
-		return err
-	}
-	if err := r.persons(ctx, points); err != nil {
-		return err
-	}
-	return r.strikes(ctx, only)
 }
 
 func (r *real) agentLog(from int) string {
@@ -128,10 +103,6 @@ func (r *real) set(ctx context.Context, s rotation.Strategy, marker string, bad 
 }
 
 func (r *real) agentDeaths(ctx context.Context, points []rotation.Point) error {
-	var err error
-	if r.load, err = r.lab.StartLoad(ctx, "http://"+r.lab.Address()+":8080/", "-rate", "100"); err != nil {
-		return err
-	}
 	for _, p := range points {
 		if !undisturbed(p) {
 			continue
@@ -140,7 +111,19 @@ func (r *real) agentDeaths(ctx context.Context, points []rotation.Point) error {
 		if err != nil {
 			return err
 		}
-		of(r.real, p.String()).add(ok)
+		r.survived(p.String(), ok)
+	}
+	return nil
+}
+
+// underLoad lets the agent die while requests run.
+func (r *real) underLoad(ctx context.Context, points []rotation.Point) error {
+	var err error
+	if r.load, err = r.lab.StartLoad(ctx, "http://"+r.lab.Address()+":8080/", "-rate", "100"); err != nil {
+		return err
+	}
+	if err := r.agentDeaths(ctx, points); err != nil {
+		return err
 	}
 	result, err := r.load.Stop()
 	if err != nil {
