@@ -39,7 +39,10 @@ func (p *Provider) Version(ctx context.Context, path string) (secret.Version, er
 
 // Get implements [provider.Provider].
 func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (secret.Value, secret.Version, error) {
-	b, err := p.read(ctx, path)
+	b, err := []byte(nil), ctx.Err()
+	if err == nil {
+		b, err = Read(p.dir, path)
+	}
 	if err != nil {
 		return secret.Value{}, "", provider.Explain(p.name, path, err)
 	}
@@ -47,11 +50,10 @@ func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (s
 	return value, v, provider.Explain(p.name, path, err)
 }
 
-func (p *Provider) read(ctx context.Context, path string) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(p.dir)
+// Read returns the file at path below dir, with all that this package refuses. Its
+// errors are those of the contract, without the provider's name.
+func Read(dir, path string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory: %w", permanent(err))
 	}
@@ -60,7 +62,7 @@ func (p *Provider) read(ctx context.Context, path string) ([]byte, error) {
 	// wait for a writer.
 	f, err := root.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: no file of that name in %s", provider.ErrNotFound, p.dir)
+		return nil, fmt.Errorf("%w: no file of that name in %s", provider.ErrNotFound, dir)
 	}
 	if err != nil {
 		return nil, permanent(err)
@@ -73,7 +75,7 @@ func (p *Provider) read(ctx context.Context, path string) ([]byte, error) {
 	case !st.Mode().IsRegular():
 		return nil, fmt.Errorf("not a regular file (%w)", provider.ErrPermanent)
 	case st.Mode().Perm()&0o002 != 0:
-		return nil, fmt.Errorf("every user of this host can write the file: chmod o-w %s (%w)", filepath.Join(p.dir, path), provider.ErrPermanent)
+		return nil, fmt.Errorf("every user of this host can write the file: chmod o-w %s (%w)", filepath.Join(dir, path), provider.ErrPermanent)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, provider.MaxValue+1))
 	if err != nil {
