@@ -31,6 +31,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/rotation"
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // Config says where the agent finds and keeps things.
@@ -59,6 +60,7 @@ type Agent struct {
 	metrics    *metrics.Metrics
 	engine     *engine.Client
 	settings   *settings
+	sealed     sealed // nil: nothing is sealed
 	vault      vault.Service
 	resolver   *resolve.Resolver
 	deliveries *deliver.Store
@@ -211,17 +213,18 @@ func (a *Agent) openStores() error {
 	if err != nil {
 		return err
 	}
-	sealed, err := a.openSealed()
-	if err != nil {
+	if a.sealed, err = a.openSealed(); err != nil {
 		return err
 	}
-	if a.settings, err = newSettings(a.cfg, local.New(a.vault.Dir), provider.NewFingerprint(key), sealed); err != nil {
+	if a.settings, err = newSettings(a.cfg, local.New(a.vault.Dir), provider.NewFingerprint(key), a.sealed); err != nil {
 		return err
 	}
+	a.engine.Targets = func(c target.Container) target.Given { return a.settings.rules.Load().For(c) }
 	a.resolver = a.settings.resolver
 	a.vault.IsProvider = func(name string) bool { return a.resolver.Providers().Has(name) }
 	if a.deliveries, err = deliver.Open(deliver.Config{
-		Root: a.private(), Pins: a.state("state", "pins.json"), Resolver: a.resolver, Sealed: sealed, Log: a.log,
+		Root: a.private(), Pins: a.state("state", "pins.json"), Resolver: a.resolver, Sealed: a.sealed, Log: a.log,
+		Strict: func() bool { return a.settings.rules.Load().Strict },
 	}); a.broken(err) {
 		return err
 	}

@@ -2,7 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 
+	"github.com/docker-secret-operator/dso/internal/api"
+	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/seal"
@@ -12,6 +15,30 @@ import (
 type sealed interface {
 	deliver.Sealed
 	resolve.Sealed
+	Info() seal.Info
+	NewKey(ctx context.Context, by seal.Protection) error
+}
+
+// Seal describes the sealed values.
+func (a *Agent) Seal(context.Context) (wire.Seal, error) {
+	if a.sealed == nil {
+		return wire.Seal{Protection: sealOff}, nil
+	}
+	i := a.sealed.Info()
+	return wire.Seal{Protection: string(i.Protection), Key: i.Key, Dir: a.state("sealed"), Containers: i.Containers, Values: i.Values}, nil
+}
+
+// NewSealKey makes another key and seals everything with it.
+func (a *Agent) NewSealKey(ctx context.Context) (wire.Seal, error) {
+	if a.sealed == nil {
+		return wire.Seal{}, &api.Error{Code: wire.CodeInvalid, Err: errors.New("nothing is sealed: agent.seal is off"), Hint: "agent.seal: auto in dso.yaml, and a restart of the agent"}
+	}
+	ctx = context.WithoutCancel(ctx) // whoever asked may go away, the key is changed all the same
+	if err := a.sealed.NewKey(ctx, a.sealed.Info().Protection); err != nil {
+		return wire.Seal{}, err
+	}
+	a.log.Info("sealing key changed", "key", a.sealed.Info().Key)
+	return a.Seal(ctx)
 }
 
 // The configuration's words that are no protection: none sealed, and the best there is.

@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // settings is the configuration that holds and the providers made of it. A new
@@ -37,6 +39,9 @@ type settings struct {
 	fp       provider.Fingerprint
 	// settle is how long a file that changed must be quiet before it is read.
 	settle time.Duration
+	// targetsFile is where dso-runtime finds the rules; empty: they are not written.
+	targetsFile string
+	rules       atomic.Pointer[target.Rules]
 
 	mu       sync.Mutex
 	config   *config.Config
@@ -81,6 +86,9 @@ func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint, s
 		resolver: resolve.New(provider.Registry{}, sealed), sources: map[string]*source{},
 		changed: make(chan struct{}, 1), reset: make(chan struct{}, 1),
 	}
+	if cfg.StateDir != "" {
+		s.targetsFile = filepath.Join(cfg.StateDir, "state", "targets.json")
+	}
 	first := cfg.Loaded
 	if first == nil {
 		first = config.Default()
@@ -107,6 +115,13 @@ func (s *settings) apply(c *config.Config) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	rules := targetsOf(c)
+	if s.targetsFile != "" {
+		if err := target.Save(s.targetsFile, rules); err != nil {
+			return err
+		}
+	}
+	s.rules.Store(&rules)
 	if next[secret.DefaultProvider] == nil {
 		next[secret.DefaultProvider] = s.bare(s.sources[secret.DefaultProvider])
 	}

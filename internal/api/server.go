@@ -38,6 +38,8 @@ type Backend interface {
 	Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
 	MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wire.Rotation, error)
 	Locks(ctx context.Context) ([]wire.Lock, error)
+	Seal(ctx context.Context) (wire.Seal, error)
+	NewSealKey(ctx context.Context) (wire.Seal, error)
 	Legacy(ctx context.Context) ([]wire.Leftover, error)
 	Adopt(ctx context.Context, req wire.AdoptRequest) ([]wire.Leftover, error)
 	FrontImage(ctx context.Context) (wire.FrontImage, error)
@@ -126,6 +128,8 @@ func routes(b Backend, log *slog.Logger) http.Handler {
 	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, _ struct{}) (wire.FrontImage, error) { return b.FrontImage(ctx) })
 	events(group, "GET /v1/events", b.Events)
 	route(group, "GET /v1/locks", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Lock, error) { return b.Locks(ctx) })
+	route(group, "GET /v1/seal", func(ctx context.Context, _ Caller, _ struct{}) (wire.Seal, error) { return b.Seal(ctx) })
+	route(owner, "POST /v1/seal/key", func(ctx context.Context, _ Caller, _ struct{}) (wire.Seal, error) { return b.NewSealKey(ctx) })
 	route(owner, "POST /v1/recover/mark", func(ctx context.Context, _ Caller, r wire.RecoverRequest) (wire.Rotation, error) {
 		return b.MarkRecovered(ctx, r)
 	})

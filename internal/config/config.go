@@ -17,7 +17,7 @@ type Config struct {
 	Agent         Agent               `yaml:"agent" doc:"The agent itself."`
 	Logging       Logging             `yaml:"logging" doc:"The agent's log, on standard error."`
 	Defaults      any                 `yaml:"defaults" pending:"true"`
-	Secrets       []Secret            `yaml:"secrets" pending:"true"`
+	Secrets       []Secret            `yaml:"secrets" doc:"Secrets for containers whose Compose file stays as it is."`
 	Notifications any                 `yaml:"notifications" pending:"true"`
 
 	// File is the absolute path that was read.
@@ -39,8 +39,10 @@ func (c *Config) Others() int {
 
 // Agent configures the agent itself.
 type Agent struct {
-	Watch Watch  `yaml:"watch" doc:"How changes in the stores are noticed."`
-	Seal  string `yaml:"seal" enum:"auto,tpm2,host,file,off" default:"auto" doc:"What protects the key of the sealed last-known-good values. auto: tpm2 where the host has one, else file. off: none are kept."`
+	Watch Watch `yaml:"watch" doc:"How changes in the stores are noticed."`
+	// Policy is open or strict.
+	Policy string `yaml:"policy" enum:"open,strict" default:"open" doc:"open: a container may read what its specification names. strict: only the secrets of its own Compose project in the local vault, and what a target gives it."`
+	Seal   string `yaml:"seal" enum:"auto,tpm2,host,file,off" default:"auto" doc:"What protects the key of the sealed last-known-good values. auto: tpm2 where the host has one, else file. off: none are kept."`
 }
 
 // Watch says how changes in the stores are noticed. What a store reports by itself
@@ -82,34 +84,34 @@ type Retry struct {
 	Backoff  time.Duration `yaml:"backoff" default:"250ms" min:"10ms" max:"1m" doc:"First pause; it doubles."`
 }
 
-// Secret is what the format has for containers whose Compose file stays as it is.
+// Secret gives a secret to containers whose Compose file stays as it is.
 type Secret struct {
-	Name     string            `yaml:"name" required:"true"`
-	Provider string            `yaml:"provider" default:"local"`
-	Inject   Inject            `yaml:"inject"`
-	Targets  Targets           `yaml:"targets"`
-	Rotation Rotation          `yaml:"rotation"`
-	Mappings map[string]string `yaml:"mappings"`
+	Name     string            `yaml:"name" required:"true" doc:"The secret's path in the store, such as app/db."`
+	Provider string            `yaml:"provider" default:"local" doc:"The name of the provider."`
+	Inject   Inject            `yaml:"inject" doc:"How the secret reaches the containers."`
+	Targets  Targets           `yaml:"targets" doc:"Which containers get it: those that are named, and those that have all of the labels."`
+	Rotation Rotation          `yaml:"rotation" doc:"How the containers are changed over, where they have no label that says so."`
+	Mappings map[string]string `yaml:"mappings" doc:"Variables and what they hold, as ENV_NAME: provider/path[#field]. Without any there is one, named like the secret: APP_DB for app/db."`
 }
 
 // Inject says how a secret reaches a container.
 type Inject struct {
-	Type string `yaml:"type" enum:"env,file" default:"env"`
-	Path string `yaml:"path" abs:"true"`
-	UID  int    `yaml:"uid" min:"0" max:"4294967295"`
-	GID  int    `yaml:"gid" min:"0" max:"4294967295"`
+	Type string `yaml:"type" enum:"env,file" default:"env" doc:"env: the variable holds the value. file: it holds the path of a file below /run/secrets/dso."`
+	Path string `yaml:"path" abs:"true" pending:"true"`
+	UID  int    `yaml:"uid" min:"-1" max:"4294967295" default:"-1" doc:"Owner of the file, in the container; -1: the container's user."`
+	GID  int    `yaml:"gid" min:"-1" max:"4294967295" default:"-1" doc:"Group of the file, in the container; -1: the container's."`
 }
 
 // Targets says which containers get a secret.
 type Targets struct {
-	Containers []string          `yaml:"containers"`
-	Labels     map[string]string `yaml:"labels"`
+	Containers []string          `yaml:"containers" doc:"Names of containers, or project/service; * stands for any characters but a slash."`
+	Labels     map[string]string `yaml:"labels" doc:"Labels with their values; an empty value is any."`
 }
 
 // Rotation says how the containers of a secret are changed over.
 type Rotation struct {
-	Enabled            bool          `yaml:"enabled" default:"true"`
-	Strategy           string        `yaml:"strategy" enum:"auto,rolling,restart,signal,exec,none" default:"auto"`
-	Signal             string        `yaml:"signal"`
-	HealthCheckTimeout time.Duration `yaml:"health_check_timeout" min:"1s" max:"1h"`
+	Enabled            bool          `yaml:"enabled" default:"true" pending:"true"`
+	Strategy           string        `yaml:"strategy" enum:"auto,rolling,restart,none" default:"auto" doc:"As the label dso.update.strategy."`
+	Signal             string        `yaml:"signal" pending:"true"`
+	HealthCheckTimeout time.Duration `yaml:"health_check_timeout" min:"1s" max:"1h" default:"2m" doc:"As the label dso.health.timeout."`
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/url"
 	"os"
+	pathpkg "path"
 	"regexp"
 	"slices"
 	"strings"
@@ -180,6 +181,21 @@ func (d *decoder) secret(s Secret, path string, c *Config) {
 			hint = fmt.Sprintf("did you mean `%s`?", word)
 		}
 		d.problem(d.at[at], at, hint, "%s is no provider of this file", name(at))
+	}
+	if _, err := secret.ParseRef("dso://" + s.Name); s.Name != "" && (err != nil || strings.Contains(s.Name, "#")) {
+		d.problem(d.at[join(path, "name")], join(path, "name"), "such as `app/db`", "%s cannot be a secret's path", name(join(path, "name")))
+	}
+	if len(s.Targets.Containers) == 0 && len(s.Targets.Labels) == 0 {
+		d.problem(d.at[path], join(path, "targets"), "such as `targets: {containers: [shop-web-*]}`", "%s names nobody", name(join(path, "targets")))
+	}
+	for _, pattern := range s.Targets.Containers {
+		if _, err := pathpkg.Match(pattern, ""); err != nil || pattern == "" {
+			at := join(path, "targets.containers")
+			d.problem(d.at[at], at, "`*` and `?` stand for characters", "`%s` is no pattern for a name", clip(pattern))
+		}
+	}
+	if s.Inject.Type == "env" && (s.Inject.UID >= 0 || s.Inject.GID >= 0) {
+		d.problem(d.at[join(path, "inject")], join(path, "inject"), "set `type: file`", "%s: only a file has an owner", name(join(path, "inject")))
 	}
 	for variable, ref := range s.Mappings {
 		at := join(join(path, "mappings"), variable)

@@ -47,6 +47,7 @@ type Store struct {
 	pins     *pins
 	resolver Resolver
 	sealed   Sealed
+	strict   func() bool
 	log      *slog.Logger
 
 	mu sync.Mutex // held while a container's files and record change
@@ -74,7 +75,10 @@ type Config struct {
 	Pins     string // the durable file of the pins
 	Resolver Resolver
 	Sealed   Sealed // nil: nothing is sealed
-	Log      *slog.Logger
+	// Strict reports whether a container may read only the secrets of its own project
+	// and those that a target gives it; nil: it may read what it names.
+	Strict func() bool
+	Log    *slog.Logger
 }
 
 // Open opens the store. With a [*durable.CorruptError], which is about the pins, it is
@@ -93,7 +97,7 @@ func Open(c Config) (*Store, error) {
 	if c.Sealed == nil {
 		c.Sealed = unsealed{}
 	}
-	return &Store{root: c.Root, pins: p, resolver: c.Resolver, sealed: c.Sealed, log: c.Log}, err
+	return &Store{root: c.Root, pins: p, resolver: c.Resolver, sealed: c.Sealed, strict: c.Strict, log: c.Log}, err
 }
 
 // Deliver answers dso-runtime: it resolves the references (pinned versions
@@ -109,6 +113,9 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	}
 	want, err := s.wanted(&req)
 	if err != nil {
+		return wire.DeliverResponse{}, err
+	}
+	if err := s.allowed(req, vars); err != nil {
 		return wire.DeliverResponse{}, err
 	}
 	last, _ := s.sealed.Last(req.ContainerID)
@@ -157,11 +164,14 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 
 // keepEnv leaves the values where dso-runtime finds them at an exec.
 func (s *Store) keepEnv(containerID string, refs []wire.Reference, env map[string][]byte) error {
-	byRef := map[string][]byte{}
+	started := wire.Started{Values: map[string][]byte{}}
 	for _, r := range refs {
-		byRef[r.Ref] = env[r.Variable]
+		started.Values[r.Ref] = env[r.Variable]
+		if r.Given {
+			started.Given = append(started.Given, r)
+		}
 	}
-	data, err := json.Marshal(byRef)
+	data, err := json.Marshal(started)
 	if err != nil {
 		return fmt.Errorf("encode environment: %w", err)
 	}
@@ -196,8 +206,41 @@ func (s *Store) wanted(req *wire.DeliverRequest) (secret.Versions, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot resolve %s: the container was not started with references, so an exec cannot use one", req.References[0].Ref)
 	}
-	req.Project = rec.Request.Project
+	req.Project, req.Name = rec.Request.Project, rec.Request.Name
+	req.References = append(slices.Clone(req.References), slices.DeleteFunc(slices.Clone(rec.Request.References), func(r wire.Reference) bool {
+		return !r.Given
+	})...)
 	return rec.Versions, nil
+}
+
+// ErrPolicy is wrapped when the policy of dso.yaml does not let a container read a
+// secret that its specification names.
+var ErrPolicy = errors.New("policy strict")
+
+// allowed refuses, under a strict policy, what is neither of the container's own project
+// nor given to it by a target.
+func (s *Store) allowed(req wire.DeliverRequest, vars []resolve.Variable) error {
+	if s.strict == nil || !s.strict() {
+		return nil
+	}
+	given := map[secret.ID]bool{}
+	for _, r := range req.References {
+		if ref, err := secret.ParseRef(r.Ref); r.Given && err == nil {
+			for _, id := range s.resolver.IDs(req.Project, []secret.Ref{ref}) {
+				given[id] = true
+			}
+		}
+	}
+	for _, v := range vars {
+		for _, id := range s.resolver.IDs(req.Project, []secret.Ref{v.Ref}) {
+			own := id.Provider == secret.DefaultProvider && req.Project != "" && strings.HasPrefix(id.Path, req.Project+"/")
+			if !own && !given[id] {
+				return fmt.Errorf("%w: %s may not read %s for %s: secret %s is not of its own project, and no target in dso.yaml gives it to the container",
+					ErrPolicy, req.Name, v.Ref, v.Name, id)
+			}
+		}
+	}
+	return nil
 }
 
 // keep seals the values, writes the files, then the record.

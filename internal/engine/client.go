@@ -16,11 +16,15 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // Client talks to one engine. It is safe for concurrent use.
 type Client struct {
 	api *client.Client
+	// Targets, when set, says what a container is given beside its specification.
+	Targets func(target.Container) target.Given
 }
 
 // Open returns a client for the engine at host ("unix:///var/run/docker.sock");
@@ -72,7 +76,11 @@ func (c *Client) Inspect(ctx context.Context, id string) (Container, error) {
 	if err != nil {
 		return Container{}, wrap("inspect", id, err)
 	}
-	return fromInspect(res.Container), nil
+	m := fromInspect(res.Container)
+	if c.Targets != nil {
+		m.Given = c.Targets(target.Container{Name: m.Name, Labels: m.Labels()})
+	}
+	return m, nil
 }
 
 // Inspector looks at one container.

@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // Labels that Compose and Swarm put on the containers they make.
@@ -33,6 +34,8 @@ type Container struct {
 	Spec     Spec
 	Mounts   []Mount
 	Networks map[string]Endpoint // by network name
+	// Given is what the targets of dso.yaml give it beside its specification.
+	Given target.Given
 }
 
 // State is the running state of a container.
@@ -93,8 +96,14 @@ func (c Container) Labels() map[string]string {
 	return c.Spec.Config.Labels
 }
 
-// Label returns one label, empty when absent.
-func (c Container) Label(key string) string { return c.Labels()[key] }
+// Label returns one label, or the setting that the targets of dso.yaml give in its
+// place; empty when absent.
+func (c Container) Label(key string) string {
+	if value, ok := c.Labels()[key]; ok {
+		return value
+	}
+	return c.Given.Settings[key]
+}
 
 // Project returns the Compose project the container belongs to, or "".
 func (c Container) Project() string { return c.Label(LabelComposeProject) }
@@ -114,22 +123,28 @@ func (c Container) Addresses() []netip.Addr {
 	return addrs
 }
 
-// References returns the variables of the specification that hold references,
-// in the order of the environment. Malformed ones are left out: such a
-// container cannot have been started.
+// References returns the variables that hold references: those of the specification,
+// in the order of the environment, and those that the targets of dso.yaml give, which
+// take the place of others. Malformed ones are left out: such a container cannot have
+// been started.
 func (c Container) References() []Reference {
-	if c.Spec.Config == nil {
-		return nil
-	}
 	var refs []Reference
-	for _, kv := range c.Spec.Config.Env {
-		name, value, _ := strings.Cut(kv, "=")
-		if !secret.IsRef(value) {
-			continue
+	add := func(variable, text string) {
+		if ref, err := secret.ParseRef(text); err == nil {
+			refs = append(refs, Reference{Variable: variable, Ref: ref})
 		}
-		if ref, err := secret.ParseRef(value); err == nil {
-			refs = append(refs, Reference{Variable: name, Ref: ref})
+	}
+	if c.Spec.Config != nil {
+		for _, kv := range c.Spec.Config.Env {
+			name, value, _ := strings.Cut(kv, "=")
+			given := slices.ContainsFunc(c.Given.References, func(r target.Reference) bool { return r.Variable == name })
+			if secret.IsRef(value) && !given {
+				add(name, value)
+			}
 		}
+	}
+	for _, r := range c.Given.References {
+		add(r.Variable, r.Ref)
 	}
 	return refs
 }

@@ -13,6 +13,7 @@ type Options struct {
 	Runtime  string        // the real runtime, a path or a name on PATH
 	Socket   string        // the agent's
 	Private  string        // the private tmpfs
+	Targets  string        // the rules of dso.yaml, which the agent writes
 	Deadline time.Duration // for the agent to answer
 }
 
@@ -61,6 +62,8 @@ func parseOptions(args []string, o Options) (Options, []string, error) {
 			o.Socket = value
 		case "--dso-private":
 			o.Private = value
+		case "--dso-targets":
+			o.Targets = value
 		case "--dso-deadline":
 			d, err := time.ParseDuration(value)
 			if err != nil || d <= 0 {
@@ -68,7 +71,7 @@ func parseOptions(args []string, o Options) (Options, []string, error) {
 			}
 			o.Deadline = d
 		default:
-			return o, args, fmt.Errorf("unknown option %s; there are --dso-runtime, --dso-socket, --dso-private and --dso-deadline", name)
+			return o, args, fmt.Errorf("unknown option %s; there are --dso-runtime, --dso-socket, --dso-private, --dso-targets and --dso-deadline", name)
 		}
 		args = args[1:]
 	}

@@ -60,17 +60,22 @@ func dial(socket string, end time.Time) (net.Conn, error) {
 	}
 }
 
+// startedWith returns what the container was started with; nothing when it was started
+// without references, or that is not known.
+func startedWith(root, containerID string) (s wire.Started) {
+	data, err := os.ReadFile(private.EnvFile(root, containerID))
+	if err != nil || json.Unmarshal(data, &s) != nil {
+		return wire.Started{}
+	}
+	return s
+}
+
 // known returns the values that the container was started with, as far as they
 // answer the request, and the references that they leave open.
-func known(root string, req wire.DeliverRequest) (env map[string][]byte, open []wire.Reference) {
+func known(started wire.Started, req wire.DeliverRequest) (env map[string][]byte, open []wire.Reference) {
 	env = map[string][]byte{}
-	var byRef map[string][]byte
-	data, err := os.ReadFile(private.EnvFile(root, req.ContainerID))
-	if err != nil || json.Unmarshal(data, &byRef) != nil {
-		return env, req.References
-	}
 	for _, r := range req.References {
-		if value, ok := byRef[r.Ref]; ok {
+		if value, ok := started.Values[r.Ref]; ok {
 			env[r.Variable] = value
 		} else {
 			open = append(open, r)

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // mayHoldReferences is a quick look that never misses a reference: the engine
@@ -54,8 +56,34 @@ type mount struct {
 	Options     []string `json:"options,omitempty"`
 }
 
-// references returns the references in a process's environment, in order.
-func references(process object) ([]wire.Reference, error) {
+// give puts references into a process's environment, in the place of variables of
+// the same name.
+func give(process object, given []wire.Reference) error {
+	var env []json.RawMessage
+	if err := process.get("env", &env); err != nil {
+		return err
+	}
+	env = slices.DeleteFunc(env, func(raw json.RawMessage) bool {
+		var kv string
+		if json.Unmarshal(raw, &kv) != nil {
+			return false
+		}
+		variable, _, _ := strings.Cut(kv, "=")
+		return slices.ContainsFunc(given, func(r wire.Reference) bool { return r.Variable == variable })
+	})
+	for _, r := range given {
+		raw, err := json.Marshal(r.Variable + "=" + r.Ref)
+		if err != nil {
+			return err
+		}
+		env = append(env, raw)
+	}
+	return process.set("env", env)
+}
+
+// references returns the references in a process's environment, in order. given are
+// those that were put there.
+func references(process object, given []wire.Reference) ([]wire.Reference, error) {
 	var env []string
 	if err := process.get("env", &env); err != nil {
 		return nil, err
@@ -63,7 +91,9 @@ func references(process object) ([]wire.Reference, error) {
 	var refs []wire.Reference
 	for _, kv := range env {
 		if name, value, _ := strings.Cut(kv, "="); secret.IsRef(value) {
-			refs = append(refs, wire.Reference{Variable: name, Ref: value})
+			r := wire.Reference{Variable: name, Ref: value}
+			r.Given = slices.Contains(given, wire.Reference{Variable: name, Ref: value, Given: true})
+			refs = append(refs, r)
 		}
 	}
 	return refs, nil
@@ -154,7 +184,7 @@ func addFilesMount(config object, dir string) error {
 
 // container describes the container of a bundle, as far as the bundle and the
 // engine's own record of the container tell.
-func container(config object, id string) (wire.DeliverRequest, error) {
+func container(config object, id string, rules target.Rules) (wire.DeliverRequest, error) {
 	req := wire.DeliverRequest{ContainerID: id}
 	var process object
 	var linux struct {
@@ -173,10 +203,21 @@ func container(config object, id string) (wire.DeliverRequest, error) {
 	}
 	req.UIDMap, req.GIDMap = linux.UIDMappings, linux.GIDMappings
 	req.UID, req.GID = wire.HostID(u.UID, req.UIDMap), wire.HostID(u.GID, req.GIDMap)
-	var err error
-	if req.References, err = references(process); err != nil {
-		return req, err
+	rec := engineRecord(mounts, id)
+	req.Name, req.Project = rec.Name, rec.Labels[labelProject]
+	var given []wire.Reference
+	for _, r := range rules.For(rec).References {
+		given = append(given, wire.Reference{Variable: r.Variable, Ref: r.Ref, Given: true})
 	}
-	req.Name, req.Project = engineRecord(mounts, id)
-	return req, nil
+	if len(given) > 0 {
+		if err := give(process, given); err != nil {
+			return req, err
+		}
+		if err := config.set("process", process); err != nil {
+			return req, err
+		}
+	}
+	var err error
+	req.References, err = references(process, given)
+	return req, err
 }

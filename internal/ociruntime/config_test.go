@@ -12,6 +12,7 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // bundleJSON is a shortened bundle of the engine's, with members that no version
@@ -79,7 +80,7 @@ func TestContainer_TellsWhoIsAsking(t *testing.T) {
 	assert.NilError(t, os.WriteFile(filepath.Join(dir, "config.v2.json"), []byte(record), 0o600))
 	var o object
 	assert.NilError(t, json.Unmarshal([]byte(strings.ReplaceAll(bundleJSON, "/x/c1", dir)), &o))
-	got, err := container(o, "c1")
+	got, err := container(o, "c1", target.Rules{})
 	assert.NilError(t, err)
 	assert.DeepEqual(t, got, wire.DeliverRequest{
 		ContainerID: "c1", Name: "shop-web-1", Project: "shop",
@@ -87,6 +88,31 @@ func TestContainer_TellsWhoIsAsking(t *testing.T) {
 		UID:        101000, GID: 1000,
 		UIDMap: []wire.IDMap{{HostID: 100000, Size: 65536}},
 	})
+}
+
+func TestContainer_IsGivenWhatTheTargetsSay(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "c1")
+	assert.NilError(t, os.Mkdir(dir, 0o755))
+	record := `{"Name": "/web_dso_new_1700000000", "Config": {"Labels": {"tier": "front"}}}`
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, "config.v2.json"), []byte(record), 0o600))
+	var o object
+	assert.NilError(t, json.Unmarshal([]byte(strings.ReplaceAll(bundleJSON, "/x/c1", dir)), &o))
+	rules := target.Rules{Rules: []target.Rule{
+		{Containers: []string{"web"}, References: []target.Reference{{Variable: "DB", Ref: "dso://vault/db"}, {Variable: "NEW", Ref: "dso://vault/new"}}},
+		{Containers: []string{"other"}, References: []target.Reference{{Variable: "NOT", Ref: "dso://vault/not"}}},
+	}}
+	got, err := container(o, "c1", rules)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, got.References, []wire.Reference{
+		{Variable: "KEY", Ref: "dsofile://app/key"},
+		{Variable: "DB", Ref: "dso://vault/db", Given: true}, {Variable: "NEW", Ref: "dso://vault/new", Given: true},
+	})
+	data, err := rewriteBundle(o, "/run/b", wire.DeliverResponse{Env: map[string][]byte{"DB": []byte("1"), "KEY": []byte("/k"), "NEW": []byte("2")}})
+	assert.NilError(t, err)
+	for _, want := range []string{`"DB=1"`, `"NEW=2"`, `"KEY=/k"`} {
+		assert.Assert(t, strings.Contains(string(data), want), string(data))
+	}
+	assert.Assert(t, !strings.Contains(string(data), `=dso://vault`), string(data))
 }
 
 func FuzzRewriteBundle(f *testing.F) {
@@ -98,7 +124,7 @@ func FuzzRewriteBundle(f *testing.F) {
 		if json.Unmarshal(data, &o) != nil || json.Unmarshal(data, &before) != nil {
 			return
 		}
-		req, err := container(o, "c1")
+		req, err := container(o, "c1", target.Rules{})
 		if err != nil {
 			return
 		}
@@ -117,7 +143,7 @@ func FuzzRewriteBundle(f *testing.F) {
 				assert.Assert(t, same(raw, after[key]), "member %q changed", key)
 			}
 		}
-		again, err := container(after, "c1")
+		again, err := container(after, "c1", target.Rules{})
 		assert.NilError(t, err)
 		if !strings.HasPrefix(string(value), "dso") {
 			assert.Equal(t, len(again.References), 0)

@@ -300,7 +300,7 @@ const processJSON = `{"terminal":false,"args":["pg_isready"],"env":["DB=dso://ap
 func TestMain_ExecGetsWhatTheContainerWasStartedWithWithoutAnAgent(t *testing.T) {
 	s := newStage(t, plainJSON)
 	s.deadline = "100ms"
-	known, err := json.Marshal(map[string][]byte{"dso://app/db": []byte("one"), "dsofile://app/key": []byte("/run/secrets/dso/app/key")})
+	known, err := json.Marshal(wire.Started{Values: map[string][]byte{"dso://app/db": []byte("one"), "dsofile://app/key": []byte("/run/secrets/dso/app/key")}})
 	assert.NilError(t, err)
 	s.env = append(s.env, knownEnv+"="+string(known))
 	code, out := s.exec(t, processJSON)
@@ -313,9 +313,22 @@ func TestMain_ExecGetsWhatTheContainerWasStartedWithWithoutAnAgent(t *testing.T)
 	assert.Equal(t, string(data), processJSON)
 }
 
+func TestMain_ExecSeesWhatATargetGaveTheContainer(t *testing.T) {
+	s := newStage(t, plainJSON)
+	known, err := json.Marshal(wire.Started{
+		Values: map[string][]byte{"dso://app/db": []byte("one")}, Given: []wire.Reference{{Variable: "DB", Ref: "dso://app/db", Given: true}},
+	})
+	assert.NilError(t, err)
+	s.env = append(s.env, knownEnv+"="+string(known))
+	code, out := s.exec(t, `{"args":["true"],"env":["A=b"],"cwd":"/"}`)
+	assert.Equal(t, code, 0, out)
+	env := generic(t, []byte(s.recorded(t, "process")))["env"].([]any)
+	assert.DeepEqual(t, env, []any{"A=b", "DB=one"})
+}
+
 func TestMain_ExecAsksForTheRest(t *testing.T) {
 	s := newStage(t, plainJSON)
-	s.env = append(s.env, knownEnv+`={"dso://app/db":"b25l"}`)
+	s.env = append(s.env, knownEnv+`={"values":{"dso://app/db":"b25l"}}`)
 	s.serve(t, func(req wire.DeliverRequest) *wire.DeliverResponse {
 		assert.Check(t, req.Exec && len(req.References) == 1 && req.References[0].Variable == "KEY")
 		return values(req)

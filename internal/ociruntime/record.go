@@ -5,13 +5,17 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
-// engineRecord reads the container's name and Compose project from the engine's
-// own record of it, config.v2.json. The record lies beside the files that the
-// engine mounts over /etc/hostname, /etc/hosts and /etc/resolv.conf. Without it
-// both are empty.
-func engineRecord(mounts []mount, id string) (name, project string) {
+// labelProject is the label of a Compose project.
+const labelProject = "com.docker.compose.project"
+
+// engineRecord reads the container's name and labels from the engine's own record of
+// it, config.v2.json. The record lies beside the files that the engine mounts over
+// /etc/hostname, /etc/hosts and /etc/resolv.conf. Without it both are empty.
+func engineRecord(mounts []mount, id string) target.Container {
 	for _, m := range mounts {
 		dir := filepath.Dir(m.Source)
 		if !strings.HasPrefix(m.Destination, "/etc/") || filepath.Base(dir) != id {
@@ -26,8 +30,8 @@ func engineRecord(mounts []mount, id string) (name, project string) {
 			Config struct{ Labels map[string]string }
 		}
 		if json.Unmarshal(data, &rec) == nil {
-			return strings.TrimPrefix(rec.Name, "/"), rec.Config.Labels["com.docker.compose.project"]
+			return target.Container{Name: strings.TrimPrefix(rec.Name, "/"), Labels: rec.Config.Labels}
 		}
 	}
-	return "", ""
+	return target.Container{}
 }

@@ -13,13 +13,14 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/private"
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // Main runs the runtime with the arguments after the program's name and returns
 // the exit code. It does not return when it becomes the real runtime.
 func Main(args []string) int {
 	opts, args, err := parseOptions(args, Options{
-		Runtime: "runc", Socket: wire.RuntimeSocket, Private: private.Dir, Deadline: 10 * time.Second,
+		Runtime: "runc", Socket: wire.RuntimeSocket, Private: private.Dir, Targets: target.File, Deadline: 10 * time.Second,
 	})
 	c := parseCall(args)
 	if err != nil {
@@ -71,7 +72,13 @@ func prepareBundle(o Options, c call, bundle string) (*rewritten, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, req, err := load(filepath.Join(bundle, "config.json"), c.id, container)
+	rules, err := target.Load(o.Targets)
+	if err != nil {
+		return nil, err
+	}
+	config, req, err := load(filepath.Join(bundle, "config.json"), len(rules.Rules) > 0, func(config object) (wire.DeliverRequest, error) {
+		return container(config, c.id, rules)
+	})
 	if err != nil || len(req.References) == 0 {
 		return nil, err
 	}
@@ -95,14 +102,22 @@ func prepareBundle(o Options, c call, bundle string) (*rewritten, error) {
 
 func prepareProcess(o Options, c call) (*rewritten, error) {
 	path := c.operand(c.process)
-	process, req, err := load(path, c.id, func(process object, id string) (wire.DeliverRequest, error) {
-		refs, err := references(process)
-		return wire.DeliverRequest{ContainerID: id, Exec: true, References: refs}, err
+	started := startedWith(o.Private, c.id)
+	process, req, err := load(path, len(started.Given) > 0, func(process object) (wire.DeliverRequest, error) {
+		req := wire.DeliverRequest{ContainerID: c.id, Exec: true}
+		if len(started.Given) > 0 {
+			if err := give(process, started.Given); err != nil {
+				return req, err
+			}
+		}
+		var err error
+		req.References, err = references(process, started.Given)
+		return req, err
 	})
 	if err != nil || len(req.References) == 0 {
 		return nil, err
 	}
-	env, open := known(o.Private, req)
+	env, open := known(started, req)
 	if len(open) > 0 {
 		req.References = open
 		resp, err := ask(o, req)
@@ -125,21 +140,21 @@ func prepareProcess(o Options, c call) (*rewritten, error) {
 	return &rewritten{ours, c.replace(c.process, filepath.Join(ours.Dir, "process.json"))}, nil
 }
 
-// load reads a configuration that may hold references.
-func load(path, id string, describe func(object, string) (wire.DeliverRequest, error)) (object, wire.DeliverRequest, error) {
+// load reads a configuration that may hold references, or is given some.
+func load(path string, given bool, describe func(object) (wire.DeliverRequest, error)) (object, wire.DeliverRequest, error) {
 	var req wire.DeliverRequest
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, req, fmt.Errorf("read the container's configuration: %w", err)
 	}
-	if !mayHoldReferences(data) {
+	if !given && !mayHoldReferences(data) {
 		return nil, req, nil
 	}
 	var config object
 	if err := json.Unmarshal(data, &config); err != nil {
 		return nil, req, fmt.Errorf("read %s: %w", path, err)
 	}
-	if req, err = describe(config, id); err != nil {
+	if req, err = describe(config); err != nil {
 		return nil, req, fmt.Errorf("read %s: %w", path, err)
 	}
 	return config, req, nil

@@ -37,8 +37,7 @@ func Record(root, containerID string) string {
 	return filepath.Join(root, recordsDir, containerID+".json")
 }
 
-// EnvFile holds the values that a container was started with, by reference (a
-// JSON object of base64 strings). It lets dso-runtime answer an exec, and so
+// EnvFile holds the values that a container was started with (wire.Started). It lets dso-runtime answer an exec, and so
 // every health check, without the agent.
 func EnvFile(root, containerID string) string {
 	return filepath.Join(root, envDir, containerID+".json")

@@ -94,6 +94,39 @@ func TestRecover_CarriesOnAtOnceWhatIsPending(t *testing.T) {
 	})
 }
 
+func TestRecord_ThatFailsIsNotHammered(t *testing.T) {
+	for _, recorded := range []bool{false, true} { // whether the journal knew the rotation before the disk was full
+		onHost(t, func(t *testing.T, a *agent) {
+			a.Secrets.Set("app/db", "one")
+			a.up(t, "web", usesDB)
+			var full atomic.Bool
+			full.Store(true)
+			a.Host.Machine.Fault = func(point string) error {
+				first := strings.HasSuffix(point, "hold/recorded")
+				if full.Load() && strings.HasSuffix(point, "/recorded") && (!recorded || !first) {
+					return errors.New("no space left on device")
+				}
+				return nil
+			}
+			a.run(t)
+			a.set("app/db", "two")
+			for range 600 { // somebody keeps telling of changes
+				time.Sleep(time.Second)
+				select {
+				case a.changed <- struct{}{}:
+				default:
+				}
+			}
+			tries := strings.Count(a.log.String(), "rotation not carried on")
+			assert.Assert(t, tries > 5 && tries < 25, "%d tries in 10 minutes", tries)
+			full.Store(false)
+			time.Sleep(2 * time.Minute)
+			assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"))
+			assert.Equal(t, len(a.Journal.Pending()), 0)
+		})
+	}
+}
+
 func TestMark_EndsARotationAndTouchesNoContainer(t *testing.T) {
 	onHost(t, func(t *testing.T, a *agent) {
 		e := critical(t, a)

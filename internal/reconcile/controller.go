@@ -81,18 +81,17 @@ type Controller struct {
 	// Interval is the longest time between two comparisons.
 	Interval time.Duration
 
-	mu     sync.Mutex
-	groups map[string]*group
-	slots  chan struct{}
-	wg     sync.WaitGroup
-	mine   map[string]bool // ids of rotations that this process began
-	// attempts are the containers that could not be started, and the rotations that
-	// could not be recorded, by id.
-	attempts map[string]attempt
-	delays   map[string]delay                   // by id of the container
-	asks     map[string]ask                     // by key of the rotation
-	stops    map[string]context.CancelCauseFunc // of the rotations that run, by key
-	base     context.Context                    // ends when the agent shall stop
+	mu      sync.Mutex
+	groups  map[string]*group
+	slots   chan struct{}
+	wg      sync.WaitGroup
+	mine    map[string]bool                    // ids of rotations that this process began
+	starts  attempts                           // of containers that could not be started
+	records attempts                           // of rotations that could not be recorded
+	delays  map[string]delay                   // by id of the container
+	asks    map[string]ask                     // by key of the rotation
+	stops   map[string]context.CancelCauseFunc // of the rotations that run, by key
+	base    context.Context                    // ends when the agent shall stop
 	// fresh are the containers behind fronts that were created and have not
 	// started; only Run's goroutine uses it.
 	fresh map[string]bool
@@ -121,7 +120,7 @@ func (c *Controller) Init(ctx context.Context) {
 	c.base = ctx
 	c.groups = map[string]*group{}
 	c.mine = map[string]bool{}
-	c.attempts = map[string]attempt{}
+	c.starts, c.records = attempts{}, attempts{}
 	c.delays = map[string]delay{}
 	c.asks = map[string]ask{}
 	c.stops = map[string]context.CancelCauseFunc{}

@@ -227,7 +227,7 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 	c.refresh(all)
 	there := slices.Clone(ids)
 	for _, e := range c.Machine.Journal.Pending() { // its container may have another name now
-		there = append(there, e.ID)
+		there = append(there, e.OriginalContainerID)
 		c.kick(groupOf(e.Original), e.ContainerName, Target{})
 	}
 	c.forget(slices.DeleteFunc(remembered, func(id string) bool { return slices.Contains(there, id) }))
@@ -309,7 +309,8 @@ func (c *Controller) refresh(all []engine.Container) {
 func (c *Controller) remembered() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ids := slices.Collect(maps.Keys(c.attempts))
+	ids := slices.Collect(maps.Keys(c.starts))
+	ids = slices.AppendSeq(ids, maps.Keys(c.records))
 	return slices.AppendSeq(ids, maps.Keys(c.delays))
 }
 
@@ -318,7 +319,8 @@ func (c *Controller) forget(ids []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, id := range ids {
-		delete(c.attempts, id)
+		delete(c.starts, id)
+		delete(c.records, id)
 		delete(c.delays, id)
 	}
 }

@@ -55,6 +55,8 @@ func (c *Controller) resume(ctx context.Context, key string) []Result {
 		switch {
 		case what == askMark:
 			results = append(results, c.mark(e))
+		case what != askAgain && !c.may(c.records, e.OriginalContainerID):
+			results = append(results, Result{Container: e.ContainerName, Error: unrecorded})
 		case e.Pending() || what == askAgain:
 			if !c.began(e.ID) {
 				e.Recovered = true
@@ -93,7 +95,7 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		}
 		return res
 	}
-	c.settled(m.ID)
+	c.settled(c.starts, m.ID)
 	to, err := c.Current.Desired(ctx, m.Project(), refsOf(m))
 	if err != nil {
 		c.Log.Warn("desired versions unknown", "container", m.Name, "error", err)
@@ -109,6 +111,10 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 	}
 	if pin, pinned := c.Deliveries.Pinned(m.ID); !force && pinned && pin.Failed.Equal(to) {
 		res.Error = fmt.Sprintf("pinned to the versions before: %s failed its health gate", describe(changed(from, to)))
+		return res
+	}
+	if !force && !c.may(c.records, m.ID) {
+		res.Error = unrecorded
 		return res
 	}
 	if why := c.delayed(m.ID, to); !force && why != "" {
@@ -251,11 +257,11 @@ func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
 		res.Error = err.Error()
 		if !errors.Is(err, rotation.ErrParked) {
 			c.Log.Error("rotation not carried on", "rotation", e.ID, "container", e.ContainerName, "error", err)
-			c.later(e.ID, e.Original)
+			c.later(c.records, e.Original)
 			return res
 		}
 	}
-	c.settled(e.ID)
+	c.settled(c.records, e.OriginalContainerID)
 	return res
 }
 
@@ -269,16 +275,16 @@ func (c *Controller) startFailed(ctx context.Context, m engine.Container) error 
 	if !wanted(m) {
 		return nil
 	}
-	if !c.mayStart(m.ID) {
+	if !c.may(c.starts, m.ID) {
 		return errors.New(m.State.Error)
 	}
 	c.Log.Info("starting a container whose start had failed", "container", m.Name, "reason", m.State.Error)
 	err := c.Engine.Start(ctx, m.ID)
 	if err == nil {
-		c.settled(m.ID)
+		c.settled(c.starts, m.ID)
 		return nil
 	}
-	c.later(m.ID, m)
+	c.later(c.starts, m)
 	return err
 }
 
@@ -304,24 +310,30 @@ type attempt struct {
 	pause time.Duration
 }
 
-func (c *Controller) mayStart(id string) bool {
+// attempts are by id of the container.
+type attempts map[string]attempt
+
+// unrecorded is why a rotation waits that could not be recorded.
+const unrecorded = "the rotation could not be recorded; it is tried again by itself, see the agent's log"
+
+func (c *Controller) may(of attempts, id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return !time.Now().Before(c.attempts[id].at)
+	return !time.Now().Before(of[id].at)
 }
 
-func (c *Controller) settled(id string) {
+func (c *Controller) settled(of attempts, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.attempts, id)
+	delete(of, id)
 }
 
-// later looks at the container again after the next pause, for what has this id.
-func (c *Controller) later(id string, m engine.Container) {
+// later looks at the container again after the next pause.
+func (c *Controller) later(of attempts, m engine.Container) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	pause := min(max(2*c.attempts[id].pause, firstPause), lastPause)
-	c.attempts[id] = attempt{time.Now().Add(pause), pause}
+	pause := min(max(2*of[m.ID].pause, firstPause), lastPause)
+	of[m.ID] = attempt{time.Now().Add(pause), pause}
 	c.kickAfter(pause, m)
 }
 

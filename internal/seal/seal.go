@@ -367,6 +367,20 @@ func (s *Store) NewKey(ctx context.Context, by Protection) error {
 	return nil
 }
 
+// Info describes a store.
+type Info struct {
+	Protection         Protection
+	Key                string // the id of the key that seals
+	Containers, Values int
+}
+
+// Info describes the store as it is.
+func (s *Store) Info() Info {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Info{Protection: s.key.by, Key: s.key.id, Containers: len(s.sets), Values: len(s.values)}
+}
+
 // Destroy removes all that is sealed in dir, and the keys.
 func Destroy(dir string) error {
 	if err := os.RemoveAll(dir); err != nil {

@@ -24,12 +24,7 @@ func put(t *testing.T, path, text string) {
 // carries reports whether the container of that name runs with the value. For a
 // moment of a rotation there is none of that name.
 func (h *host) carries(container, value string) bool {
-	s := h.tryDocker("inspect", "-f", "{{.State.Pid}}", container)
-	if s.code != 0 {
-		return false
-	}
-	data, err := os.ReadFile("/proc/" + strings.TrimSpace(s.out) + "/environ")
-	return err == nil && strings.Contains(string(data), "V="+value+"\x00")
+	return strings.Contains(h.processEnviron(container), "V="+value+"\x00")
 }
 
 func TestConfig_AProviderIsReadAndAChangeOfTheFileTouchesNobodyElse(t *testing.T) {

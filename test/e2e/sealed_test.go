@@ -68,6 +68,9 @@ func TestSealed_AHostThatBootsWithoutItsStoreStartsEveryContainer(t *testing.T) 
 		h.run(name, sleeper("--restart", "always", "-e", "V=dso://web/db", "-e", "F=dsofile://web/tls")...)
 	}
 
+	assert.Check(t, is.Contains(h.dso("seal"), "2 values of 2 containers in /var/lib/dso/sealed, key 1-"))
+	assert.Check(t, is.Contains(h.dso("seal", "new-key"), ", key 2-"))
+
 	// The power is cut, and the host boots without the store.
 	assert.NilError(t, h.KillAgent())
 	assert.NilError(t, h.CutPower(t.Context()))

@@ -55,6 +55,7 @@ func (e *Engine) tearDown() error {
 // nothing does: what is killed may just have forked.
 func (e *Engine) killAll(ctx context.Context) error {
 	id := e.identity()
+	defer id.release()
 	var left []int
 	err := poll(ctx, func() (bool, error) {
 		left = left[:0]
@@ -76,19 +77,36 @@ func (e *Engine) killAll(ctx context.Context) error {
 type identity struct {
 	cgroup     string
 	namespaces map[string]bool // as /proc/<pid>/ns/* name them
+	// held keeps the namespaces: the number of one that ended is given to the next one
+	// that is made, by whomever.
+	held *[]*os.File
+}
+
+func (id identity) release() {
+	for _, f := range *id.held {
+		_ = f.Close()
+	}
+}
+
+func (id identity) hold(path string) {
+	if f, err := os.Open(path); err == nil {
+		*id.held = append(*id.held, f)
+	}
 }
 
 func (e *Engine) identity() identity {
-	id := identity{cgroup: "/" + e.name, namespaces: map[string]bool{}}
+	id := identity{cgroup: "/" + e.name, namespaces: map[string]bool{}, held: new([]*os.File)}
 	// Namespace links of a process look like "net:[4026532287]", and the inode
 	// of a namespace's file is that number.
 	for _, name := range []string{e.name, e.client} {
 		var st syscall.Stat_t
+		id.hold(netnsPath(name))
 		if syscall.Stat(netnsPath(name), &st) == nil {
 			id.namespaces[fmt.Sprintf("net:[%d]", st.Ino)] = true
 		}
 	}
 	if e.holder.running() {
+		id.hold(fmt.Sprintf("/proc/%d/ns/mnt", e.holder.pid()))
 		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", e.holder.pid())); err == nil {
 			id.namespaces[ns] = true
 		}

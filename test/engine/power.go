@@ -27,6 +27,7 @@ mkdir -p /run/dso /run/lock
 func (e *Engine) CutPower(ctx context.Context) error {
 	e.daemon.kill()
 	id := e.identity()
+	defer id.release()
 	var client syscall.Stat_t
 	if syscall.Stat(netnsPath(e.client), &client) == nil {
 		delete(id.namespaces, fmt.Sprintf("net:[%d]", client.Ino))

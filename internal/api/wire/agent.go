@@ -214,6 +214,15 @@ type AdoptRequest struct {
 	Items []Leftover `json:"items"`
 }
 
+// Seal is the answer of GET /v1/seal: the sealed values of before.
+type Seal struct {
+	Protection string `json:"protection"`    // of the key: tpm2, host, file; off: nothing is sealed
+	Key        string `json:"key,omitempty"` // the id of the key, which is no secret
+	Dir        string `json:"dir,omitempty"`
+	Containers int    `json:"containers"` // that have a sealed set
+	Values     int    `json:"values"`
+}
+
 // Lock is one row of GET /v1/locks: of a secret, or of the agent's own.
 type Lock struct {
 	Secret   string    `json:"secret,omitempty"`

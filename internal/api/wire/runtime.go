@@ -36,6 +36,16 @@ type DeliverRequest struct {
 type Reference struct {
 	Variable string `json:"variable"`
 	Ref      string `json:"ref"`
+	// Given says that the targets of dso.yaml name it, and not the specification.
+	Given bool `json:"given,omitempty"`
+}
+
+// Started is what dso-runtime finds of a container's start at an exec, without the
+// agent.
+type Started struct {
+	Values map[string][]byte `json:"values"` // by reference
+	// Given are the references that the container's specification does not have.
+	Given []Reference `json:"given,omitempty"`
 }
 
 // IDMap is one row of a user namespace's mapping, as in the OCI specification.

@@ -99,8 +99,12 @@ func (r *real) smallDisk(ctx context.Context) error {
 	return nil
 }
 
-func (r *real) fill(ctx context.Context, p rotation.Point) error {
+func (r *real) fill(ctx context.Context, p rotation.Point) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
 	from := len(r.agentLog(0))
+	clean := func() error { return r.lab.Command(ctx, "rm", "-f", "/var/lib/dso/state/fill").Run() }
+	defer func() { err = errors.Join(err, clean()) }()
 	marker, err := r.rotateWith(ctx, p, p.String()+"=stop")
 	if err != nil {
 		return err
@@ -108,8 +112,11 @@ func (r *real) fill(ctx context.Context, p rotation.Point) error {
 	if err := r.awaitStopped(ctx); err != nil {
 		return err
 	}
-	// dd fails when the disk is full, which is what it is for.
-	_ = r.lab.Command(ctx, "dd", "if=/dev/zero", "of=/var/lib/dso/state/fill", "bs=4k").Run()
+	// The generation before would make room for the next one: here it has none of its own.
+	out, _ := r.lab.Command(ctx, "sh", "-c", "cd /var/lib/dso/state && ln -f rotations.json rotations.json.last && dd if=/dev/zero of=fill bs=4k").CombinedOutput()
+	if !strings.Contains(string(out), "No space left on device") {
+		return fmt.Errorf("the disk does not get full: %s", out)
+	}
 	if err := syscall.Kill(r.lab.AgentPID(), syscall.SIGCONT); err != nil {
 		return err
 	}
@@ -120,7 +127,7 @@ func (r *real) fill(ctx context.Context, p rotation.Point) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	if err := r.lab.Command(ctx, "rm", "/var/lib/dso/state/fill").Run(); err != nil {
+	if err := clean(); err != nil {
 		return err
 	}
 	return r.reaches(ctx, p.Strategy, marker)

@@ -1,0 +1,148 @@
+package target
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/docker-secret-operator/dso/internal/durable"
+)
+
+// File is where dso-runtime looks for the rules unless an option says otherwise.
+const File = "/var/lib/dso/state/targets.json"
+
+// Reference is a variable with the reference that it holds.
+type Reference struct {
+	Variable string `json:"variable"`
+	Ref      string `json:"ref"`
+}
+
+// Rule gives containers references, and settings that count where they have no label
+// of that name.
+type Rule struct {
+	// Containers are names, in which * stands for any characters but a slash, of
+	// containers or of Compose services as project/service.
+	Containers []string `json:"containers,omitempty"`
+	// Labels are labels that a container has all of; an empty value is any.
+	Labels     map[string]string `json:"labels,omitempty"`
+	References []Reference       `json:"references"`
+	Settings   map[string]string `json:"settings,omitempty"`
+}
+
+// Rules are all of them. The zero value gives nobody anything.
+type Rules struct {
+	// Strict lets a container read only what a rule gives it, and the secrets of its
+	// own Compose project.
+	Strict bool   `json:"strict,omitempty"`
+	Rules  []Rule `json:"rules,omitempty"`
+}
+
+// Container is what the rules are asked about.
+type Container struct {
+	Name   string
+	Labels map[string]string
+}
+
+// Given is what rules give one container.
+type Given struct {
+	References []Reference       `json:"references,omitempty"`
+	Settings   map[string]string `json:"settings,omitempty"`
+}
+
+// For returns what the rules give a container.
+func (rs Rules) For(c Container) Given {
+	var g Given
+	for _, r := range rs.Rules {
+		if !r.meets(c) {
+			continue
+		}
+		for _, ref := range r.References {
+			if !slices.ContainsFunc(g.References, func(o Reference) bool { return o.Variable == ref.Variable }) {
+				g.References = append(g.References, ref)
+			}
+		}
+		for key, value := range r.Settings {
+			if g.Settings == nil {
+				g.Settings = map[string]string{}
+			}
+			if _, there := g.Settings[key]; !there {
+				g.Settings[key] = value
+			}
+		}
+	}
+	return g
+}
+
+// The labels that tell a container's service.
+const (
+	labelProject = "com.docker.compose.project"
+	labelService = "com.docker.compose.service"
+)
+
+func (r Rule) meets(c Container) bool {
+	names := []string{place(c.Name)}
+	if service := c.Labels[labelService]; service != "" {
+		names = append(names, c.Labels[labelProject]+"/"+service)
+	}
+	for _, pattern := range r.Containers {
+		if slices.ContainsFunc(names, func(name string) bool { return Match(pattern, name) }) {
+			return true
+		}
+	}
+	if len(r.Labels) == 0 {
+		return false
+	}
+	for key, want := range r.Labels {
+		has, there := c.Labels[key]
+		if !there || want != "" && has != want {
+			return false
+		}
+	}
+	return true
+}
+
+// Match reports whether a name meets a pattern of a rule.
+func Match(pattern, name string) bool {
+	ok, err := path.Match(pattern, name)
+	return ok && err == nil
+}
+
+// intermediate are the names that a rotation gives the original and its replacement.
+var intermediate = regexp.MustCompile(`_dso_(new|backup)_[0-9]+$`)
+
+// place returns the name of the place of a container that a rotation has renamed.
+func place(name string) string {
+	return intermediate.ReplaceAllString(strings.TrimPrefix(name, "/"), "")
+}
+
+// Save writes the rules durably.
+func Save(file string, rs Rules) error {
+	data, err := json.MarshalIndent(rs, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(file, data, 0o600)
+}
+
+// Load reads the rules; a missing file is none. A file that cannot be read is an error:
+// nobody may be started without what it might be given.
+func Load(file string) (Rules, error) {
+	var rs Rules
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return rs, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &rs)
+	}
+	if err != nil {
+		return Rules{}, fmt.Errorf("read the targets of dso.yaml: %s: %w; a restart of dso-agent writes it anew", file, err)
+	}
+	return rs, nil
+}
