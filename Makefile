@@ -28,6 +28,16 @@ build: ## Build the programs and the test applications into bin/
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(MAINS)
 
+# Provider programs: modules of their own, because each links more than the agent does.
+PROGRAMS := $(patsubst cmd/%/go.mod,%,$(wildcard cmd/*/go.mod))
+.PHONY: programs
+programs: ## Build the provider programs (sops, huawei) into bin/
+	@mkdir -p bin
+	@for p in $(PROGRAMS); do \
+		echo "building bin/dso-$$p"; \
+		(cd cmd/$$p && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../bin/dso-$$p .); \
+	done
+
 PREFIX ?= /usr/local
 .PHONY: install
 install: build ## Install the programs and the plugin below PREFIX (DESTDIR goes in front)
@@ -76,6 +86,7 @@ deps: ## Install the Debian packages the tests need, where they are missing (as 
 .PHONY: lint
 lint: tools/bin/golangci-lint ## Check style, layers and dead code
 	tools/bin/golangci-lint run --allow-parallel-runners ./...
+	@for p in $(PROGRAMS); do (cd cmd/$$p && ../../tools/bin/golangci-lint run --allow-parallel-runners ./...); done
 
 .PHONY: unit
 unit: tools/bin/docker-compose ## Run the tests that need no engine, with the race detector
@@ -86,6 +97,7 @@ unit: tools/bin/docker-compose ## Run the tests that need no engine, with the ra
 .PHONY: providers
 providers: tools/bin/bao tools/bin/kumo ## Run the providers against real stores (builds OpenBao and kumo, minutes when cold)
 	go test -race -count=1 -run '$(RUN)' ./test/providers/...
+	@for p in $(PROGRAMS); do (cd cmd/$$p && go test -race -count=1 -run '$(RUN)' ./...); done
 
 .PHONY: check
 check: lint unit ## Run lint and unit
