@@ -94,8 +94,14 @@ unit: tools/bin/docker-compose ## Run the tests that need no engine, with the ra
 	@# The loops over every point: one case in so many under the race detector, all of them without.
 	$(if $(PKG),,go test -run '$(RUN)' ./internal/rotation/ ./internal/reconcile/)
 
+.PHONY: postgresql
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo "installing postgresql"; \
+		apt-get update -qq >/dev/null && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
+
 .PHONY: providers
-providers: tools/bin/bao tools/bin/kumo ## Run the providers against real stores (builds OpenBao and kumo, minutes when cold)
+providers: tools/bin/bao tools/bin/kumo postgresql ## Run the providers against real stores (builds OpenBao and kumo, minutes when cold)
 	go test -race -count=1 -run '$(RUN)' ./test/providers/...
 	@for p in $(PROGRAMS); do (cd cmd/$$p && go test -race -count=1 -run '$(RUN)' ./...); done
 

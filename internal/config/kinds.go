@@ -73,7 +73,7 @@ var kinds = map[string]kind{
 		},
 	},
 	"vault": {
-		doc:    "HashiCorp Vault or OpenBao: the KV engines, versions 1 and 2.",
+		doc:    "HashiCorp Vault or OpenBao: the KV engines, versions 1 and 2, and the database engine.",
 		config: func() any { return new(Vault) },
 		method: "token",
 		methods: map[string]func() any{

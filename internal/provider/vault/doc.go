@@ -1,12 +1,12 @@
 // Package vault is the provider of HashiCorp Vault and OpenBao: the KV engines,
-// versions 1 and 2.
+// versions 1 and 2, and the static roles of the database engine.
 //
 // A path begins with the mount (kv/app/db), unless the configuration names one. The
 // value is the secret's JSON object; references take a field of it.
 //
 // Versions: of KV 2 the number and a hash of the moment it was written, because
 // numbers begin at 1 again when a secret is deleted with its history; of KV 1, which
-// has none, a keyed fingerprint.
+// has none, a keyed fingerprint; of a static role the moment its password was changed.
 //
 // A token is renewed after two thirds of its life, or got anew where the method
 // allows. A call that is refused asks whether the token still holds: when it does

@@ -25,7 +25,7 @@ type Config struct {
 	Login     Login
 }
 
-// Provider reads the KV engines of one server.
+// Provider reads the KV and database engines of one server.
 type Provider struct {
 	name    string
 	session *session
@@ -70,11 +70,14 @@ func (p *Provider) Keep(ctx context.Context) {
 // Version implements [provider.Provider].
 func (p *Provider) Version(ctx context.Context, path string) (v secret.Version, err error) {
 	err = p.with(ctx, path, func(token string, at location) error {
-		if at.kv == 1 {
+		switch at.kv {
+		case kvDatabase:
+			_, v, err = p.readDatabase(ctx, token, at, "")
+		case 1:
 			_, v, err = p.readV1(ctx, token, at, "")
-			return err
+		default:
+			v, err = p.versionV2(ctx, token, at)
 		}
-		v, err = p.versionV2(ctx, token, at)
 		return err
 	})
 	return v, err
@@ -83,9 +86,12 @@ func (p *Provider) Version(ctx context.Context, path string) (v secret.Version, 
 // Get implements [provider.Provider].
 func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (value secret.Value, v secret.Version, err error) {
 	err = p.with(ctx, path, func(token string, at location) error {
-		if at.kv == 1 {
+		switch at.kv {
+		case kvDatabase:
+			value, v, err = p.readDatabase(ctx, token, at, want)
+		case 1:
 			value, v, err = p.readV1(ctx, token, at, want)
-		} else {
+		default:
 			value, v, err = p.readV2(ctx, token, at, want)
 		}
 		return err
