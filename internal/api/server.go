@@ -38,6 +38,7 @@ type Backend interface {
 	Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
 	MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wire.Rotation, error)
 	Locks(ctx context.Context) ([]wire.Lock, error)
+	Check(ctx context.Context, req wire.CheckRequest) ([]wire.CheckResult, error)
 	Seal(ctx context.Context) (wire.Seal, error)
 	NewSealKey(ctx context.Context) (wire.Seal, error)
 	Legacy(ctx context.Context) ([]wire.Leftover, error)
@@ -128,6 +129,9 @@ func routes(b Backend, log *slog.Logger) http.Handler {
 	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, _ struct{}) (wire.FrontImage, error) { return b.FrontImage(ctx) })
 	events(group, "GET /v1/events", b.Events)
 	route(group, "GET /v1/locks", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Lock, error) { return b.Locks(ctx) })
+	route(group, "POST /v1/references/check", func(ctx context.Context, _ Caller, r wire.CheckRequest) ([]wire.CheckResult, error) {
+		return b.Check(ctx, r)
+	})
 	route(group, "GET /v1/seal", func(ctx context.Context, _ Caller, _ struct{}) (wire.Seal, error) { return b.Seal(ctx) })
 	route(owner, "POST /v1/seal/key", func(ctx context.Context, _ Caller, _ struct{}) (wire.Seal, error) { return b.NewSealKey(ctx) })
 	route(owner, "POST /v1/recover/mark", func(ctx context.Context, _ Caller, r wire.RecoverRequest) (wire.Rotation, error) {

@@ -140,7 +140,10 @@ func (b *backend) Recover(_ context.Context, _ wire.RecoverRequest, tell func(wi
 func (b *backend) MarkRecovered(context.Context, wire.RecoverRequest) (wire.Rotation, error) {
 	return wire.Rotation{}, b.fail
 }
-func (b *backend) Locks(context.Context) ([]wire.Lock, error)    { return []wire.Lock{}, b.fail }
+func (b *backend) Locks(context.Context) ([]wire.Lock, error) { return []wire.Lock{}, b.fail }
+func (b *backend) Check(context.Context, wire.CheckRequest) ([]wire.CheckResult, error) {
+	return []wire.CheckResult{}, b.fail
+}
 func (b *backend) Seal(context.Context) (wire.Seal, error)       { return wire.Seal{}, b.fail }
 func (b *backend) NewSealKey(context.Context) (wire.Seal, error) { return wire.Seal{}, b.fail }
 func (b *backend) Events(after uint64) ([]wire.Event, <-chan struct{}) {

@@ -12,7 +12,7 @@ import (
 func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(a.configShow(), a.configValidate())
+	cmd.AddCommand(a.configShow(), a.configValidate(), a.configEdit())
 	return cmd
 }
 

@@ -99,3 +99,39 @@ func TestConfigValidate_TellsEveryProblem(t *testing.T) {
 	assert.Equal(t, code, cli.ExitError)
 	assert.Assert(t, strings.Contains(stderr, "none.yaml: no such file"), stderr)
 }
+
+func TestConfigEdit_TakesWhatIsValidAndNothingElse(t *testing.T) {
+	path := configFile(t, good)
+	assert.NilError(t, os.Chmod(path, 0o640))
+	leftover := func() bool { _, err := os.Stat(path + ".edit"); return err == nil }
+
+	t.Setenv("VISUAL", `sed -i s/type:.vault/type:\ vualt/`)
+	_, errw, code := run(t, "-c", path, "config", "edit")
+	assert.Equal(t, code, cli.ExitError)
+	assert.Assert(t, strings.Contains(errw, path+":4:") && strings.Contains(errw, "did you mean `vault`") && strings.Contains(errw, "is unchanged"), errw)
+	text, err := os.ReadFile(path)
+	assert.NilError(t, err)
+	assert.Equal(t, string(text), good)
+	assert.Assert(t, !leftover())
+
+	t.Setenv("VISUAL", `sed -i s,https://x,https://y,`)
+	out, errw, code := run(t, "-c", path, "config", "edit")
+	assert.Equal(t, code, cli.ExitOK, errw)
+	assert.Assert(t, strings.Contains(out, "is changed"), out)
+	text, err = os.ReadFile(path)
+	assert.NilError(t, err)
+	assert.Assert(t, strings.Contains(string(text), "https://y"), string(text))
+	info, err := os.Stat(path)
+	assert.NilError(t, err)
+	assert.Equal(t, info.Mode().Perm(), os.FileMode(0o640))
+
+	t.Setenv("VISUAL", "true")
+	out, _, _ = run(t, "-c", path, "config", "edit")
+	assert.Assert(t, strings.Contains(out, "nothing changed"), out)
+	t.Setenv("VISUAL", "false")
+	_, errw, code = run(t, "-c", path, "config", "edit")
+	assert.Assert(t, code == cli.ExitError && strings.Contains(errw, "run the editor false"), errw)
+	assert.NilError(t, os.WriteFile(path+".edit", nil, 0o600))
+	_, errw, _ = run(t, "-c", path, "config", "edit")
+	assert.Assert(t, strings.Contains(errw, "somebody else edits"), errw)
+}

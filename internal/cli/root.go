@@ -78,7 +78,7 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool) *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "", "the configuration `file` (default: "+config.SystemFile+", or ./"+config.LocalFile+")")
 	root.AddCommand(
 		a.initCommand(), a.secretCommand(), a.rotateCommand(), a.statusCommand(), a.planCommand(), a.rotationsCommand(),
-		a.recoverCommand(), a.locksCommand(), a.watchCommand(), a.configCommand(), a.sealCommand(),
+		a.recoverCommand(), a.locksCommand(), a.watchCommand(), a.configCommand(), a.sealCommand(), a.validateCommand(),
 		a.composeCommand(), a.upCommand(), a.downCommand(), a.versionCommand(),
 	)
 	return root

@@ -214,6 +214,20 @@ type AdoptRequest struct {
 	Items []Leftover `json:"items"`
 }
 
+// CheckRequest asks whether references can be resolved: POST /v1/references/check.
+type CheckRequest struct {
+	Project    string   `json:"project,omitempty"`
+	References []string `json:"references"`
+}
+
+// CheckResult is the answer for one reference, in the order of the request.
+type CheckResult struct {
+	Reference string `json:"reference"`
+	Secret    string `json:"secret,omitempty"`
+	Version   string `json:"version,omitempty"`
+	Error     string `json:"error,omitempty"`
+}
+
 // Seal is the answer of GET /v1/seal: the sealed values of before.
 type Seal struct {
 	Protection string `json:"protection"`    // of the key: tpm2, host, file; off: nothing is sealed

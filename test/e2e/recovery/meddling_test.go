@@ -42,3 +42,32 @@ func TestMeddling_ComposeUpMidRotation(t *testing.T) {
 	finish()
 	assert.Equal(t, strings.Count(s.docker("ps", "-a", "--filter", "label=com.docker.compose.service=web", "--format", "{{.Names}}"), "\n"), 0)
 }
+
+// The rotation knows its containers by their ids: it goes on, and the place has its
+// name again.
+func TestMeddling_RenameOfTheOriginalMidRotation(t *testing.T) {
+	s := begin(t, "renamed")
+	finish := s.underLoad()
+	s.during("gate", "v2", func() { s.docker("rename", s.web, "renamed-by-a-person") })
+	s.settles("v2")
+	finish()
+	assert.Equal(t, s.docker("ps", "-a", "--filter", "name=renamed-by-a-person", "--format", "{{.Names}}"), "")
+}
+
+// Somebody who stops the original in the middle of its rotation gets the new version:
+// it was asked for before, and is about to run.
+func TestMeddling_StopOfTheOriginalMidRotation(t *testing.T) {
+	s := begin(t, "stopped")
+	s.during("gate", "v2", func() { s.docker("stop", "-t", "1", s.web) })
+	s.settles("v2")
+}
+
+func TestMeddling_ForcedRecreationMidRotation(t *testing.T) {
+	s := begin(t, "recreated")
+	s.during("gate", "v2", func() {
+		out, err := shared.DSOIn(t.Context(), s.dir, "", "up", "-d", "--force-recreate", "web")
+		assert.NilError(t, err, out)
+	})
+	s.settles("v2")
+	assert.Equal(t, strings.Count(s.docker("ps", "-a", "--filter", "label=com.docker.compose.service=web", "--format", "{{.Names}}"), "\n"), 0)
+}

@@ -1,0 +1,37 @@
+package agent
+
+import (
+	"context"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/resolve"
+	"github.com/docker-secret-operator/dso/internal/secret"
+)
+
+// Check tells for each reference whether it can be resolved now, and to which version.
+// What it means lies within the configured providers; no value leaves the agent.
+func (a *Agent) Check(ctx context.Context, req wire.CheckRequest) ([]wire.CheckResult, error) {
+	results := make([]wire.CheckResult, 0, len(req.References))
+	for _, text := range req.References {
+		results = append(results, a.check(ctx, req.Project, text))
+	}
+	return results, ctx.Err()
+}
+
+func (a *Agent) check(ctx context.Context, project, text string) wire.CheckResult {
+	res := wire.CheckResult{Reference: text}
+	ref, err := secret.ParseRef(text)
+	if err != nil {
+		res.Error = err.Error()
+		return res
+	}
+	id := a.resolver.IDs(project, []secret.Ref{ref})[0]
+	res.Secret = id.String()
+	snap, err := a.resolver.Snapshot(ctx, project, []resolve.Variable{{Name: "the check", Ref: ref}}, nil, nil)
+	if err != nil {
+		res.Error = err.Error()
+		return res
+	}
+	res.Version = string(snap.Versions[id])
+	return res
+}
