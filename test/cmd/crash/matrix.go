@@ -113,8 +113,9 @@ step is next (*recorded*), when its effect is about to begin (*before*) and when
 has happened and nothing says so yet (*after*). At each the agent is killed with SIGKILL and
 another one is started. A cell says how often that was survived: on the in-memory engine
 (with an engine restart, a lost journal or a minute in between, a second death, an error
-instead of the effect, an engine that is away, a record that cannot be written, SIGTERM) **+**
-on a real engine.
+instead of the effect, an engine that is away, a record that cannot be written, SIGTERM; with
+a front, an anonymous volume, a container in the original's network, three replicas) **+** on a
+real engine.
 
 The phases adopt, recreate and yield are reached when a person removes the original or takes
 its name in the middle; on the real engine the agent dies after each of their steps.
@@ -122,7 +123,7 @@ its name in the middle; on the real engine the agent dies after each of their st
 Survived means, on the real engine: the place holds one healthy container; its version is the
 one that the end state names, as reported and as answered; no container, lock, bundle, mount,
 pin or pending entry is left over; a pin is there after a roll-back and only then; and
-the load on the rolling service, which runs through all of it, had no failed request.
+the load on the rolling service, which runs while agents die, had no failed request.
 `
 
 // page is the matrix as Markdown.
@@ -134,7 +135,7 @@ func (m *matrix) page() string {
 		_, _ = fmt.Fprintf(&b, "\n## %s\n\n| phase | step | recorded | before | after | end state |\n|---|---|---|---|---|---|\n", s)
 		b.WriteString(m.rows(s))
 	}
-	b.WriteString("\n## More than the agent\n\nOn the real engine; requests cannot survive these, everything else above holds.\n\n| what dies | at | survived |\n|---|---|---|\n")
+	b.WriteString("\n## More than the agent, and other faults\n\nOn the real engine; requests cannot survive the death of the engine, everything else above holds.\n\n| what dies or fails | at | survived |\n|---|---|---|\n")
 	for _, d := range inOrder(m.disaster) {
 		_, _ = fmt.Fprintf(&b, "| %s | `%s` | %s |\n", d.what, d.point, yes(d.ok))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,36 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/rotation"
 )
+
+func TestPage_ListsEveryPointOfTheProgram(t *testing.T) {
+	content, err := os.ReadFile("../../../" + page)
+	assert.NilError(t, err)
+	text := string(content)
+	want := skeleton(newMatrix(time.Now()).page())
+	assert.DeepEqual(t, skeleton(text), want)
+	assert.Assert(t, !strings.Contains(text, "FAILED") && !strings.Contains(text, "| 0 + "), "every point was survived")
+	for line := range strings.Lines(text) {
+		if cells := strings.Split(line, "|"); len(cells) == 8 && strings.Contains(line, "`") {
+			assert.Assert(t, strings.Contains(line, " + 1 |"), "not tried on a real engine: %s", line)
+		}
+	}
+}
+
+// skeleton is what of a page does not depend on the run: its sections, phases
+// and steps.
+func skeleton(page string) []string {
+	var lines []string
+	for line := range strings.Lines(page) {
+		cells := strings.Split(line, "|")
+		switch {
+		case strings.HasPrefix(line, "## "):
+			lines = append(lines, line)
+		case len(cells) == 8:
+			lines = append(lines, cells[1]+cells[2])
+		}
+	}
+	return lines
+}
 
 func TestMatrix_CountsWhatTheTestsReport(t *testing.T) {
 	m := newMatrix(time.Now())

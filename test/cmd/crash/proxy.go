@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -43,6 +45,7 @@ func (r *real) serveProxy(ctx context.Context) (*proxy, string, error) {
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", r.lab.Socket())
 		}},
+		ErrorLog:     log.New(io.Discard, "", 0), // an engine that dies is the point
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { hangUp(w) },
 	}
 	p := &proxy{Handler: to}
