@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
 	"time"
@@ -23,11 +24,12 @@ import (
 	httpprovider "github.com/docker-secret-operator/dso/internal/provider/http"
 	"github.com/docker-secret-operator/dso/internal/provider/rest"
 	"github.com/docker-secret-operator/dso/internal/provider/vault"
+	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // build makes the provider that the configuration describes. It asks no store.
-func build(name string, p config.Provider, fp provider.Fingerprint) (provider.Provider, error) {
+func build(name string, p config.Provider, fp provider.Fingerprint, memory vault.Memory) (provider.Provider, error) {
 	switch c := p.Config.(type) {
 	case *config.AWS:
 		return aws.New(name, awsConfig(p, c))
@@ -62,7 +64,7 @@ func build(name string, p config.Provider, fp provider.Fingerprint) (provider.Pr
 		}
 		return vault.New(name, vault.Config{
 			Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, KVVersion: kv,
-			Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login,
+			Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login, Memory: memory,
 		}, fp)
 	}
 	return nil, fmt.Errorf("provider %s: no provider is made of type %q", name, p.Type)
@@ -105,6 +107,38 @@ func azureLogin(auth any, method string) (azure.Login, error) {
 		return azure.WorkloadIdentity(a.TenantID, a.ClientID, a.TokenFile), nil
 	}
 	return nil, fmt.Errorf("no login is made of %T", auth)
+}
+
+// memory is what a provider remembers beyond the agent's life: a file, and the sealed
+// values.
+type memory struct {
+	provider string
+	file     string // empty: none
+	sealed   resolve.Sealed
+}
+
+func (m memory) Load() ([]byte, error) {
+	if m.file == "" {
+		return nil, nil
+	}
+	return os.ReadFile(m.file)
+}
+
+func (m memory) Save(data []byte) error {
+	if m.file == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(m.file), 0o700); err != nil {
+		return err
+	}
+	return durable.WriteFile(m.file, data, 0o600)
+}
+
+func (m memory) Recall(path string, v secret.Version) (secret.Value, error) {
+	if m.sealed == nil {
+		return secret.Value{}, provider.ErrNoVersion
+	}
+	return m.sealed.Get(secret.ID{Provider: m.provider, Path: path}, v)
 }
 
 func tlsOf(t config.TLS) rest.TLS {

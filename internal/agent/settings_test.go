@@ -21,6 +21,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/local"
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // logged is a log that can be read while it is written.
@@ -243,7 +244,7 @@ func TestBuild_MakesEveryTypeAndMethod(t *testing.T) {
 		assert.NilError(t, os.WriteFile(path, []byte("providers: {p: "+text+"}\n"), 0o600))
 		c, err := config.Load(path)
 		assert.NilError(t, err)
-		_, err = build("p", c.Providers["p"], fp)
+		_, err = build("p", c.Providers["p"], fp, nil)
 		assert.NilError(t, err, text)
 	}
 }
@@ -262,7 +263,7 @@ func TestBuild_SendsTheCredentialThatWasConfigured(t *testing.T) {
 		assert.NilError(t, os.WriteFile(path, []byte("providers: {p: {type: http, config: {url: '"+srv.URL+"/{path}', headers: {X-Tenant: t}}, auth: "+auth+"}}\n"), 0o600))
 		c, err := config.Load(path)
 		assert.NilError(t, err)
-		p, err := build("p", c.Providers["p"], provider.NewFingerprint(nil))
+		p, err := build("p", c.Providers["p"], provider.NewFingerprint(nil), nil)
 		assert.NilError(t, err)
 		_, _, err = p.Get(t.Context(), "x", "")
 		assert.NilError(t, err)
@@ -280,4 +281,39 @@ func TestFingerprintKey_StaysTheSame(t *testing.T) {
 	assert.NilError(t, os.WriteFile(path, []byte("short"), 0o600))
 	_, err = fingerprintKey(path)
 	assert.ErrorContains(t, err, "remove it")
+}
+
+// sealedValues stand in for the sealed ones.
+type sealedValues map[secret.Version]secret.Value
+
+func (s sealedValues) Get(_ secret.ID, v secret.Version) (secret.Value, error) {
+	if value, ok := s[v]; ok {
+		return value, nil
+	}
+	return secret.Value{}, provider.ErrNoVersion
+}
+
+// What a provider remembers lies in a file of root of its own name, and its values among
+// the sealed ones; without either there is nothing, and no error.
+func TestMemory_IsAFileAndTheSealedValues(t *testing.T) {
+	s := &settings{leases: filepath.Join(t.TempDir(), "state", "leases"), sealed: sealedValues{"1": secret.NewValue([]byte("v"))}}
+	m := s.memory("vault")
+	assert.NilError(t, m.Save([]byte("leases")))
+	text, err := s.memory("vault").Load()
+	assert.NilError(t, err)
+	assert.Equal(t, string(text), "leases")
+	st, err := os.Stat(filepath.Join(s.leases, "vault.json"))
+	assert.NilError(t, err)
+	assert.Equal(t, st.Mode(), os.FileMode(0o600))
+	value, err := m.Recall("database/creds/shop", "1")
+	assert.NilError(t, err)
+	assert.Equal(t, string(value.Reveal()), "v")
+
+	none := (&settings{}).memory("vault")
+	assert.NilError(t, none.Save([]byte("leases")))
+	text, err = none.Load()
+	assert.NilError(t, err)
+	assert.Equal(t, len(text), 0)
+	_, err = none.Recall("database/creds/shop", "1")
+	assert.ErrorIs(t, err, provider.ErrNoVersion)
 }

@@ -79,12 +79,26 @@ func account(a answer) (secret.Value, error) {
 }
 
 // readDatabase reads a path of the database engine.
-func (p *Provider) readDatabase(ctx context.Context, token string, at location, want secret.Version) (secret.Value, secret.Version, error) {
+func (p *Provider) readDatabase(ctx context.Context, token string, at location, path string, want secret.Version) (secret.Value, secret.Version, error) {
 	switch {
 	case strings.HasPrefix(at.path, staticCreds):
 		return p.readStatic(ctx, token, at, want)
 	case strings.HasPrefix(at.path, dynamicCreds):
-		return secret.Value{}, "", fmt.Errorf("the credentials of dynamic roles are not read: use a static role (%w)", provider.ErrPermanent)
+		return p.readDynamic(ctx, token, at, path, want)
 	}
-	return secret.Value{}, "", fmt.Errorf("a path of the database engine at %s begins with static-creds/ (%w)", at.mount, provider.ErrPermanent)
+	return secret.Value{}, "", fmt.Errorf("a path of the database engine at %s begins with creds/ or static-creds/ (%w)", at.mount, provider.ErrPermanent)
+}
+
+// versionDatabase is the version of a path of the database engine. Of a lease it is known
+// without its value.
+func (p *Provider) versionDatabase(ctx context.Context, token string, at location, path string) (secret.Version, error) {
+	if !strings.HasPrefix(at.path, dynamicCreds) {
+		_, v, err := p.readDatabase(ctx, token, at, path, "")
+		return v, err
+	}
+	l, err := p.lease(ctx, token, at, path, true)
+	if err != nil {
+		return "", err
+	}
+	return l.version(), nil
 }
