@@ -121,7 +121,11 @@ leak: deps build tools/bin/docker-compose ## Look for secrets where none may be 
 
 .PHONY: bench-start
 bench-start: deps build ## Measure what a start costs, and hold it to its limits (as root)
-	go test -count=1 -timeout 10m -v ./test/bench/
+	go test -count=1 -timeout 10m -v -run TestStart ./test/bench/
+
+.PHONY: bench
+bench: ## Measure what an agent at rest costs: calls to the stores, memory, CPU
+	go test -count=1 -timeout 10m -v -run TestIdle ./test/bench/ | grep -v '^=== '
 
 .PHONY: demo
 demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)

@@ -216,11 +216,14 @@ func (a *Agent) openStores() error {
 	if a.sealed, err = a.openSealed(); err != nil {
 		return err
 	}
-	if a.settings, err = newSettings(a.cfg, local.New(a.vault.Dir), provider.NewFingerprint(key), a.sealed); err != nil {
+	cfg := a.cfg
+	cfg.Log = a.log // what happens there is an event too
+	if a.settings, err = newSettings(cfg, local.New(a.vault.Dir), provider.NewFingerprint(key), a.sealed); err != nil {
 		return err
 	}
 	a.engine.Targets = func(c target.Container) target.Given { return a.settings.rules.Load().For(c) }
 	a.resolver = a.settings.resolver
+	a.metrics.Watch(func() []metrics.Provider { return providerMetrics(a.settings.watch.Status()) })
 	a.vault.IsProvider = func(name string) bool { return a.resolver.Providers().Has(name) }
 	if a.deliveries, err = deliver.Open(deliver.Config{
 		Root: a.private(), Pins: a.state("state", "pins.json"), Resolver: a.resolver, Sealed: a.sealed, Log: a.log,
@@ -277,6 +280,10 @@ func (a *Agent) frontProgram() string {
 	return filepath.Join(filepath.Dir(self), "dso-front")
 }
 
+// compareEvery is the longest time between two comparisons of everything with what is
+// known. Each looks at every container; events and changed versions lead to one at once.
+const compareEvery = 10 * time.Minute
+
 func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller {
 	return &reconcile.Controller{
 		Engine: a.engine,
@@ -288,14 +295,15 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Lost:       a.claims.engineGone,
 		Locks:      a.locks,
 		Deliveries: a.deliveries,
-		Current:    a.resolver,
+		Current:    a.settings.watch,
+		Window:     a.settings.window,
 		Fronts:     a.fronts,
 		Ports:      listening,
 		Aliases:    aliases,
 		Log:        a.log,
 		Metrics:    a.metrics.Events,
 		Parallel:   4,
-		Interval:   24 * time.Hour, // the settings ask for a comparison much sooner
+		Interval:   compareEvery,
 	}
 }
 
@@ -322,7 +330,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 	})
 	wg.Go(func() { a.settings.run(ctx) })
-	wg.Go(func() { a.controller.Run(ctx, a.settings.changed, a.ready) })
+	wg.Go(func() { a.receive(ctx) })
+	wg.Go(func() { a.controller.Run(ctx, a.settings.watch.Changed(), a.ready) })
 	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)
 	<-ctx.Done()
 	a.log.Info("agent stops")

@@ -74,13 +74,14 @@ func wireResults(results []reconcile.Result) []wire.RotateResult {
 	out := make([]wire.RotateResult, 0, len(results))
 	for _, r := range results {
 		out = append(out, wire.RotateResult{
-			Container: r.Container, Strategy: string(r.Strategy), Reasons: r.Reasons, Outcome: string(r.Outcome), Error: r.Error,
+			Container: r.Container, Strategy: string(r.Strategy), Reasons: r.Reasons, Outcome: string(r.Outcome), Error: r.Error, Note: r.Note,
 		})
 	}
 	return out
 }
 
-// Status tells what is, as it was observed for this very call.
+// Status tells what is, as it was observed for this very call; the current versions
+// are those of the last polls.
 func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 	st := wire.Status{
 		Runtime: wire.RuntimeStatus{
@@ -109,15 +110,28 @@ func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 }
 
 func (a *Agent) providerStatus(ctx context.Context) []wire.ProviderStatus {
-	p := wire.ProviderStatus{Name: secret.DefaultProvider, Status: "ok"}
-	if _, err := a.List(ctx); err != nil {
-		p.Status, p.Message = "error", err.Error()
+	var local wire.ProviderStatus
+	var rows []wire.ProviderStatus
+	for _, st := range a.settings.watch.Status() {
+		if st.Name != secret.DefaultProvider {
+			rows = append(rows, providerRow(st))
+			continue
+		}
+		local = providerRow(st)
+		local.Status, local.Message = "ok", ""
+		if _, err := a.List(ctx); err != nil { // it can be asked for more than how the last call went
+			local.Status, local.Message = "error", err.Error()
+		}
 	}
-	return append([]wire.ProviderStatus{p}, a.settings.status()...)
+	return append([]wire.ProviderStatus{local}, rows...)
 }
 
 func (a *Agent) rotationStatus() wire.RotationStatus {
 	var st wire.RotationStatus
+	if w := a.settings.window(); w.Limits() {
+		opens := w.Opens(time.Now())
+		st.Window = &wire.RotationWindow{Cron: w.Cron, Duration: w.Length.String(), Open: opens.IsZero(), Opens: opens}
+	}
 	var total time.Duration
 	for _, e := range a.journal.All() {
 		switch {

@@ -1,19 +1,18 @@
 package agent
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/durable"
+	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/aws"
 	"github.com/docker-secret-operator/dso/internal/provider/azure"
@@ -26,6 +25,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/provider/vault"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/watch"
 )
 
 // build makes the provider that the configuration describes. It asks no store.
@@ -210,51 +210,48 @@ func vaultLogin(auth any) (vault.Login, error) {
 	return nil, fmt.Errorf("no login is made of %T", auth)
 }
 
-// observed remembers how the last call to a provider went.
-type observed struct {
-	provider.Provider
-
-	mu  sync.Mutex
-	at  time.Time
-	err error
-}
-
-func (o *observed) Version(ctx context.Context, path string) (secret.Version, error) {
-	v, err := o.Provider.Version(ctx, path)
-	o.note(err)
-	return v, err
-}
-
-func (o *observed) Get(ctx context.Context, path string, want secret.Version) (secret.Value, secret.Version, error) {
-	value, v, err := o.Provider.Get(ctx, path, want)
-	o.note(err)
-	return value, v, err
-}
-
-// note keeps what says something about the store; that it has no such secret does
-// not, nor that the caller went away.
-func (o *observed) note(err error) {
-	if errors.Is(err, context.Canceled) {
-		return
+// providerRow is what status says of a provider.
+func providerRow(st watch.SourceStatus) wire.ProviderStatus {
+	row := wire.ProviderStatus{
+		Name: st.Name, Status: "ok", Secrets: st.Secrets, LastSuccess: st.Good.UTC(),
+		Calls:   wire.ProviderCalls{Version: st.Calls.Version, Value: st.Calls.Value, Failed: st.Calls.Answers["error"]},
+		Circuit: wire.Circuit{State: "closed", Failures: st.Failed},
 	}
-	if errors.Is(err, provider.ErrNotFound) || errors.Is(err, provider.ErrNoVersion) {
-		err = nil
+	if st.Good.IsZero() {
+		row.LastSuccess = time.Time{}
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.at, o.err = time.Now(), err
-}
-
-func (o *observed) status(name string) wire.ProviderStatus {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+	if st.Secrets > 0 {
+		row.Interval = &wire.PollInterval{Shortest: st.Shortest.String(), Longest: st.Longest.String()}
+	}
+	if st.Budget > 0 {
+		row.Budget = &wire.CallBudget{PerMinute: st.Budget, Left: st.Left}
+		if st.Late > time.Second && !st.Open {
+			row.Budget.Late = st.Late.Round(time.Second).String()
+		}
+	}
 	switch {
-	case o.at.IsZero():
-		return wire.ProviderStatus{Name: name, Status: "ok", Message: "not asked yet"}
-	case o.err != nil:
-		return wire.ProviderStatus{Name: name, Status: "error", Message: o.err.Error()}
+	case st.Err != nil:
+		row.Status, row.Message = "error", st.Err.Error()
+	case st.Asked.IsZero():
+		row.Message = "not asked yet"
 	}
-	return wire.ProviderStatus{Name: name, Status: "ok"}
+	if st.Open {
+		row.Status = "error"
+		row.Circuit = wire.Circuit{State: "open", Failures: st.Failed, Since: st.Since.UTC(), NextTry: st.Next.UTC()}
+	}
+	return row
+}
+
+// providerMetrics are what metrics say of the providers.
+func providerMetrics(rows []watch.SourceStatus) []metrics.Provider {
+	out := make([]metrics.Provider, len(rows))
+	for i, st := range rows {
+		out[i] = metrics.Provider{
+			Name: st.Name, Version: st.Calls.Version, Value: st.Calls.Value, Answers: st.Calls.Answers, Failures: st.Calls.Failures,
+			Open: st.Open, Secrets: st.Secrets, Interval: st.Longest, Good: st.Good,
+		}
+	}
+	return out
 }
 
 // fingerprintKey returns the key of the versions that DSO makes itself, and makes it

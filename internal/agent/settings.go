@@ -6,12 +6,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"reflect"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -19,12 +17,13 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
-	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/secret"
 	"github.com/docker-secret-operator/dso/internal/target"
+	"github.com/docker-secret-operator/dso/internal/watch"
+	"github.com/docker-secret-operator/dso/internal/window"
 )
 
 // settings is the configuration that holds and the providers made of it. A new
@@ -35,6 +34,7 @@ type settings struct {
 	explicit string // the file that was named; empty: the usual places
 	level    *slog.LevelVar
 	resolver *resolve.Resolver
+	watch    *watch.Watch // over the same providers
 	local    provider.Provider
 	fp       provider.Fingerprint
 	sealed   resolve.Sealed // may be nil
@@ -47,10 +47,10 @@ type settings struct {
 
 	mu       sync.Mutex
 	config   *config.Config
+	opens    window.Window // for rotations
 	sources  map[string]*source
+	taken    chan struct{}     // a configuration was taken
 	seen     [sha256.Size]byte // of the file that was read last, good or bad
-	changed  chan struct{}     // a secret may have a new version
-	reset    chan struct{}     // the interval may be another
 	upkeep   context.Context   // nil until run
 	finished sync.WaitGroup    // what looks after the providers
 }
@@ -59,7 +59,7 @@ type settings struct {
 type source struct {
 	described config.Provider
 	raw       provider.Provider
-	observed  *observed
+	asked     *watch.Source // what everybody asks
 	stop      context.CancelFunc
 }
 
@@ -85,9 +85,10 @@ func LoadConfig(explicit string) (*config.Config, error) {
 func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint, sealed resolve.Sealed) (*settings, error) {
 	s := &settings{
 		log: cfg.Log, explicit: cfg.ConfigFile, level: cfg.Level, local: local, fp: fp, settle: 100 * time.Millisecond,
-		resolver: resolve.New(provider.Registry{}, sealed), sources: map[string]*source{},
-		sealed: sealed, changed: make(chan struct{}, 1), reset: make(chan struct{}, 1),
+		resolver: resolve.New(provider.Registry{}, sealed), sources: map[string]*source{}, taken: make(chan struct{}, 1),
+		sealed: sealed,
 	}
+	s.watch = watch.New(s.resolver)
 	if cfg.StateDir != "" {
 		s.targetsFile = filepath.Join(cfg.StateDir, "state", "targets.json")
 		s.leases = filepath.Join(cfg.StateDir, "state", "leases")
@@ -118,6 +119,10 @@ func (s *settings) apply(c *config.Config) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
+	opens, err := c.Defaults.Rotation.Window.Parse()
+	if err != nil {
+		return err
+	}
 	rules := targetsOf(c)
 	if s.targetsFile != "" {
 		if err := target.Save(s.targetsFile, rules); err != nil {
@@ -128,18 +133,19 @@ func (s *settings) apply(c *config.Config) error {
 	if next[secret.DefaultProvider] == nil {
 		next[secret.DefaultProvider] = s.bare(s.sources[secret.DefaultProvider])
 	}
-	byName := map[string]provider.Provider{}
+	byName, asked := map[string]provider.Provider{}, map[string]*watch.Source{}
 	for name, src := range next {
-		byName[name] = src.observed
+		byName[name], asked[name] = src.asked, src.asked
 	}
 	s.resolver.Use(provider.NewRegistry(byName))
+	s.watch.Over(asked, c.Agent.Watch.PollingInterval)
 	for name, old := range s.sources {
 		if next[name] != old && old.stop != nil {
 			old.stop()
 		}
 	}
 	before := s.config
-	s.config, s.sources = c, next
+	s.config, s.sources, s.opens = c, next, opens
 	s.look()
 	if s.level != nil {
 		s.level.Set(levels[c.Logging.Level])
@@ -153,8 +159,11 @@ func (s *settings) apply(c *config.Config) error {
 	if before.Agent.Seal != c.Agent.Seal {
 		s.log.Warn("agent.seal is taken at the agent's next start", "seal", c.Agent.Seal)
 	}
-	signalTo(s.changed)
-	signalTo(s.reset)
+	select {
+	case s.taken <- struct{}{}:
+	default:
+	}
+	s.watch.Tell() // a reference may mean another secret now
 	return nil
 }
 
@@ -168,8 +177,10 @@ func (s *settings) source(name string, described config.Provider) (*source, erro
 			return nil, err
 		}
 	}
-	retry := &provider.Retry{Provider: raw, Name: name, Attempts: described.Retry.Attempts, Backoff: described.Retry.Backoff}
-	return &source{described: described, raw: raw, observed: &observed{Provider: retry}}, nil
+	return &source{described: described, raw: raw, asked: &watch.Source{
+		Provider: raw, Name: name, Log: s.log,
+		Attempts: described.Retry.Attempts, Backoff: described.Retry.Backoff, Budget: described.CallsPerMinute,
+	}}, nil
 }
 
 // memory is what the provider of that name remembers.
@@ -186,7 +197,7 @@ func (s *settings) bare(old *source) *source {
 	if old != nil && old.described.Type == "" {
 		return old
 	}
-	return &source{raw: s.local, observed: &observed{Provider: s.local}}
+	return &source{raw: s.local, asked: &watch.Source{Provider: s.local, Name: secret.DefaultProvider, Attempts: 1, Log: s.log}}
 }
 
 // look starts what looks after the providers, once there is somebody to wait for it.
@@ -194,7 +205,7 @@ func (s *settings) look() {
 	if s.upkeep == nil {
 		return
 	}
-	for _, src := range s.sources {
+	for name, src := range s.sources {
 		if src.stop != nil {
 			continue
 		}
@@ -204,13 +215,12 @@ func (s *settings) look() {
 			s.finished.Go(func() { k.Keep(ctx) })
 		}
 		if w, ok := src.raw.(provider.Watcher); ok {
-			s.finished.Go(func() { follow(ctx, w, s.changed) })
+			s.finished.Go(func() { follow(ctx, w, func() { s.watch.Push(name) }) })
 		}
 	}
 }
 
-// run follows the file, the signal and the interval until ctx ends. The channel of
-// changes is signalled when secrets are to be compared.
+// run follows the file and the signal, and asks the providers, until ctx ends.
 func (s *settings) run(ctx context.Context) {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
@@ -223,34 +233,10 @@ func (s *settings) runWith(ctx context.Context, hup <-chan os.Signal) {
 	s.upkeep = ctx
 	s.look()
 	s.mu.Unlock()
-	s.finished.Go(func() { s.poll(ctx) })
+	s.finished.Go(func() { s.watch.Run(ctx) })
 	defer s.finished.Wait()
 	for ctx.Err() == nil {
 		s.followFile(ctx, hup)
-	}
-}
-
-// interval is the longest time between two comparisons.
-func (s *settings) interval() time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.config.Agent.Watch.PollingInterval
-}
-
-// poll asks for a comparison every interval, a little early, so that many hosts do
-// not ask a store at the same moment.
-func (s *settings) poll(ctx context.Context) {
-	for ctx.Err() == nil {
-		interval := s.interval()
-		timer := time.NewTimer(interval - mathrand.N(interval/10+1))
-		select {
-		case <-timer.C:
-			signalTo(s.changed)
-		case <-s.reset:
-			timer.Stop()
-		case <-ctx.Done():
-			timer.Stop()
-		}
 	}
 }
 
@@ -335,6 +321,9 @@ func (s *settings) reload(asked bool) {
 	s.mu.Lock()
 	s.seen = sum
 	s.mu.Unlock()
+	if asked { // a person says that something may be another
+		s.watch.InvalidateAll()
+	}
 	s.log.Info("configuration taken", "file", path, "providers", s.names(), "providers_before", before)
 }
 
@@ -358,23 +347,11 @@ func (s *settings) bad(msg string, err error, asked bool, sum [sha256.Size]byte)
 
 func (s *settings) names() []string { return s.resolver.Providers().Names() }
 
-// status tells of every provider but the local vault, which is asked itself.
-func (s *settings) status() []wire.ProviderStatus {
+// window is when rotations may begin.
+func (s *settings) window() window.Window {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	rows := []wire.ProviderStatus{}
-	for name, src := range s.sources {
-		if name != secret.DefaultProvider {
-			rows = append(rows, src.observed.status(name))
-		}
-	}
-	slices.SortFunc(rows, func(a, b wire.ProviderStatus) int {
-		if a.Name < b.Name {
-			return -1
-		}
-		return 1
-	})
-	return rows
+	return s.opens
 }
 
 func (s *settings) mode() string {

@@ -18,10 +18,12 @@ import (
 	"gotest.tools/v3/assert"
 	"gotest.tools/v3/poll"
 
+	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/local"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/watch"
 )
 
 // logged is a log that can be read while it is written.
@@ -175,22 +177,64 @@ func TestSettings_HangupReadsTheCredentialsAgain(t *testing.T) {
 	r.until("another provider", changed)
 }
 
+// inUse makes a secret one that a container uses, and returns its version.
+func (r *rig) inUse(path string) secret.Version {
+	r.t.Helper()
+	ref, err := secret.ParseRef("dso://" + path)
+	assert.NilError(r.t, err)
+	vs, err := r.watch.Desired(r.t.Context(), "", []secret.Ref{ref})
+	assert.NilError(r.t, err)
+	for _, v := range vs {
+		return v
+	}
+	return ""
+}
+
 func TestSettings_AChangedFileOfAProviderAsksForAComparison(t *testing.T) {
 	dir := t.TempDir()
+	path := filepath.Join(dir, "x")
+	assert.NilError(t, os.WriteFile(path, []byte("one"), 0o600))
 	r := newRig(t, "agent: {watch: {polling_interval: 24h}}\nproviders:\n"+files("a", dir))
+	before := r.inUse("a/x")
 	r.run()
-	<-r.changed // the watch stands
-	assert.NilError(t, os.WriteFile(filepath.Join(dir, "x"), []byte("v"), 0o600))
-	<-r.changed
+	r.until("the watch stands", func() bool { return r.asked("a") > 1 })
+	assert.NilError(t, os.WriteFile(path, []byte("two"), 0o600))
+	<-r.watch.Changed()
+	assert.Assert(t, r.inUse("a/x") != before)
+}
+
+// asked is how many versions a provider was asked for.
+func (r *rig) asked(name string) uint64 {
+	for _, st := range r.watch.Status() {
+		if st.Name == name {
+			return st.Calls.Version
+		}
+	}
+	return 0
 }
 
 func TestSettings_ThePollingIntervalIsTaken(t *testing.T) {
-	r := newRig(t, "agent: {watch: {polling_interval: 24h}}\n")
+	dir := t.TempDir()
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, "x"), []byte("one"), 0o600))
+	r := newRig(t, "agent: {watch: {polling_interval: 24h}}\nproviders:\n"+files("a", dir))
+	r.inUse("a/x")
 	r.run()
-	r.write("agent: {watch: {polling_interval: 1s}}\n", 0o600)
-	r.until("taken", func() bool { return r.log.count("configuration taken") == 1 })
-	<-r.changed // the reload itself
-	<-r.changed
+	r.write("agent: {watch: {polling_interval: 1s}}\nproviders:\n"+files("a", dir), 0o600)
+	<-r.watch.Changed() // the reload itself
+	now := r.asked("a")
+	r.until("it is polled", func() bool { return r.asked("a") > now+1 })
+}
+
+func TestSettings_HangupAsksTheStoresAgain(t *testing.T) {
+	dir := t.TempDir()
+	assert.NilError(t, os.WriteFile(filepath.Join(dir, "x"), []byte("one"), 0o600))
+	r := newRig(t, "agent: {watch: {polling_interval: 24h}}\nproviders:\n"+files("a", dir))
+	r.inUse("a/x")
+	r.run()
+	r.until("the watch stands", func() bool { return r.asked("a") > 1 })
+	now := r.asked("a")
+	r.hup <- os.Interrupt
+	r.until("asked", func() bool { return r.asked("a") > now })
 }
 
 func TestSettings_TheLevelOfTheLogFollows(t *testing.T) {
@@ -204,7 +248,7 @@ func TestSettings_TheLevelOfTheLogFollows(t *testing.T) {
 func TestSettings_StatusTellsHowTheLastCallWent(t *testing.T) {
 	dir := t.TempDir()
 	r := newRig(t, "providers:\n"+files("a", dir)+files("b", filepath.Join(dir, "none")))
-	rows := r.status()
+	rows := r.rows()
 	assert.Equal(t, len(rows), 2)
 	assert.Equal(t, rows[0].Message, "not asked yet")
 	for _, name := range []string{"a", "b"} {
@@ -213,10 +257,34 @@ func TestSettings_StatusTellsHowTheLastCallWent(t *testing.T) {
 		_, err = p.Version(t.Context(), "missing")
 		assert.ErrorContains(t, err, "provider "+name+": missing: ")
 	}
-	rows = r.status()
+	rows = r.rows()
 	assert.Equal(t, rows[0].Status, "ok", "the store answered")
+	assert.Equal(t, rows[0].Calls, wire.ProviderCalls{Version: 1})
 	assert.Equal(t, rows[1].Status, "error")
 	assert.Assert(t, strings.Contains(rows[1].Message, "open the directory"), rows[1].Message)
+	assert.Equal(t, rows[1].Calls.Failed, rows[1].Calls.Version)
+}
+
+func (r *rig) rows() (rows []wire.ProviderStatus) {
+	for _, st := range r.watch.Status() {
+		if st.Name != secret.DefaultProvider {
+			rows = append(rows, providerRow(st))
+		}
+	}
+	return rows
+}
+
+func TestProviderRow_OfAnOpenCircuit(t *testing.T) {
+	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	row := providerRow(watch.SourceStatus{
+		Name: "v", Asked: since, Err: provider.ErrCredential, Open: true, Since: since, Next: since.Add(time.Minute), Failed: 7,
+		Secrets: 2, Shortest: time.Second, Longest: time.Minute, Budget: 60, Left: -3, Late: time.Hour,
+	})
+	assert.DeepEqual(t, row, wire.ProviderStatus{
+		Name: "v", Status: "error", Message: provider.ErrCredential.Error(), Secrets: 2,
+		Circuit:  wire.Circuit{State: "open", Failures: 7, Since: since, NextTry: since.Add(time.Minute)},
+		Interval: &wire.PollInterval{Shortest: "1s", Longest: "1m0s"}, Budget: &wire.CallBudget{PerMinute: 60, Left: -3},
+	})
 }
 
 // Every type and method of the configuration is made into a provider.

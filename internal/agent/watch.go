@@ -9,7 +9,7 @@ import (
 
 // follow tells when a store says that something changed, until ctx ends. While there
 // is nothing to watch it looks for it again.
-func follow(ctx context.Context, w provider.Watcher, out chan<- struct{}) {
+func follow(ctx context.Context, w provider.Watcher, tell func()) {
 	const again = 5 * time.Second
 	for ctx.Err() == nil {
 		changed, err := w.Watch(ctx)
@@ -20,16 +20,9 @@ func follow(ctx context.Context, w provider.Watcher, out chan<- struct{}) {
 			}
 			continue
 		}
-		signalTo(out) // what happened before the watch stood
+		tell() // what happened before the watch stood
 		for range changed {
-			signalTo(out)
+			tell()
 		}
-	}
-}
-
-func signalTo(ch chan<- struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
 	}
 }

@@ -177,6 +177,9 @@ func (a *app) report(results []wire.RotateResult) error {
 		case r.Error != "":
 			line = r.Error
 		}
+		if r.Note != "" {
+			line += "; " + r.Note
+		}
 		_, _ = fmt.Fprintf(a.out, "%s: %s\n", r.Container, line)
 	}
 	return failed(results)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -33,13 +34,50 @@ func (a *app) statusCommand() *cobra.Command {
 func (a *app) printStatus(st wire.Status) error {
 	_, _ = fmt.Fprintf(a.out, "agent %s, up %s, %s\n", st.Runtime.Version, st.Runtime.Uptime, st.Health)
 	for _, p := range st.Providers {
-		_, _ = fmt.Fprintln(a.out, strings.TrimSpace(fmt.Sprintf("provider %s: %s %s", p.Name, p.Status, p.Message)))
+		_, _ = fmt.Fprintln(a.out, providerText(p))
 	}
-	_, _ = fmt.Fprintf(a.out, "rotations: %d pending, %d successful, %d failed\n\n", st.Rotations.Pending, st.Rotations.Successful, st.Rotations.Failed)
+	_, _ = fmt.Fprintf(a.out, "rotations: %d pending, %d successful, %d failed\n", st.Rotations.Pending, st.Rotations.Successful, st.Rotations.Failed)
+	if w := st.Rotations.Window; w != nil && w.Open {
+		_, _ = fmt.Fprintf(a.out, "rotation.window: open (%s, for %s)\n", w.Cron, w.Duration)
+	} else if w != nil {
+		_, _ = fmt.Fprintf(a.out, "rotation.window: closed until %s (%s, for %s)\n", minute(w.Opens), w.Cron, w.Duration)
+	}
+	_, _ = fmt.Fprintln(a.out)
 	return a.table("CONTAINER\tSTATE\tSECRETS\tSTRATEGY\t", len(st.Containers), func(i int) string {
 		c := st.Containers[i]
 		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", c.Name, stateText(c), secretsText(c), c.Strategy, noteText(c))
 	})
+}
+
+// providerText shows how a provider is, and what it is asked for.
+func providerText(p wire.ProviderStatus) string {
+	parts := []string{strings.TrimSpace(p.Status + " " + p.Message)}
+	if p.Circuit.State == "open" {
+		parts = append(parts, fmt.Sprintf("not asked since %s, next try %s", p.Circuit.Since.Local().Format(time.DateTime), p.Circuit.NextTry.Local().Format(time.TimeOnly)))
+	}
+	if p.Interval != nil {
+		every := p.Interval.Shortest
+		if p.Interval.Longest != every {
+			every += " to " + p.Interval.Longest
+		}
+		parts = append(parts, fmt.Sprintf("%s, looked at every %s", plural(p.Secrets, "secret"), every))
+	}
+	if p.Budget != nil && p.Budget.Late != "" {
+		parts = append(parts, fmt.Sprintf("polls wait for calls_per_minute: %d, now for %s", p.Budget.PerMinute, p.Budget.Late))
+	}
+	if c := p.Calls; c.Version+c.Value > 0 {
+		parts = append(parts, fmt.Sprintf("calls: %d version, %d value, %d failed", c.Version, c.Value, c.Failed))
+	}
+	return "provider " + p.Name + ": " + strings.Join(parts, "; ")
+}
+
+func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
+
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 func stateText(c wire.ContainerStatus) string {
@@ -75,6 +113,8 @@ func noteText(c wire.ContainerStatus) string {
 		return c.Error
 	case c.Pinned:
 		return "pinned"
+	case !c.HeldUntil.IsZero():
+		return "held back until " + minute(c.HeldUntil)
 	}
 	return ""
 }

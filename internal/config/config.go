@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/window"
 )
 
 // Config is one dso.yaml. The tags are the format: yaml names the key, default,
@@ -16,7 +17,7 @@ type Config struct {
 	Providers     map[string]Provider `yaml:"providers" doc:"The stores, by the name that references use: dso://NAME/path."`
 	Agent         Agent               `yaml:"agent" doc:"The agent itself."`
 	Logging       Logging             `yaml:"logging" doc:"The agent's log, on standard error."`
-	Defaults      any                 `yaml:"defaults" pending:"true"`
+	Defaults      Defaults            `yaml:"defaults" doc:"What holds for every container."`
 	Secrets       []Secret            `yaml:"secrets" doc:"Secrets for containers whose Compose file stays as it is."`
 	Notifications any                 `yaml:"notifications" pending:"true"`
 
@@ -49,9 +50,26 @@ type Agent struct {
 // (the local vault, the file provider) is noticed at once in any case.
 type Watch struct {
 	Mode            string        `yaml:"mode" enum:"polling" default:"polling" doc:"polling: the stores are asked for versions every polling_interval."`
-	PollingInterval time.Duration `yaml:"polling_interval" default:"1m" min:"1s" max:"24h" doc:"Longest time between two comparisons with the stores."`
-	Webhook         any           `yaml:"webhook" pending:"true"`
+	PollingInterval time.Duration `yaml:"polling_interval" default:"1m" min:"1s" max:"24h" doc:"Longest time between two looks at a secret's version in its store."`
+	Webhook         Webhook       `yaml:"webhook" doc:"Reports of changed secrets from outside. Without it nothing listens."`
 }
+
+// Webhook is where reports of changed secrets are taken, and with what they are signed.
+type Webhook struct {
+	Listen  string        `yaml:"listen" doc:"Address and port, 127.0.0.1:8471 unless set."`
+	Secret  Credential    `yaml:"secret" doc:"What reports are signed with, at least 16 bytes."`
+	MaxSkew time.Duration `yaml:"max_skew" min:"1s" max:"10m" doc:"How far the timestamp of a report may be off, 5m unless set."`
+}
+
+// On reports whether there is a webhook.
+func (w Webhook) On() bool { return w.Secret.IsSet() }
+
+// What holds for a webhook that does not say so.
+const (
+	webhookListen = "127.0.0.1:8471"
+	webhookSkew   = 5 * time.Minute
+	webhookSecret = 16 // bytes at least
+)
 
 // Logging configures the agent's log.
 type Logging struct {
@@ -65,6 +83,8 @@ type Provider struct {
 	Region string `yaml:"region" doc:"Where the store is, for types that have regions."`
 	Auth   Auth   `yaml:"auth" doc:"How DSO proves who it is."`
 	Retry  Retry  `yaml:"retry" doc:"What is done when the store does not answer."`
+	// CallsPerMinute is the budget of all calls; zero: no bound.
+	CallsPerMinute int `yaml:"calls_per_minute" default:"0" min:"0" max:"1000000" doc:"Most calls to the store in a minute; 0: no bound. Polls wait for it; the start of a container never does, and polls make up for it."`
 	// Config points to the struct of the type, such as *Vault; nil for local.
 	Config any `yaml:"config" doc:"Where the store is, by type."`
 }
@@ -114,4 +134,29 @@ type Rotation struct {
 	Strategy           string        `yaml:"strategy" enum:"auto,rolling,restart,none" default:"auto" doc:"As the label dso.update.strategy."`
 	Signal             string        `yaml:"signal" pending:"true"`
 	HealthCheckTimeout time.Duration `yaml:"health_check_timeout" min:"1s" max:"1h" default:"2m" doc:"As the label dso.health.timeout."`
+	Window             Window        `yaml:"window" pending:"true"`
+}
+
+// Defaults is what holds for every container.
+type Defaults struct {
+	Rotation DefaultRotation `yaml:"rotation" doc:"How containers are changed over."`
+}
+
+// DefaultRotation says how containers are changed over.
+type DefaultRotation struct {
+	Window Window `yaml:"window" doc:"When rotations may begin; without it, always."`
+}
+
+// Window is when rotations may begin.
+type Window struct {
+	Cron     string        `yaml:"cron" doc:"When it opens: minute, hour, day of the month, month, day of the week, such as 0 2 * * 1-5; in the host's time zone, or after CRON_TZ=Europe/Berlin in that one."`
+	Duration time.Duration `yaml:"duration" min:"1m" max:"168h" doc:"How long it stays open."`
+}
+
+// Parse returns the window itself.
+func (w Window) Parse() (window.Window, error) {
+	if w == (Window{}) {
+		return window.Window{}, nil
+	}
+	return window.Parse(w.Cron, w.Duration)
 }

@@ -86,7 +86,7 @@ func TestShippedExample_LoadsWithEverythingUncommented(t *testing.T) {
 	text, err := os.ReadFile(shipped)
 	assert.NilError(t, err)
 	text = regexp.MustCompile(`(?m)^( *)# ( *[a-z_]+:( |$))`).ReplaceAll(text, []byte("$1$2"))
-	c, err := decode("dso.yaml", text, nil, func(string) (string, bool) { return "set", true })
+	c, err := decode("dso.yaml", text, nil, func(string) (string, bool) { return "set to something long", true })
 	var problems *Error
 	if ok := asError(err, &problems); ok && len(problems.Problems) == 1 {
 		// The one thing that is not there is the file with the credential.
@@ -307,7 +307,7 @@ func TestSchema_AgreesWithTheLoader(t *testing.T) {
 	assert.NilError(t, valid(example))
 	for name, text := range files(t, "rejected") {
 		switch name {
-		case "tab", "unclosed", "anchor", "duplicates", "yaml-extras", "empty", "two-documents", "variables", "mode-local":
+		case "tab", "unclosed", "anchor", "duplicates", "yaml-extras", "empty", "two-documents", "variables", "mode-local", "window-half", "webhook-empty":
 			continue // not a matter of a schema
 		}
 		assert.Assert(t, valid(text) != nil, name)

@@ -3,11 +3,13 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net"
 	"net/url"
 	"os"
 	pathpkg "path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -42,6 +44,8 @@ func (d *decoder) validate(c *Config) {
 			}
 		}
 	}
+	d.webhook(&c.Agent.Watch.Webhook, "agent.watch.webhook")
+	d.window(c.Defaults.Rotation.Window, "defaults.rotation.window")
 	for i, s := range c.Secrets {
 		d.secret(s, fmt.Sprintf("secrets[%d]", i), c)
 	}
@@ -78,6 +82,48 @@ func (d *decoder) address(text, path string) *url.URL {
 		d.problem(at, path, "", "%s has a part after #", name(path))
 	}
 	return u
+}
+
+// webhook fills in what is not set, once there is one.
+func (d *decoder) webhook(w *Webhook, path string) {
+	pos, given := d.at[path]
+	if !given {
+		return
+	}
+	at := join(path, "secret")
+	if !w.Secret.IsSet() {
+		d.problem(pos, at, "give `secret`, `secret_file` or `secret_credential`", "%s is missing", name(at))
+	} else if key, err := w.Secret.Read(); err == nil && key.Len() > 0 && key.Len() < webhookSecret {
+		d.problem(pos, at, "such as what `openssl rand -hex 32` prints", "%s has less than %d bytes", name(at), webhookSecret)
+	}
+	if w.MaxSkew == 0 {
+		w.MaxSkew = webhookSkew
+	}
+	if w.Listen == "" {
+		w.Listen = webhookListen
+	}
+	host, port, err := net.SplitHostPort(w.Listen)
+	n, portErr := strconv.Atoi(port)
+	if err != nil || portErr != nil || n < 1 || n > 65535 || host != "localhost" && net.ParseIP(host) == nil {
+		at := join(path, "listen")
+		d.problem(d.at[at], at, "such as `"+webhookListen+"`; `0.0.0.0:8471` is every address of the host", "%s is not an address and a port", name(at))
+	}
+}
+
+// window checks that a window is whole, and opens at all.
+func (d *decoder) window(w Window, path string) {
+	at := d.at[join(path, "cron")]
+	switch {
+	case w == (Window{}):
+	case w.Cron == "":
+		d.problem(d.at[path], join(path, "cron"), "such as `0 2 * * *`", "%s is missing", name(join(path, "cron")))
+	case w.Duration == 0:
+		d.problem(d.at[path], join(path, "duration"), "such as `2h`", "%s is missing", name(join(path, "duration")))
+	default:
+		if _, err := w.Parse(); err != nil {
+			d.problem(at, join(path, "cron"), "such as `0 2 * * 1-5`", "%s %v", name(join(path, "cron")), err)
+		}
+	}
 }
 
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)

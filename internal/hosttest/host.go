@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,6 +31,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/seal"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/watch"
 )
 
 // Image is the image of the containers that the host makes.
@@ -42,11 +44,14 @@ type Host struct {
 	Secrets *Secrets
 	Fronts  *Fronts
 	Log     *slog.Logger
+	// Polling is the longest time between two polls of a secret.
+	Polling time.Duration
 	// Behave says what a container does that was started with these versions.
 	Behave func(c engine.Container, got secret.Versions) enginetest.Behaviour
 
 	mu       sync.Mutex
 	Resolver *resolve.Resolver
+	Watch    *watch.Watch
 	Store    *deliver.Store
 	Journal  *rotation.Journal
 	Machine  *rotation.Machine
@@ -61,6 +66,8 @@ func New(t *testing.T) *Host {
 		Secrets: &Secrets{values: map[string][]string{}},
 		Fronts:  &Fronts{targets: map[string][]string{}, connections: map[string]int{}},
 		Log:     slog.New(slog.DiscardHandler),
+
+		Polling: time.Minute,
 	}
 	h.Engine.AddImage(Image, enginetest.Image{ID: "sha256:one"})
 	h.Engine.OnStart = h.onStart
@@ -91,7 +98,10 @@ func (h *Host) Boot(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Fatal(err, problems)
 	}
-	resolver := resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: h.Secrets}), sealed)
+	source := &watch.Source{Provider: h.Secrets, Name: secret.DefaultProvider, Attempts: 1, Log: h.Log}
+	resolver := resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: source}), sealed)
+	versions := watch.New(resolver)
+	versions.Over(map[string]*watch.Source{secret.DefaultProvider: source}, h.Polling)
 	store, err := deliver.Open(deliver.Config{
 		Root: filepath.Join(h.Dir, "private"), Pins: filepath.Join(h.Dir, "state", "pins.json"),
 		Resolver: resolver, Sealed: sealed, Log: h.Log,
@@ -106,7 +116,7 @@ func (h *Host) Boot(t *testing.T) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.Resolver, h.Store, h.Journal = resolver, store, journal
+	h.Resolver, h.Watch, h.Store, h.Journal = resolver, versions, store, journal
 	h.Locks = rotation.NewLocks(filepath.Join(h.Dir, "locks"))
 	h.Machine = &rotation.Machine{
 		Engine: h.Engine, Journal: journal, Deliveries: store, Fronts: h.Fronts, Log: h.Log,
@@ -221,6 +231,8 @@ type Secrets struct {
 	mu     sync.Mutex
 	values map[string][]string
 	err    error
+	// The calls that were made.
+	Versions, Gets atomic.Int64
 	// OnGet, when set, is called before a value is read; v is empty for the
 	// current version. An error stands for the store's own.
 	OnGet func(path string, v secret.Version) error
@@ -243,6 +255,11 @@ func (s *Secrets) Break(err error) {
 
 // Version implements provider.Provider.
 func (s *Secrets) Version(_ context.Context, path string) (secret.Version, error) {
+	s.Versions.Add(1)
+	return s.current(path)
+}
+
+func (s *Secrets) current(path string) (secret.Version, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
@@ -255,7 +272,8 @@ func (s *Secrets) Version(_ context.Context, path string) (secret.Version, error
 }
 
 // Get implements provider.Provider.
-func (s *Secrets) Get(ctx context.Context, path string, v secret.Version) (secret.Value, secret.Version, error) {
+func (s *Secrets) Get(_ context.Context, path string, v secret.Version) (secret.Value, secret.Version, error) {
+	s.Gets.Add(1)
 	if s.OnGet != nil {
 		if err := s.OnGet(path, v); err != nil {
 			return secret.Value{}, "", err
@@ -263,7 +281,7 @@ func (s *Secrets) Get(ctx context.Context, path string, v secret.Version) (secre
 	}
 	if v == "" {
 		var err error
-		if v, err = s.Version(ctx, path); err != nil {
+		if v, err = s.current(path); err != nil {
 			return secret.Value{}, "", err
 		}
 	}

@@ -29,7 +29,7 @@ func (v *Vault) read(ctx context.Context, path string) (*record, error) {
 	file := v.file(path)
 	sealed, err := readBounded(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, v.there()
 	}
 	if err != nil {
 		return nil, err
@@ -47,6 +47,16 @@ func (v *Vault) read(ctx context.Context, path string) (*record, error) {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
 	return r, nil
+}
+
+// there fails when the vault itself is gone, such as a disk that is not mounted: then
+// that a file is missing says nothing about its secret.
+func (v *Vault) there() error {
+	_, err := os.Stat(v.secrets())
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("open vault %s: %w", v.dir, ErrNoVault)
+	}
+	return err
 }
 
 // write replaces the file of the record's secret.

@@ -10,8 +10,9 @@ import (
 
 // Metrics are those of one agent.
 type Metrics struct {
-	Events *Events
-	Stale  *Stale
+	Events  *Events
+	Stale   *Stale
+	Webhook *Webhook
 
 	registry *prometheus.Registry
 }
@@ -19,7 +20,7 @@ type Metrics struct {
 // New returns metrics in a registry of their own.
 func New() *Metrics {
 	r := prometheus.NewRegistry()
-	return &Metrics{Events: newEvents(r), Stale: newStale(r), registry: r}
+	return &Metrics{Events: newEvents(r), Stale: newStale(r), Webhook: newWebhook(r), registry: r}
 }
 
 // Handler answers with the metrics as they are.

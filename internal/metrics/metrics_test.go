@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net/http/httptest"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 
@@ -29,11 +31,43 @@ func TestHandler_ShowsWhatWasCounted(t *testing.T) {
 	}
 }
 
+// provider is one of which everything can be told.
+func provider() []metrics.Provider {
+	return []metrics.Provider{{
+		Name: "vault", Version: 5, Value: 2, Answers: map[string]uint64{"ok": 4, "error": 3}, Failures: map[string]uint64{"timeout": 3},
+		Open: true, Secrets: 9, Interval: 90 * time.Second, Good: time.UnixMilli(1500),
+	}}
+}
+
+func TestWatch_ShowsWhatTheProvidersAreLikeNow(t *testing.T) {
+	m := metrics.New()
+	rows := provider()
+	m.Watch(func() []metrics.Provider { return rows })
+	for range 2 {
+		w := httptest.NewRecorder()
+		m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		for _, want := range []string{
+			`dso_secret_requests_total{provider="vault",status="ok"} 4`, `dso_secret_requests_total{provider="vault",status="error"} 3`,
+			`dso_backend_failures_total{error_type="timeout",provider="vault"} 3`,
+			`dso_provider_calls_total{call="version",provider="vault"} ` + strconv.FormatUint(rows[0].Version, 10),
+			`dso_provider_calls_total{call="value",provider="vault"} 2`, `dso_provider_circuit_open{provider="vault"} 1`,
+			`dso_provider_secrets{provider="vault"} 9`, `dso_provider_poll_interval_seconds{provider="vault"} 90`,
+			`dso_provider_last_success_timestamp_seconds{provider="vault"} 1.5`,
+		} {
+			assert.Assert(t, strings.Contains(w.Body.String(), want+"\n"), "%q is not in:\n%s", want, w.Body)
+		}
+		rows[0].Version++
+	}
+}
+
 func TestReference_ShowsTheMetricsAsTheyAre(t *testing.T) {
 	page, err := os.ReadFile("../../docs/reference/metrics.md")
 	assert.NilError(t, err)
 	w := httptest.NewRecorder()
-	metrics.New().Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	m := metrics.New()
+	m.Watch(provider)
+	m.Webhook.Requests.WithLabelValues("202").Inc()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	var rows []string
 	help := map[string]string{}
 	for line := range strings.Lines(w.Body.String()) {

@@ -14,6 +14,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/window"
 )
 
 // Engine is what the controller needs of a Docker Engine besides the machine's.
@@ -38,10 +39,20 @@ type Deliveries interface {
 	Retain(further ...secret.Versions) error
 }
 
-// Current knows the current versions of secrets.
+// Current knows the current versions of the secrets in use.
 type Current interface {
 	IDs(project string, refs []secret.Ref) []secret.ID
+	// Desired returns what is known. It may be as old as the longest interval
+	// between two polls.
 	Desired(ctx context.Context, project string, refs []secret.Ref) (secret.Versions, error)
+	// Confirm returns what the stores said after a moment, and at one and the same.
+	Confirm(ctx context.Context, project string, refs []secret.Ref, after time.Time) (secret.Versions, error)
+	// Use says which secrets are in use; the others need not be known.
+	Use(ids []secret.ID)
+	// Invalidate makes what is known of the secrets out of date, InvalidateAll all of
+	// it.
+	Invalidate(ids ...secret.ID)
+	InvalidateAll()
 }
 
 // Fronts finds and feeds the fronts of services.
@@ -73,6 +84,7 @@ type Controller struct {
 	Current    Current
 	Fronts     Fronts
 	Ports      Ports
+	Window     func() window.Window // when rotations may begin
 	Aliases    *Aliases
 	Log        *slog.Logger
 	Metrics    *metrics.Events
@@ -92,6 +104,8 @@ type Controller struct {
 	asks    map[string]ask                     // by key of the rotation
 	stops   map[string]context.CancelCauseFunc // of the rotations that run, by key
 	base    context.Context                    // ends when the agent shall stop
+	opens   time.Time                          // when opened is signalled next
+	opened  chan struct{}                      // the window for rotations
 	// fresh are the containers behind fronts that were created and have not
 	// started; only Run's goroutine uses it.
 	fresh map[string]bool
@@ -113,6 +127,7 @@ type Result struct {
 	Reasons   []string          `json:"reasons,omitempty"`
 	Outcome   rotation.Outcome  `json:"outcome,omitempty"` // empty: nothing was to be done
 	Error     string            `json:"error,omitempty"`
+	Note      string            `json:"note,omitempty"`
 }
 
 // Init prepares the controller; ctx is its life. Call it before anything else.
@@ -124,6 +139,7 @@ func (c *Controller) Init(ctx context.Context) {
 	c.delays = map[string]delay{}
 	c.asks = map[string]ask{}
 	c.stops = map[string]context.CancelCauseFunc{}
+	c.opened = make(chan struct{}, 1)
 	c.slots = make(chan struct{}, max(c.Parallel, 1))
 }
 
@@ -135,7 +151,7 @@ type Target struct {
 	Secret    secret.ID // the containers that use it
 	Container string    // or one container, by name or id
 	// Force rotates also what has the current versions, and what is pinned
-	// because these versions failed before.
+	// because these versions failed before, at any time.
 	Force bool
 	// NoWait starts the work and does not wait for it.
 	NoWait bool
@@ -176,12 +192,32 @@ func (c *Controller) kickAll(ctx context.Context, t Target) (map[string]*group, 
 	if len(members) == 0 && t.Container != "" {
 		return nil, nil, ErrNoContainer
 	}
+	c.Current.Invalidate(c.idsOf(members, t)...)
 	running := map[string]*group{}
 	for _, m := range members {
 		key := groupOf(m)
 		running[key] = c.kick(key, m.Name, t)
 	}
 	return running, members, nil
+}
+
+// idsOf returns the secrets that somebody who asks for the target wants to be current:
+// the one that is named, or those of the container.
+func (c *Controller) idsOf(members []engine.Container, t Target) []secret.ID {
+	if t.Container == "" {
+		return []secret.ID{t.Secret}
+	}
+	return c.used(members)
+}
+
+// used returns the secrets that the containers use, each once.
+func (c *Controller) used(members []engine.Container) []secret.ID {
+	var ids []secret.ID
+	for _, m := range members {
+		ids = append(ids, c.Current.IDs(m.Project(), refsOf(m))...)
+	}
+	slices.SortFunc(ids, secret.ID.Compare)
+	return slices.Compact(ids)
 }
 
 func (c *Controller) matches(m engine.Container, t Target) bool {

@@ -230,8 +230,7 @@ func TestController_StrategyNoneLeavesTheEnvironmentForTheNextStart(t *testing.T
 		assert.Assert(t, !rows[0].UpToDate)
 
 		before := len(a.Journal.All())
-		a.Secrets.Set("app/db", "three")
-		a.changed <- struct{}{}
+		a.set("app/db", "three")
 		time.Sleep(time.Hour)
 		assert.Equal(t, len(a.Journal.All()), before, "nothing is tried again and again")
 		assert.NilError(t, a.Host.Engine.Restart(t.Context(), "web"))

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/window"
 )
 
 // agent is a controller over a host in memory, with the agent's own life.
@@ -28,7 +30,8 @@ type agent struct {
 	*hosttest.Host
 	*reconcile.Controller
 	log     *logBuffer
-	changed chan struct{}
+	changed chan struct{} // everything is to be compared
+	window  atomic.Pointer[window.Window]
 	metrics *metrics.Metrics
 	stop    func()
 	cancel  func() // begins what stop waits for
@@ -67,13 +70,15 @@ func onHost(t *testing.T, test func(t *testing.T, a *agent)) {
 func newAgent(t *testing.T, h *hosttest.Host) *agent {
 	t.Helper()
 	a := &agent{Host: h, log: &logBuffer{}, changed: make(chan struct{}, 1), metrics: metrics.New()}
+	a.window.Store(&window.Window{})
 	a.Host.Log = slog.New(slog.NewTextHandler(a.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	h.Machine.Log = a.Host.Log
 	aliases, err := reconcile.OpenAliases(filepath.Join(h.Dir, "state", "networks.json"), h.Engine)
 	assert.NilError(t, err)
 	a.Controller = &reconcile.Controller{
 		Engine: h.Engine, Claim: func(context.Context) error { return nil }, Lost: func() {},
-		Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Resolver, Fronts: h.Fronts,
+		Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Watch, Fronts: h.Fronts,
+		Window:  func() window.Window { return *a.window.Load() },
 		Ports:   func(engine.Container) ([]uint16, error) { return nil, nil },
 		Aliases: aliases, Log: a.Host.Log, Metrics: a.metrics.Events, Parallel: 4, Interval: time.Minute,
 	}
@@ -102,18 +107,34 @@ func (a *agent) launch() (ready chan struct{}) {
 		cancel()
 	}
 	ready = make(chan struct{})
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		a.Controller.Run(ctx, a.changed, func() { close(ready) })
-	}()
+	var running sync.WaitGroup
+	running.Go(func() { a.Controller.Run(ctx, a.changed, func() { close(ready) }) })
+	running.Go(func() { a.watch(ctx) })
 	end := a.stop
 	a.stop = func() {
 		cancel()
-		<-ended
+		running.Wait()
 		end()
 	}
 	return ready
+}
+
+// watch lets the versions be watched, until ctx ends.
+func (a *agent) watch(ctx context.Context) {
+	var polling sync.WaitGroup
+	polling.Go(func() { a.Watch.Run(ctx) })
+	defer polling.Wait()
+	for {
+		select {
+		case <-a.Watch.Changed():
+			select {
+			case a.changed <- struct{}{}:
+			default:
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // again ends the agent and starts another over the same state.
@@ -122,17 +143,15 @@ func (a *agent) again(t *testing.T) *agent {
 	a.stop()
 	a.Boot(t)
 	next := newAgent(t, a.Host)
+	next.window.Store(a.window.Load())
 	a.stop = func() { next.stop() }
 	return next
 }
 
-// set stores a value and tells the controller.
+// set stores a value, and the store tells that something changed.
 func (a *agent) set(path, value string) {
 	a.Secrets.Set(path, value)
-	select {
-	case a.changed <- struct{}{}:
-	default:
-	}
+	a.Watch.Push(secret.DefaultProvider)
 }
 
 func id(path string) secret.ID { return secret.ID{Provider: "local", Path: path} }

@@ -78,6 +78,7 @@ func (c *Controller) connected(life context.Context, changed <-chan struct{}, re
 		}
 	}()
 	c.fresh = map[string]bool{}
+	c.Current.InvalidateAll() // nobody compared anything meanwhile
 	c.finishAliases(ctx)
 	if err := c.recover(ctx); err != nil {
 		return err
@@ -101,6 +102,10 @@ func (c *Controller) connected(life context.Context, changed <-chan struct{}, re
 			}
 		case <-changed:
 			if err := c.compareAll(ctx, "secret changed"); err != nil {
+				return err
+			}
+		case <-c.opened:
+			if err := c.compareAll(ctx, "rotation.window opened"); err != nil {
 				return err
 			}
 		case <-tick.C:
@@ -225,6 +230,7 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 	}
 	c.startDependants(all)
 	c.refresh(all)
+	c.Current.Use(c.used(slices.DeleteFunc(slices.Clone(all), func(m engine.Container) bool { return !managed(m) })))
 	there := slices.Clone(ids)
 	for _, e := range c.Machine.Journal.Pending() { // its container may have another name now
 		there = append(there, e.OriginalContainerID)

@@ -236,10 +236,7 @@ func (w *world) set(path, bad string) {
 	for _, p := range w.places {
 		p.heldBack = false
 	}
-	select {
-	case w.changed <- struct{}{}:
-	default:
-	}
+	w.Watch.Push(secret.DefaultProvider)
 }
 
 // failCall makes a call of the engine fail once. A start that is refused is taken

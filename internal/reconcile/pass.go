@@ -16,20 +16,28 @@ import (
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
+// why is why a container is looked at.
+type why struct {
+	force bool      // a person asked for it
+	cause string    // for the journal
+	opens time.Time // no rotation may begin by itself before; zero: one may
+}
+
 // pass compares every container of a group once, one after the other.
 func (c *Controller) pass(key string, force map[string]string, cause string) []Result {
 	ctx := c.base
+	opens := c.Window().Opens(time.Now()) // replicas whose change began are all changed
 	results := c.resume(ctx, key)
 	members, err := c.groupMembers(ctx, key)
 	if err != nil {
 		return append(results, Result{Container: key, Error: err.Error()})
 	}
 	for _, m := range members {
-		why, forced := force[m.Name]
-		if !forced {
-			why = cause
+		w := why{cause: cause, opens: opens}
+		if asked, forced := force[m.Name]; forced {
+			w.force, w.cause = true, asked
 		}
-		if res, there := c.visit(ctx, m.ID, forced, why); there {
+		if res, there := c.visit(ctx, m.ID, w); there {
 			results = append(results, res)
 		}
 	}
@@ -75,7 +83,7 @@ func (c *Controller) began(id string) bool {
 
 // visit settles a container as it is now: those before it may have taken minutes.
 // One that is gone, or whose rotation could not be carried on, is left alone.
-func (c *Controller) visit(ctx context.Context, id string, force bool, cause string) (res Result, there bool) {
+func (c *Controller) visit(ctx context.Context, id string, w why) (res Result, there bool) {
 	m, err := c.Engine.Inspect(ctx, id)
 	if errdefs.IsNotFound(err) || c.Machine.Journal.Concerns(id) {
 		return Result{}, false
@@ -83,12 +91,12 @@ func (c *Controller) visit(ctx context.Context, id string, force bool, cause str
 	if err != nil {
 		return Result{Container: engine.ShortID(id), Error: err.Error()}, true
 	}
-	return c.settle(ctx, m, force, cause), true
+	return c.settle(ctx, m, w), true
 }
 
 // settle brings one container up to date.
-func (c *Controller) settle(ctx context.Context, m engine.Container, force bool, cause string) Result {
-	res := Result{Container: m.Name}
+func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Result {
+	res, force := Result{Container: m.Name}, w.force
 	if !m.Running() {
 		if err := c.startFailed(ctx, m); err != nil {
 			res.Error = err.Error()
@@ -96,17 +104,23 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		return res
 	}
 	c.settled(c.starts, m.ID)
+	from, at, known := c.Deliveries.Delivered(m.ID)
+	same := func(to secret.Versions) bool { return !force && known && from.Equal(to) }
 	to, err := c.Current.Desired(ctx, m.Project(), refsOf(m))
+	// What is known may be older than what the container was started with, or from
+	// before the store went down.
+	if err == nil && (!same(to) || c.Deliveries.Stale(m.ID) != nil) {
+		to, err = c.Current.Confirm(ctx, m.Project(), refsOf(m), at)
+	}
 	if err != nil {
 		c.Log.Warn("desired versions unknown", "container", m.Name, "error", err)
 		res.Error = err.Error()
 		return res
 	}
-	from, _, known := c.Deliveries.Delivered(m.ID)
 	if known && from.Equal(to) {
 		c.confirm(m)
 	}
-	if !force && known && from.Equal(to) {
+	if same(to) {
 		return res
 	}
 	if pin, pinned := c.Deliveries.Pinned(m.ID); !force && pinned && pin.Failed.Equal(to) {
@@ -117,8 +131,15 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		res.Error = unrecorded
 		return res
 	}
-	if why := c.delayed(m.ID, to); !force && why != "" {
-		res.Error = why
+	if late := c.delayed(m.ID, to); !force && late != "" {
+		res.Error = late
+		return res
+	}
+	if held := shut(w.opens); held != "" && force {
+		res.Note = "outside of rotation.window, because it was asked for"
+	} else if held != "" {
+		c.await(w.opens)
+		res.Error = held + "; docker dso rotate " + m.Name + " does it now"
 		return res
 	}
 	if where, err := c.holdBeside(ctx, m, to); err != nil {
@@ -131,7 +152,7 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 		}
 		return res
 	}
-	e, err := c.plan(ctx, m, from, to, cause)
+	e, err := c.plan(ctx, m, from, to, w.cause)
 	if err != nil {
 		c.Log.Error("container cannot be rotated", "container", m.Name, "error", err)
 		res.Error = err.Error()
@@ -140,7 +161,9 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, force bool,
 	if !force && e.From.Equal(e.To) {
 		return res // what is new reaches it with its next start
 	}
-	return c.begin(ctx, e)
+	done := c.begin(ctx, e)
+	done.Note = res.Note
+	return done
 }
 
 // confirm notes that what a container was given while a store did not answer is what

@@ -53,6 +53,9 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container) wire.Cont
 	}
 	row.Wants = texts(wants)
 	row.UpToDate = !m.Running() || known && has.Equal(wants)
+	if !row.UpToDate && !row.Pinned {
+		row.HeldUntil = c.Window().Opens(time.Now())
+	}
 	o, err := c.Observe(ctx, m)
 	if err == nil {
 		var s rotation.Strategy

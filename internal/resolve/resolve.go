@@ -105,10 +105,15 @@ func (r *Resolver) Snapshot(ctx context.Context, project string, vars []Variable
 	return stale, nil
 }
 
-// down reports whether an error says that a store does not answer, and not that it
-// answered no.
+// down reports whether an error says that a store does not answer or cannot be used,
+// and not that it answered no.
 func down(err error) bool {
-	return provider.Retryable(err) && !errors.Is(err, secret.ErrUnfit) || errors.Is(err, provider.ErrCredential)
+	for _, no := range []error{provider.ErrNotFound, provider.ErrNoVersion, provider.ErrDenied, provider.ErrTooLarge, secret.ErrUnfit} {
+		if errors.Is(err, no) {
+			return false
+		}
+	}
+	return true
 }
 
 // before returns the versions that the container was given before, if that is one of
@@ -199,11 +204,6 @@ func (r view) current(ctx context.Context, vs, want secret.Versions) (secret.Ver
 	return now, nil
 }
 
-// Version returns the current version of one secret.
-func (r *Resolver) Version(ctx context.Context, id secret.ID) (secret.Version, error) {
-	return r.view().version(ctx, id)
-}
-
 func (r view) version(ctx context.Context, id secret.ID) (secret.Version, error) {
 	p, err := r.providers.Lookup(id.Provider)
 	if err != nil {
@@ -224,21 +224,6 @@ func cause(id secret.ID, err error) error {
 		return e.Err
 	}
 	return err
-}
-
-// Desired returns the current versions of all secrets that the references of a
-// container mean.
-func (r *Resolver) Desired(ctx context.Context, project string, refs []secret.Ref) (secret.Versions, error) {
-	vs := secret.Versions{}
-	now := r.view()
-	for _, id := range now.ids(project, refs) {
-		v, err := now.version(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		vs[id] = v
-	}
-	return vs, nil
 }
 
 // IDs returns the secrets that references mean, each once, in order.

@@ -144,15 +144,11 @@ func TestUse_WhatIsBeingResolvedGoesOnWithTheProvidersBefore(t *testing.T) {
 	assert.ErrorContains(t, err, `provider "local" is not configured`)
 }
 
-func TestDesired_NamesEverySecretOnce(t *testing.T) {
+func TestIDs_NamesEverySecretOnce(t *testing.T) {
 	h := hosttest.New(t)
-	h.Secrets.Set("app/user", "{}")
-	h.Secrets.Set("app/user", "{}")
 	var refs []secret.Ref
 	for _, v := range vars(t, "dso://user#a", "dsofile://user#b", "dso://app/user") {
 		refs = append(refs, v.Ref)
 	}
-	got, err := h.Resolver.Desired(t.Context(), "app", refs)
-	assert.NilError(t, err)
-	assert.DeepEqual(t, got, secret.Versions{user: "2"})
+	assert.DeepEqual(t, h.Resolver.IDs("app", refs), []secret.ID{user})
 }

@@ -96,6 +96,7 @@ type RotateResult struct {
 	Reasons   []string `json:"reasons,omitempty"`
 	Outcome   string   `json:"outcome,omitempty"` // empty: it was up to date
 	Error     string   `json:"error,omitempty"`
+	Note      string   `json:"note,omitempty"` // what the caller should know besides
 }
 
 // Status answers GET /v1/status.
@@ -119,9 +120,46 @@ type RuntimeStatus struct {
 
 // ProviderStatus describes one provider.
 type ProviderStatus struct {
-	Name    string `json:"name"`
-	Status  string `json:"status"`
-	Message string `json:"message,omitempty"`
+	Name        string        `json:"name"`
+	Status      string        `json:"status"` // ok, error
+	Message     string        `json:"message,omitempty"`
+	Circuit     Circuit       `json:"circuit"`
+	Calls       ProviderCalls `json:"calls"`
+	Secrets     int           `json:"secrets"` // in use
+	Interval    *PollInterval `json:"interval,omitempty"`
+	Budget      *CallBudget   `json:"budget,omitempty"`
+	LastSuccess time.Time     `json:"last_success,omitzero"`
+}
+
+// Circuit says whether a provider is asked at all. While it is open, it is asked by
+// starts, and at NextTry.
+type Circuit struct {
+	State    string    `json:"state"`    // closed, open
+	Failures int       `json:"failures"` // calls in a row that failed
+	Since    time.Time `json:"since,omitzero"`
+	NextTry  time.Time `json:"next_try,omitzero"`
+}
+
+// ProviderCalls counts the calls made to a provider since the agent began to use it,
+// retries included.
+type ProviderCalls struct {
+	Version uint64 `json:"version"`
+	Value   uint64 `json:"value"`
+	Failed  uint64 `json:"failed"`
+}
+
+// PollInterval says how often the secrets of a provider are looked at now: that of the
+// one that is looked at most often, and most rarely.
+type PollInterval struct {
+	Shortest string `json:"shortest"`
+	Longest  string `json:"longest"`
+}
+
+// CallBudget is what providers.NAME.calls_per_minute allows.
+type CallBudget struct {
+	PerMinute int    `json:"per_minute"`
+	Left      int    `json:"left"`           // for calls at once; below zero: what starts have overdrawn
+	Late      string `json:"late,omitempty"` // how long polls wait for it
 }
 
 // ContainerStatus describes one managed container.
@@ -135,9 +173,11 @@ type ContainerStatus struct {
 	Pinned   bool              `json:"pinned,omitempty"`
 	Stale    *Stale            `json:"stale,omitempty"`
 	UpToDate bool              `json:"up_to_date"`
-	Strategy string            `json:"strategy,omitempty"`
-	Reasons  []string          `json:"reasons,omitempty"`
-	Error    string            `json:"error,omitempty"`
+	// HeldUntil is when the rotation that it waits for may begin; see RotationWindow.
+	HeldUntil time.Time `json:"held_until,omitzero"`
+	Strategy  string    `json:"strategy,omitempty"`
+	Reasons   []string  `json:"reasons,omitempty"`
+	Error     string    `json:"error,omitempty"`
 }
 
 // Stale says that a container was started with the versions it had before, because
@@ -154,6 +194,16 @@ type RotationStatus struct {
 	Successful int    `json:"successful"`
 	Failed     int    `json:"failed"`
 	AvgTime    string `json:"avg_time,omitempty"`
+	// Window is when rotations may begin; nil: always.
+	Window *RotationWindow `json:"window,omitempty"`
+}
+
+// RotationWindow is when rotations may begin.
+type RotationWindow struct {
+	Cron     string    `json:"cron"`
+	Duration string    `json:"duration"`
+	Open     bool      `json:"open"`
+	Opens    time.Time `json:"opens,omitzero"` // next, while it is closed
 }
 
 // Rotation is one row of GET /v1/rotations.

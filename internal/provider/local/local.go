@@ -93,14 +93,14 @@ func (p *Provider) classify(err error) error {
 	case errors.Is(err, localvault.ErrNoVersion):
 		return fmt.Errorf("local vault: %w (%w)", err, provider.ErrNoVersion)
 	}
-	if errors.Is(err, localvault.ErrWrongKey) {
+	if errors.Is(err, localvault.ErrWrongKey) || errors.Is(err, localvault.ErrNoVault) {
 		p.mu.Lock()
 		p.vault = nil
 		p.mu.Unlock()
 	}
 	for _, permanent := range []error{
 		localvault.ErrBadName, localvault.ErrDamaged, localvault.ErrMode,
-		localvault.ErrNewer, localvault.ErrNoKey, localvault.ErrWrongKey,
+		localvault.ErrNewer, localvault.ErrNoKey, localvault.ErrNoVault, localvault.ErrWrongKey,
 	} {
 		if errors.Is(err, permanent) {
 			return fmt.Errorf("local vault: %w (%w)", err, provider.ErrPermanent)

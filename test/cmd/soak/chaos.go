@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,6 +85,13 @@ func (s *soak) meddle(ctx context.Context) error {
 	s.meddlings++
 	name := s.names[s.random.IntN(len(s.names))]
 	command := [][]string{{"restart", "-t", "1", name}, {"kill", name}, {"rm", "-f", name}, nil}[s.random.IntN(4)]
+	if command != nil && command[0] == "rm" {
+		// Compose gives the next replica the number after the highest: of another one's
+		// name it would make no use again.
+		svc := services[s.random.IntN(len(services))]
+		name = fmt.Sprintf("soak-%s-%d", svc.name, svc.scale)
+		command[2] = name
+	}
 	s.say("meddle: docker %s", strings.Join(command, " "))
 	if command != nil {
 		if _, err := s.lab.Docker(ctx, command...); err != nil {
@@ -99,12 +107,19 @@ func (s *soak) meddle(ctx context.Context) error {
 	}
 	if err := s.up(ctx); err != nil {
 		s.say("as it happens: %v", err)
+		s.unfinished = true
 	}
 	return nil
 }
 
 func (s *soak) check(ctx context.Context) error {
 	s.checks++
+	if s.unfinished { // whoever removed a container and could not make it again tries once more
+		if err := s.up(ctx); err != nil {
+			s.say("as it happens: %v", err)
+		}
+		s.unfinished = false
+	}
 	wrong, err := s.lab.CheckWithin(ctx, settle, s.names...)
 	if err != nil {
 		return err

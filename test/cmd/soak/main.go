@@ -51,6 +51,8 @@ type soak struct {
 	names  []string       // of the containers
 	values map[string]int // of each secret, the last one set
 
+	unfinished bool // a person's docker dso up did not come to its end
+
 	rotations, kills, engineRestarts, storeFaults, meddlings, checks, violations int
 	fresh, aged                                                                  footprint
 }

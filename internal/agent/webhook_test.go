@@ -1,0 +1,93 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/internal/metrics"
+	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/webhook"
+)
+
+// freeAddress returns an address that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	assert.NilError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func TestReceive_ListensWhereTheConfigurationSaysAndLooksAgain(t *testing.T) {
+	const key = "0123456789abcdef"
+	dir := t.TempDir()
+	path := filepath.Join(dir, "x")
+	assert.NilError(t, os.WriteFile(path, []byte("one"), 0o600))
+	provider := "  s: {type: env, config: {prefix: DSO_WEBHOOK_TEST_}}\n" // one that tells of nothing by itself
+	t.Setenv("DSO_WEBHOOK_TEST_X", "one")
+	text := func(hook string) string {
+		return "agent: {watch: {polling_interval: 24h" + hook + "}}\nproviders:\n" + provider
+	}
+	r := newRig(t, text(""))
+	before := r.inUse("s/x")
+	r.run()
+	a := &Agent{settings: r.settings, log: slog.New(slog.NewTextHandler(r.log, nil)), metrics: metrics.New()}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); a.receive(ctx) }()
+	defer func() { cancel(); <-ended }()
+
+	post := func(address, stamp string) int {
+		const body = `{"provider": "s", "secret_name": "x"}`
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+address+webhook.Path, strings.NewReader(body))
+		assert.NilError(t, err)
+		req.Header.Set(webhook.HeaderTimestamp, stamp)
+		req.Header.Set(webhook.HeaderSignature, webhook.Sign(secret.NewValue([]byte(key)), stamp, []byte(body)))
+		resp, err := http.DefaultClient.Do(req)
+		assert.NilError(t, err)
+		assert.NilError(t, resp.Body.Close())
+		return resp.StatusCode
+	}
+	listens := func(address string) func() bool {
+		return func() bool { return r.log.count("webhook listens\" address="+address) == 1 }
+	}
+	first := freeAddress(t)
+	r.write(text(fmt.Sprintf(", webhook: {listen: %q, secret: %s}", first, key)), 0o600)
+	r.until("it listens", listens(first))
+	for len(r.watch.Changed()) > 0 { // the reload's own
+		<-r.watch.Changed()
+	}
+	t.Setenv("DSO_WEBHOOK_TEST_X", "two")
+	stamp := strconv.FormatInt(time.Now().Unix(), 10)
+	assert.Equal(t, post(first, stamp), http.StatusAccepted)
+	<-r.watch.Changed()
+	assert.Assert(t, r.inUse("s/x") != before)
+	assert.Equal(t, post(first, stamp), http.StatusConflict)
+
+	second := freeAddress(t)
+	r.write(text(fmt.Sprintf(", webhook: {listen: %q, secret: %s}", second, key)), 0o600)
+	r.until("it listens elsewhere", listens(second))
+	assert.Equal(t, post(second, stamp), http.StatusConflict, "a report is remembered wherever it came in")
+	_, err := net.Dial("tcp", first)
+	assert.ErrorContains(t, err, "refused")
+
+	r.write(text(""), 0o600)
+	r.until("it is off", func() bool {
+		c, err := net.Dial("tcp", second)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err != nil
+	})
+}
