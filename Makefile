@@ -13,6 +13,7 @@ LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION)
 
 export DSO_DOCKER_COMPOSE := $(CURDIR)/tools/bin/docker-compose
 export DSO_BAO := $(CURDIR)/tools/bin/bao
+export DSO_KUMO := $(CURDIR)/tools/bin/kumo
 
 # PKG narrows unit, e2e and leak down; RUN picks tests by name.
 PKG ?=
@@ -26,6 +27,16 @@ help: ## Show this list
 build: ## Build the programs and the test applications into bin/
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(MAINS)
+
+# Provider programs: modules of their own, because each links more than the agent does.
+PROGRAMS := $(patsubst cmd/%/go.mod,%,$(wildcard cmd/*/go.mod))
+.PHONY: programs
+programs: ## Build the provider programs (sops, huawei) into bin/
+	@mkdir -p bin
+	@for p in $(PROGRAMS); do \
+		echo "building bin/dso-$$p"; \
+		(cd cmd/$$p && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../../bin/dso-$$p .); \
+	done
 
 PREFIX ?= /usr/local
 .PHONY: install
@@ -53,6 +64,10 @@ tools/bin/bao: tools/bao/go.mod tools/bao/go.sum
 	cd tools/bao && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/bao github.com/openbao/openbao
 	@touch $@
 
+tools/bin/kumo: tools/kumo/go.mod tools/kumo/go.sum
+	cd tools/kumo && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/kumo github.com/sivchari/kumo/cmd/kumo
+	@touch $@
+
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
 # package of our choice.
 DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static jq
@@ -71,6 +86,7 @@ deps: ## Install the Debian packages the tests need, where they are missing (as 
 .PHONY: lint
 lint: tools/bin/golangci-lint ## Check style, layers and dead code
 	tools/bin/golangci-lint run --allow-parallel-runners ./...
+	@for p in $(PROGRAMS); do (cd cmd/$$p && ../../tools/bin/golangci-lint run --allow-parallel-runners ./...); done
 
 .PHONY: unit
 unit: tools/bin/docker-compose ## Run the tests that need no engine, with the race detector
@@ -78,9 +94,16 @@ unit: tools/bin/docker-compose ## Run the tests that need no engine, with the ra
 	@# The loops over every point: one case in so many under the race detector, all of them without.
 	$(if $(PKG),,go test -run '$(RUN)' ./internal/rotation/ ./internal/reconcile/)
 
+.PHONY: postgresql
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { echo "installing postgresql"; \
+		apt-get update -qq >/dev/null && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql >/dev/null; }
+
 .PHONY: providers
-providers: tools/bin/bao ## Run the providers against real stores (builds OpenBao, minutes when cold)
+providers: tools/bin/bao tools/bin/kumo postgresql ## Run the providers against real stores (builds OpenBao and kumo, minutes when cold)
 	go test -race -count=1 -run '$(RUN)' ./test/providers/...
+	@for p in $(PROGRAMS); do (cd cmd/$$p && go test -race -count=1 -run '$(RUN)' ./...); done
 
 .PHONY: check
 check: lint unit ## Run lint and unit

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -13,18 +14,37 @@ import (
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/provider/aws"
+	"github.com/docker-secret-operator/dso/internal/provider/azure"
 	"github.com/docker-secret-operator/dso/internal/provider/env"
 	"github.com/docker-secret-operator/dso/internal/provider/exec"
 	"github.com/docker-secret-operator/dso/internal/provider/file"
+	"github.com/docker-secret-operator/dso/internal/provider/gcp"
 	httpprovider "github.com/docker-secret-operator/dso/internal/provider/http"
 	"github.com/docker-secret-operator/dso/internal/provider/rest"
 	"github.com/docker-secret-operator/dso/internal/provider/vault"
+	"github.com/docker-secret-operator/dso/internal/resolve"
+	"github.com/docker-secret-operator/dso/internal/secret"
 	"github.com/docker-secret-operator/dso/internal/watch"
 )
 
 // build makes the provider that the configuration describes. It asks no store.
-func build(name string, p config.Provider, fp provider.Fingerprint) (provider.Provider, error) {
+func build(name string, p config.Provider, fp provider.Fingerprint, memory vault.Memory) (provider.Provider, error) {
 	switch c := p.Config.(type) {
+	case *config.AWS:
+		return aws.New(name, awsConfig(p, c))
+	case *config.Azure:
+		login, err := azureLogin(p.Auth.Params, p.Auth.Method)
+		if err != nil {
+			return nil, fmt.Errorf("provider %s: %w", name, err)
+		}
+		return azure.New(name, azure.Config{Vault: c.Vault, Cloud: c.Cloud, Authority: c.Authority, Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login})
+	case *config.GCP:
+		cfg := gcp.Config{Project: c.Project, Location: p.Region, Endpoint: c.Endpoint, Timeout: c.Timeout, TLS: tlsOf(c.TLS)}
+		if a, ok := p.Auth.Params.(*config.GCPCredentials); ok {
+			cfg.Credentials = a.Credentials.Read
+		}
+		return gcp.New(name, cfg)
 	case *config.File:
 		return file.New(name, c.Dir, fp), nil
 	case *config.Env:
@@ -44,10 +64,81 @@ func build(name string, p config.Provider, fp provider.Fingerprint) (provider.Pr
 		}
 		return vault.New(name, vault.Config{
 			Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, KVVersion: kv,
-			Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login,
+			Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login, Memory: memory,
 		}, fp)
 	}
 	return nil, fmt.Errorf("provider %s: no provider is made of type %q", name, p.Type)
+}
+
+func awsConfig(p config.Provider, c *config.AWS) aws.Config {
+	cfg := aws.Config{
+		Service: aws.Service(c.Service), Region: p.Region, Endpoint: c.Endpoint, STSEndpoint: c.STSEndpoint, Prefix: c.Prefix,
+		RoleARN: c.RoleARN, ExternalID: c.ExternalID, Timeout: c.Timeout, TLS: tlsOf(c.TLS),
+	}
+	switch a := p.Auth.Params.(type) {
+	case *config.AWSDefault:
+		cfg.Profile = a.Profile
+	case *config.AWSStatic:
+		cfg.Keys = func() (aws.Keys, error) {
+			key, err := a.SecretAccessKey.Read()
+			if err != nil {
+				return aws.Keys{}, err
+			}
+			var session secret.Value
+			if a.SessionToken.IsSet() {
+				session, err = a.SessionToken.Read()
+			}
+			return aws.Keys{ID: a.AccessKeyID, Secret: string(key.Reveal()), Session: string(session.Reveal())}, err
+		}
+	}
+	return cfg
+}
+
+func azureLogin(auth any, method string) (azure.Login, error) {
+	switch a := auth.(type) {
+	case *config.AzureIdentity:
+		if method == "managed_identity" {
+			return azure.ManagedIdentity(a.ClientID), nil
+		}
+		return azure.Default(a.ClientID), nil
+	case *config.AzureClientSecret:
+		return azure.ClientSecret(a.TenantID, a.ClientID, a.ClientSecret.Read), nil
+	case *config.AzureWorkload:
+		return azure.WorkloadIdentity(a.TenantID, a.ClientID, a.TokenFile), nil
+	}
+	return nil, fmt.Errorf("no login is made of %T", auth)
+}
+
+// memory is what a provider remembers beyond the agent's life: a file, and the sealed
+// values.
+type memory struct {
+	provider string
+	file     string // empty: none
+	sealed   resolve.Sealed
+}
+
+func (m memory) Load() ([]byte, error) {
+	if m.file == "" {
+		return nil, nil
+	}
+	return os.ReadFile(m.file)
+}
+
+func (m memory) Save(data []byte) error {
+	if m.file == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(m.file), 0o700); err != nil {
+		return err
+	}
+	return durable.WriteFile(m.file, data, 0o600)
+}
+
+func (m memory) Recall(path string, v secret.Version) (secret.Value, error) {
+	if m.sealed == nil {
+		return secret.Value{}, provider.ErrNoVersion
+	}
+	return m.sealed.Get(secret.ID{Provider: m.provider, Path: path}, v)
 }
 
 func tlsOf(t config.TLS) rest.TLS {

@@ -37,6 +37,8 @@ type settings struct {
 	watch    *watch.Watch // over the same providers
 	local    provider.Provider
 	fp       provider.Fingerprint
+	sealed   resolve.Sealed // may be nil
+	leases   string         // directory of what is leased; empty: nothing is remembered
 	// settle is how long a file that changed must be quiet before it is read.
 	settle time.Duration
 	// targetsFile is where dso-runtime finds the rules; empty: they are not written.
@@ -84,10 +86,12 @@ func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint, s
 	s := &settings{
 		log: cfg.Log, explicit: cfg.ConfigFile, level: cfg.Level, local: local, fp: fp, settle: 100 * time.Millisecond,
 		resolver: resolve.New(provider.Registry{}, sealed), sources: map[string]*source{}, taken: make(chan struct{}, 1),
+		sealed: sealed,
 	}
 	s.watch = watch.New(s.resolver)
 	if cfg.StateDir != "" {
 		s.targetsFile = filepath.Join(cfg.StateDir, "state", "targets.json")
+		s.leases = filepath.Join(cfg.StateDir, "state", "leases")
 	}
 	first := cfg.Loaded
 	if first == nil {
@@ -169,7 +173,7 @@ func (s *settings) source(name string, described config.Provider) (*source, erro
 	raw := s.local
 	if name != secret.DefaultProvider {
 		var err error
-		if raw, err = build(name, described, s.fp); err != nil {
+		if raw, err = build(name, described, s.fp, s.memory(name)); err != nil {
 			return nil, err
 		}
 	}
@@ -177,6 +181,15 @@ func (s *settings) source(name string, described config.Provider) (*source, erro
 		Provider: raw, Name: name, Log: s.log,
 		Attempts: described.Retry.Attempts, Backoff: described.Retry.Backoff, Budget: described.CallsPerMinute,
 	}}, nil
+}
+
+// memory is what the provider of that name remembers.
+func (s *settings) memory(name string) memory {
+	m := memory{provider: name, sealed: s.sealed}
+	if s.leases != "" {
+		m.file = filepath.Join(s.leases, name+".json")
+	}
+	return m
 }
 
 // bare is the local vault that no configuration names.

@@ -295,6 +295,14 @@ func TestBuild_MakesEveryTypeAndMethod(t *testing.T) {
 		"{type: env, config: {prefix: X_}}",
 		"{type: exec, config: {program: /bin/true, env: {A: b}}}",
 		"{type: http, config: {url: 'https://x/{path}', headers: {A: b}}}",
+		"{type: aws, region: eu-central-1, config: {role_arn: 'arn:aws:iam::123456789012:role/dso'}}",
+		"{type: aws, region: eu-central-1, config: {service: ssm}, auth: {method: static, params: {access_key_id: x, secret_access_key: y}}}",
+		"{type: azure, config: {vault: 'https://x'}}",
+		"{type: azure, config: {vault: 'https://x'}, auth: {method: managed_identity}}",
+		"{type: azure, config: {vault: 'https://x'}, auth: {method: client_secret, params: {tenant_id: t, client_id: c, client_secret: s}}}",
+		"{type: azure, config: {vault: 'https://x'}, auth: {method: workload_identity, params: {tenant_id: t, client_id: c, token_file: /x}}}",
+		"{type: gcp, config: {project: x}}",
+		"{type: gcp, region: europe-west3, config: {project: x}, auth: {method: credentials, params: {credentials: y}}}",
 		"{type: vault, config: {address: 'https://x'}, auth: {params: {token: x}}}",
 		"{type: vault, config: {address: 'https://x'}, auth: {method: approle, params: {role_id: x, secret_id: y}}}",
 		"{type: vault, config: {address: 'https://x'}, auth: {method: jwt, params: {role: x, jwt: y}}}",
@@ -304,7 +312,7 @@ func TestBuild_MakesEveryTypeAndMethod(t *testing.T) {
 		assert.NilError(t, os.WriteFile(path, []byte("providers: {p: "+text+"}\n"), 0o600))
 		c, err := config.Load(path)
 		assert.NilError(t, err)
-		_, err = build("p", c.Providers["p"], fp)
+		_, err = build("p", c.Providers["p"], fp, nil)
 		assert.NilError(t, err, text)
 	}
 }
@@ -323,7 +331,7 @@ func TestBuild_SendsTheCredentialThatWasConfigured(t *testing.T) {
 		assert.NilError(t, os.WriteFile(path, []byte("providers: {p: {type: http, config: {url: '"+srv.URL+"/{path}', headers: {X-Tenant: t}}, auth: "+auth+"}}\n"), 0o600))
 		c, err := config.Load(path)
 		assert.NilError(t, err)
-		p, err := build("p", c.Providers["p"], provider.NewFingerprint(nil))
+		p, err := build("p", c.Providers["p"], provider.NewFingerprint(nil), nil)
 		assert.NilError(t, err)
 		_, _, err = p.Get(t.Context(), "x", "")
 		assert.NilError(t, err)
@@ -341,4 +349,39 @@ func TestFingerprintKey_StaysTheSame(t *testing.T) {
 	assert.NilError(t, os.WriteFile(path, []byte("short"), 0o600))
 	_, err = fingerprintKey(path)
 	assert.ErrorContains(t, err, "remove it")
+}
+
+// sealedValues stand in for the sealed ones.
+type sealedValues map[secret.Version]secret.Value
+
+func (s sealedValues) Get(_ secret.ID, v secret.Version) (secret.Value, error) {
+	if value, ok := s[v]; ok {
+		return value, nil
+	}
+	return secret.Value{}, provider.ErrNoVersion
+}
+
+// What a provider remembers lies in a file of root of its own name, and its values among
+// the sealed ones; without either there is nothing, and no error.
+func TestMemory_IsAFileAndTheSealedValues(t *testing.T) {
+	s := &settings{leases: filepath.Join(t.TempDir(), "state", "leases"), sealed: sealedValues{"1": secret.NewValue([]byte("v"))}}
+	m := s.memory("vault")
+	assert.NilError(t, m.Save([]byte("leases")))
+	text, err := s.memory("vault").Load()
+	assert.NilError(t, err)
+	assert.Equal(t, string(text), "leases")
+	st, err := os.Stat(filepath.Join(s.leases, "vault.json"))
+	assert.NilError(t, err)
+	assert.Equal(t, st.Mode(), os.FileMode(0o600))
+	value, err := m.Recall("database/creds/shop", "1")
+	assert.NilError(t, err)
+	assert.Equal(t, string(value.Reveal()), "v")
+
+	none := (&settings{}).memory("vault")
+	assert.NilError(t, none.Save([]byte("leases")))
+	text, err = none.Load()
+	assert.NilError(t, err)
+	assert.Equal(t, len(text), 0)
+	_, err = none.Recall("database/creds/shop", "1")
+	assert.ErrorIs(t, err, provider.ErrNoVersion)
 }

@@ -80,7 +80,7 @@ type Logging struct {
 // Provider is one store. Config and Auth.Params depend on the type.
 type Provider struct {
 	Type   string `yaml:"type" required:"true" doc:"What kind of store it is."`
-	Region string `yaml:"region" pending:"true"`
+	Region string `yaml:"region" doc:"Where the store is, for types that have regions."`
 	Auth   Auth   `yaml:"auth" doc:"How DSO proves who it is."`
 	Retry  Retry  `yaml:"retry" doc:"What is done when the store does not answer."`
 	// CallsPerMinute is the budget of all calls; zero: no bound.

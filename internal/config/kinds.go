@@ -12,10 +12,21 @@ type kind struct {
 	config  func() any            // a new struct; nil: the type has no config
 	methods map[string]func() any // a nil function: the method has no params
 	method  string                // when none is named
+	region  bool                  // the type has regions
 }
 
 // kinds are the provider types of this version.
 var kinds = map[string]kind{
+	"aws": {
+		doc:    "AWS Secrets Manager, or the SSM Parameter Store.",
+		config: func() any { return new(AWS) },
+		region: true,
+		method: "default",
+		methods: map[string]func() any{
+			"default": func() any { return new(AWSDefault) },
+			"static":  func() any { return new(AWSStatic) },
+		},
+	},
 	"local": {doc: "The local encrypted vault. It is there without being configured."},
 	"file": {
 		doc:    "A directory with one file per secret.",
@@ -25,9 +36,30 @@ var kinds = map[string]kind{
 		doc:    "The agent's own environment.",
 		config: func() any { return new(Env) },
 	},
+	"azure": {
+		doc:    "Secrets of an Azure Key Vault.",
+		config: func() any { return new(Azure) },
+		method: "default",
+		methods: map[string]func() any{
+			"default":           func() any { return new(AzureIdentity) },
+			"managed_identity":  func() any { return new(AzureIdentity) },
+			"client_secret":     func() any { return new(AzureClientSecret) },
+			"workload_identity": func() any { return new(AzureWorkload) },
+		},
+	},
 	"exec": {
 		doc:    "A program that speaks the protocol of docs/reference/provider-protocol.md.",
 		config: func() any { return new(Exec) },
+	},
+	"gcp": {
+		doc:    "Google Cloud's Secret Manager.",
+		config: func() any { return new(GCP) },
+		region: true,
+		method: "default",
+		methods: map[string]func() any{
+			"default":     nil,
+			"credentials": func() any { return new(GCPCredentials) },
+		},
 	},
 	"http": {
 		doc:    "An HTTP endpoint that answers with JSON, or with the value itself.",
@@ -41,7 +73,7 @@ var kinds = map[string]kind{
 		},
 	},
 	"vault": {
-		doc:    "HashiCorp Vault or OpenBao: the KV engines, versions 1 and 2.",
+		doc:    "HashiCorp Vault or OpenBao: the KV engines, versions 1 and 2, and the database engine.",
 		config: func() any { return new(Vault) },
 		method: "token",
 		methods: map[string]func() any{
@@ -56,6 +88,71 @@ var kinds = map[string]kind{
 
 // Types returns the provider types in order.
 func Types() []string { return slices.Sorted(maps.Keys(kinds)) }
+
+// AWS configures a provider of type aws.
+type AWS struct {
+	Service     string        `yaml:"service" enum:"secretsmanager,ssm" default:"secretsmanager" doc:"Secrets Manager, or the SSM Parameter Store."`
+	Prefix      string        `yaml:"prefix" doc:"Stands before every path. Without one a path of ssm that has a slash in it gets one in front."`
+	Endpoint    string        `yaml:"endpoint" doc:"https://host, when it is not that of the region, such as that of a VPC."`
+	RoleARN     string        `yaml:"role_arn" doc:"Role that is assumed with the credentials."`
+	ExternalID  string        `yaml:"external_id" doc:"What the role's trust policy wants to hear."`
+	STSEndpoint string        `yaml:"sts_endpoint" doc:"Where the role is assumed, when it is not that of the region."`
+	Timeout     time.Duration `yaml:"timeout" default:"10s" min:"100ms" max:"5m" doc:"Of one call of the provider, getting a credential included."`
+	TLS         TLS           `yaml:"tls"`
+}
+
+// AWSDefault is the auth method default of aws: the SDK's chain.
+type AWSDefault struct {
+	Profile string `yaml:"profile" doc:"Of the shared configuration (~/.aws); empty: AWS_PROFILE, or default."`
+}
+
+// AWSStatic is the auth method static of aws.
+type AWSStatic struct {
+	AccessKeyID     string     `yaml:"access_key_id" required:"true"`
+	SecretAccessKey Credential `yaml:"secret_access_key" required:"true"`
+	SessionToken    Credential `yaml:"session_token" doc:"Of temporary credentials."`
+}
+
+// Azure configures a provider of type azure.
+type Azure struct {
+	Vault     string        `yaml:"vault" required:"true" doc:"Address of the vault, such as https://shop.vault.azure.net."`
+	Cloud     string        `yaml:"cloud" enum:"public,china,government" default:"public"`
+	Authority string        `yaml:"authority" doc:"What gives tokens in a cloud of one's own. What a vault there wants a token for is not checked."`
+	Timeout   time.Duration `yaml:"timeout" default:"10s" min:"100ms" max:"5m" doc:"Of one call of the provider, getting a credential included."`
+	TLS       TLS           `yaml:"tls"`
+}
+
+// AzureIdentity is the auth methods default and managed_identity of azure.
+type AzureIdentity struct {
+	ClientID string `yaml:"client_id" doc:"Chooses among several managed identities of the machine."`
+}
+
+// AzureClientSecret is the auth method client_secret of azure.
+type AzureClientSecret struct {
+	TenantID     string     `yaml:"tenant_id" required:"true"`
+	ClientID     string     `yaml:"client_id" required:"true"`
+	ClientSecret Credential `yaml:"client_secret" required:"true"`
+}
+
+// AzureWorkload is the auth method workload_identity of azure.
+type AzureWorkload struct {
+	TenantID  string `yaml:"tenant_id" required:"true"`
+	ClientID  string `yaml:"client_id" required:"true"`
+	TokenFile string `yaml:"token_file" required:"true" abs:"true" doc:"Token that the application trusts; it is read again for each login."`
+}
+
+// GCP configures a provider of type gcp.
+type GCP struct {
+	Project  string        `yaml:"project" required:"true" doc:"Id or number of the project."`
+	Endpoint string        `yaml:"endpoint" doc:"https://host, when it is not Google's."`
+	Timeout  time.Duration `yaml:"timeout" default:"10s" min:"100ms" max:"5m" doc:"Of one call of the provider, getting a credential included."`
+	TLS      TLS           `yaml:"tls"`
+}
+
+// GCPCredentials is the auth method credentials of gcp.
+type GCPCredentials struct {
+	Credentials Credential `yaml:"credentials" required:"true" doc:"JSON that Google writes: of a service account, of a federated or an impersonated identity."`
+}
 
 // File configures a provider of type file.
 type File struct {

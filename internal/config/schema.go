@@ -158,6 +158,9 @@ func providerSchema() object {
 		if r, ok := then["properties"].(object)["config"].(object)["required"]; ok && r != nil {
 			then["required"] = []string{"config"}
 		}
+		if !k.region {
+			then["properties"].(object)["region"] = object{"not": object{}}
+		}
 		byType = append(byType, object{"if": isConst("type", name), "then": then})
 	}
 	s["allOf"] = byType

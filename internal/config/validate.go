@@ -21,9 +21,19 @@ func (d *decoder) validate(c *Config) {
 	for n, p := range c.Providers {
 		path := join("providers", n)
 		d.providerName(n, p, path, c.Mode)
+		if at := join(path, "region"); p.Region != "" && p.Config != nil && !kinds[p.Type].region {
+			d.problem(d.at[at], at, "remove it: it would have no effect", "%s: a provider of type `%s` has no region", name(at), p.Type)
+		}
 		switch x := p.Config.(type) {
 		case *HTTP:
 			d.http(x, join(path, "config"))
+		case *AWS:
+			d.aws(x, join(path, "config"))
+		case *Azure:
+			d.azure(x, join(path, "config"))
+		case *GCP:
+			d.address(x.Endpoint, join(path, "config.endpoint"))
+			d.tls(x.TLS, join(path, "config.tls"))
 		case *Vault:
 			d.vault(x, p, join(path, "config"))
 		case *Exec:
@@ -161,6 +171,35 @@ func (d *decoder) vault(x *Vault, p Provider, path string) {
 	if _, ok := p.Auth.Params.(*Cert); ok && x.TLS.CertFile == "" {
 		d.problem(d.at[path], join(path, "tls.cert_file"), "", "%s is missing: the method `cert` needs it", name(join(path, "tls.cert_file")))
 	}
+}
+
+func (d *decoder) azure(x *Azure, path string) {
+	for key, address := range map[string]string{"vault": x.Vault, "authority": x.Authority} {
+		at := join(path, key)
+		if u := d.address(address, at); u != nil && (strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Scheme != "https") {
+			d.problem(d.at[at], at, "such as https://shop.vault.azure.net", "%s must be https:// and a host", name(at))
+		}
+	}
+	if at := join(path, "cloud"); x.Authority != "" && x.Cloud != "public" {
+		d.problem(d.at[at], at, "give one of them", "%s and `authority` say the same", name(at))
+	}
+	d.tls(x.TLS, join(path, "tls"))
+}
+
+var roleARN = regexp.MustCompile(`^arn:aws[a-z-]*:iam::[0-9]{12}:role/.+$`)
+
+func (d *decoder) aws(x *AWS, path string) {
+	d.address(x.Endpoint, join(path, "endpoint"))
+	d.address(x.STSEndpoint, join(path, "sts_endpoint"))
+	if at := join(path, "role_arn"); x.RoleARN != "" && !roleARN.MatchString(x.RoleARN) {
+		d.problem(d.at[at], at, "such as arn:aws:iam::123456789012:role/dso", "%s is not the ARN of a role", name(at))
+	}
+	for key, value := range map[string]string{"external_id": x.ExternalID, "sts_endpoint": x.STSEndpoint} {
+		if at := join(path, key); value != "" && x.RoleARN == "" {
+			d.problem(d.at[at], at, "remove it: it would have no effect", "%s needs `role_arn`", name(at))
+		}
+	}
+	d.tls(x.TLS, join(path, "tls"))
 }
 
 func (d *decoder) tls(x TLS, path string) {

@@ -53,7 +53,8 @@ func TestFront_LinksNothingHeavy(t *testing.T) {
 // A check of the check: the agent does link what the others must not.
 func TestAgent_LinksProvidersTheEngineAndPrometheus(t *testing.T) {
 	packages := strings.Join(linked(t, "dso-agent"), "\n")
-	for _, want := range []string{module + "/internal/provider", "net/http", "github.com/moby/moby/client", "github.com/prometheus/client_golang/prometheus", "github.com/openbao/openbao/api/v2"} {
+	for _, want := range []string{module + "/internal/provider", "net/http", "github.com/moby/moby/client", "github.com/prometheus/client_golang/prometheus", "github.com/openbao/openbao/api/v2", "github.com/aws/aws-sdk-go-v2/config", "golang.org/x/oauth2/google",
+		"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azsecrets"} {
 		assert.Assert(t, strings.Contains(packages, want+"\n"), want)
 	}
 }

@@ -51,8 +51,11 @@ func server(t *testing.T) *bao {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if shared.stop != nil {
-		if err := shared.stop(); err != nil {
+	for _, stop := range []func() error{shared.stop, sharedKumo.stop} {
+		if stop == nil {
+			continue
+		}
+		if err := stop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}

@@ -159,7 +159,7 @@ func TestVault_FindsTheMountAndItsVersion(t *testing.T) {
 	p := open(t, vault.Config{Address: b.addr, Login: vault.Token(fixed(rootToken), false)})
 	_, err := p.Version(t.Context(), "sys/policies")
 	assert.ErrorIs(t, err, provider.ErrPermanent)
-	assert.ErrorContains(t, err, "not a KV engine")
+	assert.ErrorContains(t, err, "neither a KV nor a database engine")
 }
 
 // A token that may read the data and nothing else is enough.

@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"syscall"
 )
 
 // question is what DSO asks, one line each.
@@ -53,25 +55,42 @@ func main() {
 	}
 }
 
+// reply opens the file once: the version and the value are of that one file,
+// whatever is put in its place meanwhile.
 func reply(store *os.Root, q question) answer {
 	if q.Method == "hello" {
 		return answer{Protocol: 1}
 	}
-	info, err := store.Stat(q.Path)
+	f, err := store.Open(q.Path)
 	if err != nil {
 		return failed(err)
 	}
-	a := answer{Version: fmt.Sprint(info.ModTime().UnixNano())}
+	defer func() { _ = f.Close() }()
+	info, err := f.Stat()
+	if err != nil {
+		return failed(err)
+	}
+	a := answer{Version: version(info)}
 	switch {
 	case q.Method == "version":
 		return a
 	case q.Version != "" && q.Version != a.Version:
 		return answer{Error: &problem{"no_version"}} // a file has only its current one
 	}
-	if a.Value, err = store.ReadFile(q.Path); err != nil {
+	if a.Value, err = io.ReadAll(f); err != nil {
 		return failed(err)
 	}
 	return a
+}
+
+// version tells a file from the one that it was put in place of, also within one
+// tick of the clock: whoever replaces a secret by renaming has both at once.
+func version(info fs.FileInfo) string {
+	v := fmt.Sprintf("%d-%d", info.ModTime().UnixNano(), info.Size())
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		v += fmt.Sprintf("-%d", st.Ino)
+	}
+	return v
 }
 
 func failed(err error) answer {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/provider/program"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -49,13 +50,13 @@ func New(name string, cfg Config) (*Provider, error) {
 
 // Version implements [provider.Provider].
 func (p *Provider) Version(ctx context.Context, path string) (secret.Version, error) {
-	a, err := p.ask(ctx, question{Method: "version", Path: path})
+	a, err := p.ask(ctx, program.Question{Method: "version", Path: path})
 	return secret.Version(a.Version), provider.Explain(p.name, path, err)
 }
 
 // Get implements [provider.Provider].
 func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (secret.Value, secret.Version, error) {
-	a, err := p.ask(ctx, question{Method: "get", Path: path, Version: string(want)})
+	a, err := p.ask(ctx, program.Question{Method: "get", Path: path, Version: string(want)})
 	switch {
 	case err != nil:
 	case want != "" && a.Version != string(want):
@@ -69,17 +70,17 @@ func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (s
 	return secret.NewValue(a.Value), secret.Version(a.Version), nil
 }
 
-func (p *Provider) ask(ctx context.Context, q question) (answer, error) {
+func (p *Provider) ask(ctx context.Context, q program.Question) (program.Answer, error) {
 	proc, err := p.running(ctx)
 	if err != nil {
-		return answer{}, err
+		return program.Answer{}, err
 	}
 	a, err := proc.ask(ctx, p.cfg.Timeout, q)
 	if err == nil && a.Version == "" {
 		err = fmt.Errorf("%w: it has no version", provider.ErrMalformed)
 	}
 	if err != nil {
-		return answer{}, err
+		return program.Answer{}, err
 	}
 	return a, nil
 }

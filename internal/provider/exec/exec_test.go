@@ -175,28 +175,57 @@ func TestProvider_StandsAProgramThatMisbehaves(t *testing.T) {
 	}, providertest.Options{}, providertest.Redirect, providertest.BadTLS)
 }
 
-// The example of the documentation is built and used.
-func TestExample_IsAProvider(t *testing.T) {
+// example builds the example of the documentation.
+func example(t *testing.T) string {
 	program := filepath.Join(t.TempDir(), "example-provider")
 	out, err := osexec.CommandContext(t.Context(), "go", "build", "-o", program, "../../../docs/reference/example-provider").CombinedOutput()
 	assert.NilError(t, err, "%s", out)
+	return program
+}
+
+// replace puts a file of that age in the place of the one before.
+func replace(t *testing.T, full string, value []byte, written time.Time) {
+	assert.NilError(t, os.MkdirAll(filepath.Dir(full), 0o700))
+	assert.NilError(t, os.WriteFile(full+".new", value, 0o600))
+	assert.NilError(t, os.Chtimes(full+".new", written, written))
+	assert.NilError(t, os.Rename(full+".new", full))
+}
+
+func openExample(t *testing.T, program, dir string) *exec.Provider {
+	return open(t, dir, func(c *exec.Config) {
+		c.Program = program
+		c.Env = func() ([]string, error) { return []string{"EXAMPLE_DIR=" + dir}, nil }
+	})
+}
+
+func TestExample_IsAProvider(t *testing.T) {
+	program := example(t)
 	providertest.RunWith(t, func(t *testing.T) (provider.Provider, providertest.Put) {
 		dir := t.TempDir()
-		p := open(t, dir, func(c *exec.Config) {
-			c.Program = program
-			c.Env = func() ([]string, error) { return []string{"EXAMPLE_DIR=" + dir}, nil }
-		})
+		p := openExample(t, program, dir)
 		written := time.Now()
 		return p, func(path string, value []byte) secret.Version {
-			full := filepath.Join(dir, path)
-			assert.NilError(t, os.MkdirAll(filepath.Dir(full), 0o700))
-			assert.NilError(t, os.WriteFile(full+".new", value, 0o600))
-			written = written.Add(time.Second) // two changes within one tick of the clock
-			assert.NilError(t, os.Chtimes(full+".new", written, written))
-			assert.NilError(t, os.Rename(full+".new", full))
-			return secret.Version(fmt.Sprint(written.UnixNano()))
+			written = written.Add(time.Second) // an inode may come again, the clock does not
+			replace(t, filepath.Join(dir, path), value, written)
+			v, err := p.Version(t.Context(), path)
+			assert.NilError(t, err)
+			return v
 		}
 	}, providertest.Options{NoHistory: true})
+}
+
+func TestExample_TellsReplacementsWithinOneTickOfTheClockApart(t *testing.T) {
+	dir := t.TempDir()
+	p := openExample(t, example(t), dir)
+	tick := time.Now()
+	var before secret.Version
+	for _, value := range []string{"a", "b", "a", "b"} {
+		replace(t, filepath.Join(dir, "x"), []byte(value), tick)
+		v, err := p.Version(t.Context(), "x")
+		assert.NilError(t, err)
+		assert.Assert(t, v != before)
+		before = v
+	}
 }
 
 // script writes a program of a few lines.

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/provider/program"
 )
 
 // process is one run of the program.
@@ -27,7 +28,7 @@ type process struct {
 
 	mu      sync.Mutex
 	next    int64
-	waiting map[int64]chan answer
+	waiting map[int64]chan program.Answer
 	ended   chan struct{} // closed after err is set
 	err     error
 	useful  bool // it has answered something
@@ -93,7 +94,7 @@ func start(ctx context.Context, name string, cfg Config) (*process, error) {
 	if cmd.Env == nil {
 		cmd.Env = []string{} // nil would mean the agent's own
 	}
-	p := &process{cmd: cmd, waiting: map[int64]chan answer{}, ended: make(chan struct{})}
+	p := &process{cmd: cmd, waiting: map[int64]chan program.Answer{}, ended: make(chan struct{})}
 	if p.stdin, err = cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -105,9 +106,9 @@ func start(ctx context.Context, name string, cfg Config) (*process, error) {
 		return nil, fmt.Errorf("start the program: %w", err)
 	}
 	go p.read(bufio.NewReaderSize(stdout, 64<<10))
-	a, err := p.ask(ctx, cfg.Timeout, question{Method: "hello", Protocol: Protocol, Provider: name})
-	if err == nil && a.Protocol != Protocol {
-		err = fmt.Errorf("the program speaks protocol %d, and not %d (%w)", a.Protocol, Protocol, provider.ErrPermanent)
+	a, err := p.ask(ctx, cfg.Timeout, program.Question{Method: "hello", Protocol: program.Protocol, Provider: name})
+	if err == nil && a.Protocol != program.Protocol {
+		err = fmt.Errorf("the program speaks protocol %d, and not %d (%w)", a.Protocol, program.Protocol, provider.ErrPermanent)
 	}
 	if err != nil {
 		p.kill()
@@ -121,11 +122,11 @@ func (p *process) read(r *bufio.Reader) {
 	var err error
 	for err == nil {
 		var line []byte
-		if line, err = readLine(r); err != nil {
+		if line, err = program.ReadLine(r); err != nil {
 			break
 		}
-		var a answer
-		if a, err = parse(line); err != nil {
+		var a program.Answer
+		if a, err = program.Parse(line); err != nil {
 			break
 		}
 		p.mu.Lock()
@@ -156,8 +157,8 @@ func (p *process) read(r *bufio.Reader) {
 
 // ask asks one question. A program that leaves it unanswered for the timeout is
 // killed; the caller's own ctx only ends the wait.
-func (p *process) ask(ctx context.Context, timeout time.Duration, q question) (answer, error) {
-	ch := make(chan answer, 1)
+func (p *process) ask(ctx context.Context, timeout time.Duration, q program.Question) (program.Answer, error) {
+	ch := make(chan program.Answer, 1)
 	p.mu.Lock()
 	p.next++
 	q.ID = p.next
@@ -170,7 +171,7 @@ func (p *process) ask(ctx context.Context, timeout time.Duration, q question) (a
 	}()
 	line, err := json.Marshal(q)
 	if err != nil {
-		return answer{}, fmt.Errorf("encode the question: %w", provider.ErrPermanent)
+		return program.Answer{}, fmt.Errorf("encode the question: %w", provider.ErrPermanent)
 	}
 	timer := time.NewTimer(timeout)
 	defer timer.Stop()
@@ -178,16 +179,16 @@ func (p *process) ask(ctx context.Context, timeout time.Duration, q question) (a
 	select {
 	case a := <-ch:
 		if a.Error != nil {
-			return a, a.Error.err()
+			return a, a.Error.Err()
 		}
 		return a, nil
 	case <-p.ended:
-		return answer{}, p.err
+		return program.Answer{}, p.err
 	case <-timer.C:
 		p.kill()
-		return answer{}, fmt.Errorf("the program left a question unanswered for %s and was killed", timeout)
+		return program.Answer{}, fmt.Errorf("the program left a question unanswered for %s and was killed", timeout)
 	case <-ctx.Done():
-		return answer{}, fmt.Errorf("wait for the program: %w", ctx.Err())
+		return program.Answer{}, fmt.Errorf("wait for the program: %w", ctx.Err())
 	}
 }
 

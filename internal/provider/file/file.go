@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/fsnotify/fsnotify"
+	"golang.org/x/sys/unix"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -38,7 +39,10 @@ func (p *Provider) Version(ctx context.Context, path string) (secret.Version, er
 
 // Get implements [provider.Provider].
 func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (secret.Value, secret.Version, error) {
-	b, err := p.read(ctx, path)
+	b, err := []byte(nil), ctx.Err()
+	if err == nil {
+		b, err = Read(p.dir, path)
+	}
 	if err != nil {
 		return secret.Value{}, "", provider.Explain(p.name, path, err)
 	}
@@ -46,31 +50,33 @@ func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (s
 	return value, v, provider.Explain(p.name, path, err)
 }
 
-func (p *Provider) read(ctx context.Context, path string) ([]byte, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	root, err := os.OpenRoot(p.dir)
+// Read returns the file at path below dir, with all that this package refuses. Its
+// errors are those of the contract, without the provider's name.
+func Read(dir, path string) ([]byte, error) {
+	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory: %w", permanent(err))
 	}
 	defer func() { _ = root.Close() }()
-	st, err := root.Stat(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: no file of that name in %s", provider.ErrNotFound, p.dir)
-	case err != nil:
-		return nil, permanent(err)
-	case !st.Mode().IsRegular(): // opening a pipe would wait
-		return nil, fmt.Errorf("not a regular file (%w)", provider.ErrPermanent)
-	case st.Mode().Perm()&0o002 != 0:
-		return nil, fmt.Errorf("every user of this host can write the file: chmod o-w %s (%w)", filepath.Join(p.dir, path), provider.ErrPermanent)
+	// Opened once: what is checked is what is read. Without O_NONBLOCK a pipe would
+	// wait for a writer.
+	f, err := root.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: no file of that name in %s", provider.ErrNotFound, dir)
 	}
-	f, err := root.Open(path)
 	if err != nil {
 		return nil, permanent(err)
 	}
 	defer func() { _ = f.Close() }()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, permanent(err)
+	case !st.Mode().IsRegular():
+		return nil, fmt.Errorf("not a regular file (%w)", provider.ErrPermanent)
+	case st.Mode().Perm()&0o002 != 0:
+		return nil, fmt.Errorf("every user of this host can write the file: chmod o-w %s (%w)", filepath.Join(dir, path), provider.ErrPermanent)
+	}
 	b, err := io.ReadAll(io.LimitReader(f, provider.MaxValue+1))
 	if err != nil {
 		return nil, err

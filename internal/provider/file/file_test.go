@@ -12,36 +12,23 @@ import (
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/file"
 	"github.com/docker-secret-operator/dso/internal/provider/providertest"
-	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 var fp = provider.NewFingerprint([]byte("key"))
 
-// put replaces a file as editors and configuration management do.
-func put(t *testing.T, dir, path string, value []byte) {
-	t.Helper()
-	full := filepath.Join(dir, path)
-	assert.NilError(t, os.MkdirAll(filepath.Dir(full), 0o700))
-	assert.NilError(t, os.WriteFile(full+".tmp", value, 0o600))
-	assert.NilError(t, os.Rename(full+".tmp", full))
-}
-
 func TestProvider_KeepsTheContract(t *testing.T) {
 	providertest.RunWith(t, func(t *testing.T) (provider.Provider, providertest.Put) {
 		dir := t.TempDir()
-		return file.New("files", dir, fp), func(path string, value []byte) secret.Version {
-			put(t, dir, path, value)
-			return fp.Version(value)
-		}
+		return file.New("files", dir, fp), providertest.Files(t, dir, fp.Version)
 	}, providertest.Options{NoHistory: true})
 }
 
 func TestProvider_ReadsNothingOutsideItsDirectory(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
-	put(t, outside, "x", []byte("canary"))
+	providertest.Files(t, outside, fp.Version)("x", []byte("canary"))
 	assert.NilError(t, os.Symlink(filepath.Join(outside, "x"), filepath.Join(dir, "link")))
 	assert.NilError(t, os.Symlink(outside, filepath.Join(dir, "dir")))
-	put(t, dir, "real", []byte("v"))
+	providertest.Files(t, dir, fp.Version)("real", []byte("v"))
 	assert.NilError(t, os.Symlink("real", filepath.Join(dir, "inside")))
 	p := file.New("files", dir, fp)
 	for _, path := range []string{"link", "dir/x"} {
@@ -63,7 +50,7 @@ func TestProvider_WhatIsNoFileIsRefused(t *testing.T) {
 		_, err := p.Version(t.Context(), path)
 		assert.ErrorContains(t, err, "not a regular file")
 	}
-	put(t, dir, "open", []byte("v"))
+	providertest.Files(t, dir, fp.Version)("open", []byte("v"))
 	assert.NilError(t, os.Chmod(filepath.Join(dir, "open"), 0o666))
 	_, err := p.Version(t.Context(), "open")
 	assert.ErrorContains(t, err, "chmod o-w "+filepath.Join(dir, "open"))
@@ -85,9 +72,9 @@ func TestProvider_WatchSeesFilesAndNewDirectories(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	changed, err := p.Watch(ctx)
 	assert.NilError(t, err)
-	put(t, dir, "x", []byte("1"))
+	providertest.Files(t, dir, fp.Version)("x", []byte("1"))
 	<-changed
-	put(t, dir, "a/b/x", []byte("1"))
+	providertest.Files(t, dir, fp.Version)("a/b/x", []byte("1"))
 	<-changed
 	cancel()
 	for range changed { // ends

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -153,7 +154,7 @@ func (p *Proxy) truncated(w http.ResponseWriter, r *http.Request) {
 	rec := httptest.NewRecorder()
 	p.next.ServeHTTP(rec, r)
 	body := rec.Body.Bytes()
-	w.Header().Set("Content-Type", rec.Header().Get("Content-Type"))
+	maps.Copy(w.Header(), rec.Header())
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)+2))
 	w.WriteHeader(rec.Code)
 	_, _ = w.Write(body[:len(body)/2])

@@ -129,11 +129,11 @@ func Answer(resp *http.Response, accept ...int) (*http.Response, []byte, error) 
 		}
 		return resp, body, nil
 	}
-	return resp, nil, status(resp)
+	return resp, nil, Refusal(resp)
 }
 
-// status says what a status means.
-func status(resp *http.Response) error {
+// Refusal says what the status of an answer means, which is none that was hoped for.
+func Refusal(resp *http.Response) error {
 	code := resp.StatusCode
 	switch {
 	case code == http.StatusNotFound:
@@ -143,9 +143,9 @@ func status(resp *http.Response) error {
 	case code == http.StatusUnauthorized:
 		return fmt.Errorf("%w (status 401)", provider.ErrCredential)
 	case code == http.StatusTooManyRequests:
-		return &provider.Throttled{After: retryAfter(resp.Header, time.Now())}
+		return &provider.Throttled{After: RetryAfter(resp.Header)}
 	case code == http.StatusRequestTimeout, code >= 500:
-		if after := retryAfter(resp.Header, time.Now()); after > 0 {
+		if after := RetryAfter(resp.Header); after > 0 {
 			return fmt.Errorf("the store answers with status %d: %w", code, &provider.Throttled{After: after})
 		}
 		return fmt.Errorf("the store answers with status %d", code)
@@ -157,7 +157,10 @@ func status(resp *http.Response) error {
 	return fmt.Errorf("the store refuses the request with status %d (%w)", code, provider.ErrPermanent)
 }
 
-// retryAfter reads the header in both of its forms (RFC 9110, 10.2.3).
+// RetryAfter reads the header of that name; zero when there is none.
+func RetryAfter(h http.Header) time.Duration { return retryAfter(h, time.Now()) }
+
+// retryAfter knows both forms of the header (RFC 9110, 10.2.3).
 func retryAfter(h http.Header, now time.Time) time.Duration {
 	text := h.Get("Retry-After")
 	if n, err := strconv.Atoi(text); err == nil {

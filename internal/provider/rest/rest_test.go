@@ -28,10 +28,10 @@ func TestStatus_MeansWhatTheContractSays(t *testing.T) {
 		404: provider.ErrNotFound, 403: provider.ErrDenied, 401: provider.ErrCredential,
 		400: provider.ErrPermanent, 405: provider.ErrPermanent, 301: provider.ErrPermanent, 204: provider.ErrMalformed,
 	} {
-		assert.ErrorIs(t, status(&http.Response{StatusCode: code}), want, "%d", code)
+		assert.ErrorIs(t, Refusal(&http.Response{StatusCode: code}), want, "%d", code)
 	}
 	for _, code := range []int{408, 429, 500, 502, 503, 504} {
-		err := status(&http.Response{StatusCode: code, Header: http.Header{"Retry-After": {"3"}}})
+		err := Refusal(&http.Response{StatusCode: code, Header: http.Header{"Retry-After": {"3"}}})
 		assert.Assert(t, provider.Retryable(err), "%d", code)
 		assert.Equal(t, provider.RetryAfter(err), 3*time.Second, "%d", code)
 	}

@@ -44,7 +44,11 @@ func newConn(cfg Config) (*conn, error) {
 type answer struct {
 	status int
 	Data   json.RawMessage `json:"data"`
-	Auth   *struct {
+
+	LeaseID       string `json:"lease_id"`
+	LeaseDuration int64  `json:"lease_duration"` // seconds
+	Renewable     bool   `json:"renewable"`
+	Auth          *struct {
 		ClientToken   string `json:"client_token"`
 		LeaseDuration int64  `json:"lease_duration"`
 		Renewable     bool   `json:"renewable"`

@@ -10,10 +10,10 @@ import (
 	"github.com/docker-secret-operator/dso/internal/provider"
 )
 
-// location is a path below the mount of a KV engine.
+// location is a path below the mount of an engine.
 type location struct {
 	mount string
-	kv    int // 1 or 2
+	kv    int // 1 or 2, or kvDatabase
 	path  string
 }
 
@@ -86,11 +86,14 @@ func (m *mounts) locate(ctx context.Context, c *conn, token, path string) (locat
 	switch {
 	case mount == "" || !below || rest == "":
 		return location{}, fmt.Errorf("%w: it names no mount above the path", provider.ErrMalformed)
-	case d.Type != "kv" && d.Type != "generic":
-		return location{}, fmt.Errorf("the engine at %s is not a KV engine, and no other is read (%w)", mount, provider.ErrPermanent)
+	case d.Type != "kv" && d.Type != "generic" && d.Type != "database":
+		return location{}, fmt.Errorf("the engine at %s is neither a KV nor a database engine, and no other is read (%w)", mount, provider.ErrPermanent)
 	}
 	kv := 1
-	if d.Options["version"] == "2" {
+	switch {
+	case d.Type == "database":
+		kv = kvDatabase
+	case d.Options["version"] == "2":
 		kv = 2
 	}
 	m.mu.Lock()

@@ -77,6 +77,15 @@ func (s *session) enter(ctx context.Context) (string, error) {
 	return g.token, nil
 }
 
+// end returns when the token that is held ends; zero: never, or nobody knows.
+func (s *session) end(ctx context.Context) time.Time {
+	if s.take(ctx) != nil {
+		return time.Time{}
+	}
+	defer s.give()
+	return s.expires
+}
+
 func (s *session) hold(g grant, full time.Duration) {
 	s.held, s.full, s.renewAt, s.expires = g, full, time.Time{}, time.Time{}
 	if g.ttl > 0 {

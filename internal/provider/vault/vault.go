@@ -23,19 +23,22 @@ type Config struct {
 	Timeout   time.Duration
 	TLS       rest.TLS
 	Login     Login
+	Memory    Memory // nil: no lease outlives the provider
 }
 
-// Provider reads the KV engines of one server.
+// Provider reads the KV and database engines of one server.
 type Provider struct {
 	name    string
 	session *session
 	mounts  *mounts
+	leases  *leases
 	fp      provider.Fingerprint
 }
 
 var (
 	_ provider.Provider = (*Provider)(nil)
 	_ provider.Keeper   = (*Provider)(nil)
+	_ provider.Watcher  = (*Provider)(nil)
 )
 
 // New returns a provider. The server is not asked yet.
@@ -44,37 +47,69 @@ func New(name string, cfg Config, fp provider.Fingerprint) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provider %s: %w", name, err)
 	}
-	return &Provider{name: name, session: newSession(c, cfg.Login), mounts: newMounts(cfg.Mount, cfg.KVVersion), fp: fp}, nil
+	s := newSession(c, cfg.Login)
+	server := cfg.Address + " " + cfg.Namespace + " " + cfg.Mount
+	return &Provider{
+		name: name, session: s, mounts: newMounts(cfg.Mount, cfg.KVVersion), leases: newLeases(cfg.Memory, server, s.now()), fp: fp,
+	}, nil
 }
 
-// Keep implements [provider.Keeper]: a token is renewed also while nobody uses it.
+// Keep implements [provider.Keeper]: a token and the leases are renewed also while
+// nobody uses them.
 func (p *Provider) Keep(ctx context.Context) {
 	const afterError, afterRefusal = 10 * time.Second, time.Minute
 	for ctx.Err() == nil {
 		wait := afterError
 		switch _, err := p.session.token(ctx); {
 		case err == nil:
-			wait = p.session.next(ctx)
+			wait = min(p.keepLease(ctx), p.session.next(ctx))
 		case !provider.Retryable(err):
 			wait = afterRefusal // servers lock out who tries in vain too often
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
+		case <-p.leases.changed:
+			timer.Stop()
 		case <-ctx.Done():
 			timer.Stop()
 		}
 	}
 }
 
+// Watch implements [provider.Watcher]: it tells when a lease was replaced. What changes
+// in the server by itself is not told.
+func (p *Provider) Watch(ctx context.Context) (<-chan struct{}, error) {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for {
+			select {
+			case <-p.leases.replaced:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case told <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return told, nil
+}
+
 // Version implements [provider.Provider].
 func (p *Provider) Version(ctx context.Context, path string) (v secret.Version, err error) {
 	err = p.with(ctx, path, func(token string, at location) error {
-		if at.kv == 1 {
+		switch at.kv {
+		case kvDatabase:
+			v, err = p.versionDatabase(ctx, token, at, path)
+		case 1:
 			_, v, err = p.readV1(ctx, token, at, "")
-			return err
+		default:
+			v, err = p.versionV2(ctx, token, at)
 		}
-		v, err = p.versionV2(ctx, token, at)
 		return err
 	})
 	return v, err
@@ -83,9 +118,12 @@ func (p *Provider) Version(ctx context.Context, path string) (v secret.Version, 
 // Get implements [provider.Provider].
 func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (value secret.Value, v secret.Version, err error) {
 	err = p.with(ctx, path, func(token string, at location) error {
-		if at.kv == 1 {
+		switch at.kv {
+		case kvDatabase:
+			value, v, err = p.readDatabase(ctx, token, at, path, want)
+		case 1:
 			value, v, err = p.readV1(ctx, token, at, want)
-		} else {
+		default:
 			value, v, err = p.readV2(ctx, token, at, want)
 		}
 		return err

@@ -1,0 +1,115 @@
+package providers
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+)
+
+// kumo is an emulator of AWS, in memory, on loopback.
+type kumo struct {
+	addr   string
+	client *http.Client
+}
+
+var sharedKumo struct {
+	once sync.Once
+	kumo *kumo
+	stop func() error
+	err  error
+}
+
+// emulator returns the emulator that all tests share.
+func emulator(t *testing.T) *kumo {
+	t.Helper()
+	sharedKumo.once.Do(func() { sharedKumo.kumo, sharedKumo.stop, sharedKumo.err = startKumo() })
+	if sharedKumo.err != nil {
+		t.Fatal(sharedKumo.err)
+	}
+	return sharedKumo.kumo
+}
+
+func startKumo() (*kumo, func() error, error) {
+	program := os.Getenv("DSO_KUMO")
+	if program == "" {
+		return nil, nil, errors.New("DSO_KUMO does not say where kumo is: run make providers")
+	}
+	port, err := freePort()
+	if err != nil {
+		return nil, nil, err
+	}
+	dir, err := os.MkdirTemp("", "dso-kumo-")
+	if err != nil {
+		return nil, nil, err
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := exec.Command(program)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = []string{"HOME=" + dir, "KUMO_HOST=127.0.0.1", fmt.Sprintf("KUMO_PORT=%d", port)}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	stop := func() error {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return errors.Join(log.Close(), os.RemoveAll(dir))
+	}
+	k := &kumo{addr: fmt.Sprintf("http://127.0.0.1:%d", port), client: &http.Client{}}
+	err = until(30*time.Second, func() error { _, err := k.try("AmazonSSM.DescribeParameters", o{}); return err })
+	if err != nil {
+		text, _ := os.ReadFile(log.Name())
+		return nil, nil, errors.Join(fmt.Errorf("%w\n%s", err, text), stop())
+	}
+	return k, stop, nil
+}
+
+// try makes a request without the SDK. The emulator does not check the signature.
+func (k *kumo) try(target string, body o) (o, error) {
+	text, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequest(http.MethodPost, k.addr+"/", strings.NewReader(string(text)))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	req.Header.Set("X-Amz-Target", target)
+	resp, err := k.client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	answer, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	out := o{}
+	if err := json.Unmarshal(answer, &out); err != nil || resp.StatusCode >= 300 {
+		return nil, fmt.Errorf("%s: %s: %s", target, resp.Status, answer)
+	}
+	return out, nil
+}
+
+func (k *kumo) do(t *testing.T, target string, body o) o {
+	t.Helper()
+	out, err := k.try(target, body)
+	assert.NilError(t, err)
+	return out
+}
