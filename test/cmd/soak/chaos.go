@@ -68,7 +68,10 @@ func (s *soak) loseStore(ctx context.Context) error {
 	if err := os.Rename(store, store+".away"); err != nil {
 		return err
 	}
-	if err := s.meddle(ctx); err != nil {
+	s.storeAway = true
+	err := s.meddle(ctx)
+	s.storeAway = false
+	if err != nil {
 		return err
 	}
 	select {
@@ -89,8 +92,17 @@ func (s *soak) meddle(ctx context.Context) error {
 		// Compose gives the next replica the number after the highest: of another one's
 		// name it would make no use again.
 		svc := services[s.random.IntN(len(services))]
-		name = fmt.Sprintf("soak-%s-%d", svc.name, svc.scale)
-		command[2] = name
+		command[2] = fmt.Sprintf("soak-%s-%d", svc.name, svc.scale)
+		// What a person makes anew begins with the current version: with one that does
+		// not work it would rightly never be well.
+		switch {
+		case s.bad[svc.name] && s.storeAway:
+			command = nil
+		case s.bad[svc.name]:
+			if err := s.set(ctx, svc.name, false); err != nil {
+				return err
+			}
+		}
 	}
 	s.say("meddle: docker %s", strings.Join(command, " "))
 	if command != nil {
@@ -115,6 +127,13 @@ func (s *soak) meddle(ctx context.Context) error {
 func (s *soak) check(ctx context.Context) error {
 	s.checks++
 	if s.unfinished { // whoever removed a container and could not make it again tries once more
+		for _, svc := range services {
+			if s.bad[svc.name] {
+				if err := s.set(ctx, svc.name, false); err != nil {
+					return err
+				}
+			}
+		}
 		if err := s.up(ctx); err != nil {
 			s.say("as it happens: %v", err)
 		}

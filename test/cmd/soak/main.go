@@ -29,7 +29,7 @@ func status() int {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	s := &soak{began: time.Now(), length: *length, random: rand.New(rand.NewPCG(*seed, 0)), values: map[string]int{}}
+	s := &soak{began: time.Now(), length: *length, random: rand.New(rand.NewPCG(*seed, 0)), values: map[string]int{}, bad: map[string]bool{}}
 	s.say("seed %d", *seed)
 	if err := s.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "soak: error:", err)
@@ -51,6 +51,8 @@ type soak struct {
 	names  []string       // of the containers
 	values map[string]int // of each secret, the last one set
 
+	bad        map[string]bool // services whose current version does not work
+	storeAway  bool
 	unfinished bool // a person's docker dso up did not come to its end
 
 	rotations, kills, engineRestarts, storeFaults, meddlings, checks, violations int
@@ -156,6 +158,7 @@ func (s *soak) set(ctx context.Context, service string, bad bool) error {
 	if bad {
 		value += " bad"
 	}
+	s.bad[service] = bad
 	out, err := s.lab.DSOIn(ctx, "/", value, "secret", "set", "soak/"+service, "--no-wait")
 	if err != nil {
 		return fmt.Errorf("%w: %s", err, out)
