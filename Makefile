@@ -124,8 +124,8 @@ bench-start: deps build ## Measure what a start costs, and hold it to its limits
 	go test -count=1 -timeout 10m -v -run TestStart ./test/bench/
 
 .PHONY: bench
-bench: ## Measure what an agent at rest costs: calls to the stores, memory, CPU
-	go test -count=1 -timeout 10m -v -run TestIdle ./test/bench/ | grep -v '^=== '
+bench: deps build ## Measure an agent at rest, a change, and many starts at once, and hold them to their limits (as root)
+	go test -count=1 -timeout 20m -v -run 'TestIdle|TestChange|TestMany' ./test/bench/ | grep -v '^=== '
 
 .PHONY: demo
 demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)

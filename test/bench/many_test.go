@@ -1,0 +1,82 @@
+package bench
+
+import (
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/test/lab"
+)
+
+// How many containers start at once, how often, and how much longer they may take
+// with references than without DSO.
+const (
+	manyContainers = 100
+	manyRuns       = 3
+	maxManyRatio   = 1.1
+)
+
+func TestMany_StartAtOnceAlmostAsFastAsWithoutDSO(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	assert.NilError(t, err)
+	l, err := lab.Open(t.Context(), root)
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.NilError(t, l.Close()) })
+	assert.NilError(t, l.ImportBusybox(t.Context(), "busybox:test"))
+	assert.NilError(t, l.StartAgent(t.Context()))
+	_, err = l.DSO(t.Context(), "init")
+	assert.NilError(t, err)
+	c := &changes{t: t, engine: dial(l.Socket()), agent: dial(l.HostPath("/run/dso/dso.sock"))}
+	c.set("app/a", "value")
+
+	var ids [2][]string
+	for i, config := range []map[string]any{
+		{"Runtime": "runc", "NetworkMode": "none"}, {"Runtime": "dso", "NetworkMode": "none"},
+	} {
+		env := []string{"A=value"}
+		if config["Runtime"] == "dso" {
+			env = []string{"A=dso://app/a", "B=dsofile://app/a"}
+		}
+		for range manyContainers {
+			var made struct{ ID string }
+			c.engine.call(t, http.MethodPost, "/containers/create", map[string]any{
+				"Image": "busybox:test", "Cmd": []string{"sleep", "3600"}, "Env": env, "HostConfig": config,
+				"Labels": map[string]string{"dso.reloader": "false"},
+			}, &made)
+			ids[i] = append(ids[i], made.ID)
+		}
+	}
+	var took [2][]time.Duration
+	for run := range manyRuns {
+		for i := range ids {
+			i = (i + run) % len(ids)
+			begun := time.Now()
+			c.each(ids[i], "start")
+			took[i] = append(took[i], time.Since(begun))
+			c.each(ids[i], "kill")
+			c.each(ids[i], "wait")
+		}
+	}
+	for i := range took {
+		slices.Sort(took[i])
+	}
+	without, with := took[0][manyRuns/2], took[1][manyRuns/2]
+	fmt.Printf("bench-many: containers=%d without_dso_ms=%s with_dso_ms=%s ratio=%.2f\n", manyContainers, ms(without), ms(with), ratio(with, without))
+	assert.Check(t, ratio(with, without) <= maxManyRatio)
+}
+
+// each does the same with all containers at once.
+func (c *changes) each(ids []string, action string) {
+	c.t.Helper()
+	var wg sync.WaitGroup
+	for _, id := range ids {
+		wg.Go(func() { c.engine.call(c.t, http.MethodPost, "/containers/"+id+"/"+action, nil, nil) })
+	}
+	wg.Wait()
+}
