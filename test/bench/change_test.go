@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -16,7 +15,6 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
-	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 // The limits, as ratios to what the engine alone needs, measured in turn with it.
@@ -65,15 +63,7 @@ const loop = `trap "exit 0" TERM; while :; do sleep 1 & wait $!; done`
 // TestChange_TakesNoLongerThanItMay measures from the moment at which the agent is
 // given a new value to the moment at which, as the engine says, a process with it runs.
 func TestChange_TakesNoLongerThanItMay(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	assert.NilError(t, err)
-	l, err := lab.Open(t.Context(), root)
-	assert.NilError(t, err)
-	t.Cleanup(func() { assert.NilError(t, l.Close()) })
-	assert.NilError(t, l.ImportBusybox(t.Context(), "busybox:test"))
-	assert.NilError(t, l.StartAgent(t.Context()))
-	_, err = l.DSO(t.Context(), "init")
-	assert.NilError(t, err)
+	l, _ := ground(t)
 	c := &changes{t: t, engine: dial(l.Socket()), agent: dial(l.HostPath("/run/dso/dso.sock"))}
 
 	restart, inPlace := c.inPlace()

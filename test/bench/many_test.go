@@ -3,15 +3,12 @@ package bench
 import (
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"gotest.tools/v3/assert"
-
-	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 // How many containers start at once, how often, and how much longer they may take
@@ -23,15 +20,7 @@ const (
 )
 
 func TestMany_StartAtOnceAlmostAsFastAsWithoutDSO(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	assert.NilError(t, err)
-	l, err := lab.Open(t.Context(), root)
-	assert.NilError(t, err)
-	t.Cleanup(func() { assert.NilError(t, l.Close()) })
-	assert.NilError(t, l.ImportBusybox(t.Context(), "busybox:test"))
-	assert.NilError(t, l.StartAgent(t.Context()))
-	_, err = l.DSO(t.Context(), "init")
-	assert.NilError(t, err)
+	l, _ := ground(t)
 	c := &changes{t: t, engine: dial(l.Socket()), agent: dial(l.HostPath("/run/dso/dso.sock"))}
 	c.set("app/a", "value")
 

@@ -36,17 +36,9 @@ const (
 )
 
 func TestStart_CostsNoMoreThanItMay(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	assert.NilError(t, err)
-	l, err := lab.Open(t.Context(), root)
-	assert.NilError(t, err)
-	t.Cleanup(func() { assert.NilError(t, l.Close()) })
-	assert.NilError(t, l.ImportBusybox(t.Context(), "busybox:test"))
-	assert.NilError(t, l.StartAgent(t.Context()))
-	_, err = l.DSO(t.Context(), "init")
-	assert.NilError(t, err)
+	l, root := ground(t)
 	for _, name := range []string{"app/a", "app/b"} {
-		_, err = l.DSOIn(t.Context(), "/", "value", "secret", "set", name, "--no-wait")
+		_, err := l.DSOIn(t.Context(), "/", "value", "secret", "set", name, "--no-wait")
 		assert.NilError(t, err)
 	}
 
@@ -62,6 +54,21 @@ func TestStart_CostsNoMoreThanItMay(t *testing.T) {
 	assert.Check(t, metadata[0] <= maxMetadata, "docker runs the plugin for its metadata: %s", metadata[0])
 	assert.Check(t, plain <= maxPlainOverhead, "a container without references: %s", plain)
 	assert.Check(t, refs <= maxRefsOverhead, "a container with references: %s", refs)
+}
+
+// ground is a private engine with an agent and an empty vault; root is the repository.
+func ground(t *testing.T) (l *lab.Lab, root string) {
+	t.Helper()
+	root, err := filepath.Abs("../..")
+	assert.NilError(t, err)
+	l, err = lab.Open(t.Context(), root)
+	assert.NilError(t, err)
+	t.Cleanup(func() { assert.NilError(t, l.Close()) })
+	assert.NilError(t, l.ImportBusybox(t.Context(), "busybox:test"))
+	assert.NilError(t, l.StartAgent(t.Context()))
+	_, err = l.DSO(t.Context(), "init")
+	assert.NilError(t, err)
+	return l, root
 }
 
 func ms(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d.Microseconds())/1000) }

@@ -37,11 +37,7 @@ func (r *real) fail(ctx context.Context, p rotation.Point) error {
 
 // rotateWith begins a rotation to a good version by an agent with failpoints.
 func (r *real) rotateWith(ctx context.Context, p rotation.Point, failpoints string) (marker string, err error) {
-	ready, err := r.lab.LaunchAgent(ctx, []string{"DSO_FAILPOINT=" + failpoints})
-	if err != nil {
-		return "", err
-	}
-	if err := ready(ctx); err != nil {
+	if err := r.startWith(ctx, failpoints); err != nil {
 		return "", err
 	}
 	r.number++

@@ -176,11 +176,7 @@ func (r *real) die(ctx context.Context, p rotation.Point) error {
 func (r *real) dieAt(ctx context.Context, p rotation.Point) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	ready, err := r.lab.LaunchAgent(ctx, []string{"DSO_FAILPOINT=" + p.String()})
-	if err != nil {
-		return err
-	}
-	if err := ready(ctx); err != nil {
+	if err := r.startWith(ctx, p.String()); err != nil {
 		return err
 	}
 	r.number++
@@ -193,6 +189,15 @@ func (r *real) dieAt(ctx context.Context, p rotation.Point) error {
 		return errors.Join(fmt.Errorf("%s is never passed: %w", p, err), setErr)
 	}
 	return nil
+}
+
+// startWith starts an agent with failpoints.
+func (r *real) startWith(ctx context.Context, failpoints string) error {
+	ready, err := r.lab.LaunchAgent(ctx, []string{"DSO_FAILPOINT=" + failpoints})
+	if err != nil {
+		return err
+	}
+	return ready(ctx)
 }
 
 // verify checks the end of the rotation that was cut off at p.

@@ -83,11 +83,7 @@ func (r *real) setTrio(ctx context.Context, marker string, bad bool) error {
 }
 
 func (r *real) strikeTrio(ctx context.Context, p rotation.Point, strike func(context.Context) error) error {
-	ready, err := r.lab.LaunchAgent(ctx, []string{"DSO_FAILPOINT=" + p.String()})
-	if err != nil {
-		return err
-	}
-	if err := ready(ctx); err != nil {
+	if err := r.startWith(ctx, p.String()); err != nil {
 		return err
 	}
 	r.number++
@@ -104,7 +100,7 @@ func (r *real) strikeTrio(ctx context.Context, p rotation.Point, strike func(con
 			return err
 		}
 	}
-	ready, err = r.lab.LaunchAgent(ctx, nil)
+	ready, err := r.lab.LaunchAgent(ctx, nil)
 	if err != nil {
 		return err
 	}
