@@ -209,8 +209,8 @@ func (a *Agent) openStores() error {
 			return err
 		}
 	}
-	key, err := fingerprintKey(a.state("state", "fingerprint.key"))
-	if err != nil {
+	key, err := fingerprintKey(a.state("state", "fingerprint.key"), time.Now())
+	if a.broken(err) {
 		return err
 	}
 	if a.sealed, err = a.openSealed(); err != nil {

@@ -121,7 +121,7 @@ func (m memory) Load() ([]byte, error) {
 	if m.file == "" {
 		return nil, nil
 	}
-	return os.ReadFile(m.file)
+	return durable.Read(m.file)
 }
 
 func (m memory) Save(data []byte) error {
@@ -255,18 +255,27 @@ func providerMetrics(rows []watch.SourceStatus) []metrics.Provider {
 }
 
 // fingerprintKey returns the key of the versions that DSO makes itself, and makes it
-// at the first start. With another key all of them are other versions, so it is kept.
-func fingerprintKey(path string) ([]byte, error) {
+// at the first start. With another key all of them are other versions: the secrets of
+// stores that have none of their own count as changed, once. So there are two copies
+// of it. With a [*durable.CorruptError], the key is usable.
+func fingerprintKey(path string, now time.Time) ([]byte, error) {
 	const size = 32
-	key, err := os.ReadFile(path)
-	switch {
-	case err == nil && len(key) == size:
-		return key, nil
-	case err == nil:
-		return nil, fmt.Errorf("read %s: it is damaged; remove it: a new one is made, and the secrets of stores that have no versions of their own count as changed, once", path)
-	case !errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("read fingerprint key: %w", err)
+	var key []byte
+	err := durable.LoadState(path, now, func(data []byte) error {
+		if len(data) != size {
+			return fmt.Errorf("it has %d bytes and not %d", len(data), size)
+		}
+		key = data
+		return nil
+	})
+	var corrupt *durable.CorruptError
+	if err != nil && !errors.As(err, &corrupt) {
+		return nil, err
 	}
-	key = newKey(size)
-	return key, durable.WriteFile(path, key, 0o600)
+	if key == nil {
+		key = newKey(size)
+	} else if err == nil {
+		return key, nil
+	}
+	return key, errors.Join(durable.SaveState(path, key), durable.SaveState(path, key), err)
 }

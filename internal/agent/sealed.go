@@ -48,7 +48,7 @@ const (
 )
 
 // openSealed opens the sealed values as the configuration wants them. It returns nil
-// when it wants none; what there was is removed then.
+// when it wants none, and what there was is removed then, or when there can be none.
 func (a *Agent) openSealed() (sealed, error) {
 	dir, by := a.state("sealed"), sealAuto
 	if a.cfg.Loaded != nil {
@@ -74,7 +74,10 @@ func (a *Agent) openSealed() (sealed, error) {
 		s, problems, err = seal.Open(ctx, dir, seal.ByFile)
 	}
 	if err != nil {
-		return nil, err
+		// They are for when a store is down; that they cannot be kept must not be why
+		// nothing starts while it is up.
+		a.log.Error("no values are sealed: containers cannot start while their store is down", "error", err)
+		return nil, nil
 	}
 	for _, p := range problems {
 		a.log.Warn("sealed values", "error", p)

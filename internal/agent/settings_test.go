@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/config"
+	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/local"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -341,14 +343,29 @@ func TestBuild_SendsTheCredentialThatWasConfigured(t *testing.T) {
 
 func TestFingerprintKey_StaysTheSame(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
-	first, err := fingerprintKey(path)
+	now := time.Now()
+	first, err := fingerprintKey(path, now)
 	assert.NilError(t, err)
-	second, err := fingerprintKey(path)
+	second, err := fingerprintKey(path, now)
 	assert.NilError(t, err)
 	assert.DeepEqual(t, first, second)
+
+	// A damaged one is set aside, and there is another copy.
+	var corrupt *durable.CorruptError
 	assert.NilError(t, os.WriteFile(path, []byte("short"), 0o600))
-	_, err = fingerprintKey(path)
-	assert.ErrorContains(t, err, "remove it")
+	second, err = fingerprintKey(path, now)
+	assert.Assert(t, errors.As(err, &corrupt), "%v", err)
+	assert.DeepEqual(t, first, second)
+
+	// With both damaged it is another one, and stays that.
+	assert.NilError(t, os.WriteFile(path, []byte("short"), 0o600))
+	assert.NilError(t, os.WriteFile(path+".last", []byte("short"), 0o600))
+	other, err := fingerprintKey(path, now)
+	assert.Assert(t, errors.As(err, &corrupt), "%v", err)
+	assert.Assert(t, len(other) == 32 && !bytes.Equal(other, first))
+	second, err = fingerprintKey(path, now)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, other, second)
 }
 
 // sealedValues stand in for the sealed ones.

@@ -81,19 +81,25 @@ func LoadState(path string, now time.Time, decode func([]byte) error) error {
 }
 
 func load(path string, decode func([]byte) error) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // a pipe in its place must not hold us
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return errors.Join(err, errors.New("it is not a file"))
-	}
-	data, err := io.ReadAll(f)
+	data, err := Read(path)
 	if err != nil {
 		return err
 	}
 	return decode(data)
+}
+
+// Read reads a file of state. What else may lie in its place is an error, and a pipe
+// holds nobody.
+func Read(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("%s is not a file", path))
+	}
+	return io.ReadAll(f)
 }
 
 // quarantine returns a path for an unreadable file, on which nothing lies yet.

@@ -107,7 +107,7 @@ func readKey(ctx context.Context, f keyFile) (key, error) {
 	if perm := info.Mode().Perm(); perm&0o077 != 0 {
 		return key{}, fmt.Errorf("%s has mode %#o and must have 0600: chmod 600 %s", path, perm, path)
 	}
-	raw, err := os.ReadFile(path)
+	raw, err := durable.Read(path)
 	if err == nil && f.by != ByFile {
 		raw, err = systemdCreds(ctx, raw, "decrypt", "--name="+credentialName, "-", "-")
 	}

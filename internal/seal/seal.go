@@ -134,7 +134,7 @@ func (s *Store) load() (problems []error, err error) {
 	lost := 0
 	err = each(s.valueDir(), func(path, _ string, data []byte) {
 		var f file
-		if json.Unmarshal(data, &f) != nil || filepath.Base(path) != (name{f.Secret, f.Version}).file() {
+		if data == nil || json.Unmarshal(data, &f) != nil || filepath.Base(path) != (name{f.Secret, f.Version}).file() {
 			problems = append(problems, fmt.Errorf("sealed value %s is damaged; it is sealed anew when it is delivered again", path))
 			return
 		}
@@ -152,7 +152,7 @@ func (s *Store) load() (problems []error, err error) {
 	}
 	err = each(s.setDir(), func(path, base string, data []byte) {
 		var set Set
-		if json.Unmarshal(data, &set) != nil || len(set.Versions) == 0 {
+		if data == nil || json.Unmarshal(data, &set) != nil || len(set.Versions) == 0 {
 			problems = append(problems, fmt.Errorf("record of what a container was last given, %s, is damaged; it is written anew at its next start", path))
 			return
 		}
@@ -161,7 +161,8 @@ func (s *Store) load() (problems []error, err error) {
 	return problems, err
 }
 
-// each reads the JSON files of a directory; base is the file's name without .json.
+// each reads the JSON files of a directory; base is the file's name without .json, data
+// is nil when it cannot be read.
 func each(dir string, do func(path, base string, data []byte)) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -173,9 +174,9 @@ func each(dir string, do func(path, base string, data []byte)) error {
 			continue
 		}
 		path := filepath.Join(dir, e.Name())
-		data, err := os.ReadFile(path)
+		data, err := durable.Read(path)
 		if err != nil {
-			return err
+			data = nil
 		}
 		do(path, base, data)
 	}
@@ -266,7 +267,7 @@ func (s *Store) open(n name) ([]byte, error) {
 		return nil, ErrNotSealed
 	}
 	path := filepath.Join(s.valueDir(), n.file())
-	data, err := os.ReadFile(path)
+	data, err := durable.Read(path)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotSealed, err)
 	}

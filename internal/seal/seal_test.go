@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -193,6 +194,26 @@ func TestOpen_SaysPlainlyThatAKeyIsMissingOrWrongAndLosesNothing(t *testing.T) {
 			assert.Equal(t, value(s, db, "1"), "before")
 			assert.Equal(t, value(s, db, "2"), "meanwhile")
 		})
+	}
+}
+
+func TestOpen_OfWhatIsNoFileGoesOn(t *testing.T) {
+	for name, harm := range map[string]func(path string) error{
+		"a directory": func(path string) error { return os.Mkdir(path, 0o700) },
+		"a pipe":      func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"nowhere":     func(path string) error { return os.Symlink(filepath.Base(path), path) },
+	} {
+		for _, which := range []string{"values/*.json", "sets/*.json", "keys/*.key"} {
+			dir := filepath.Join(t.TempDir(), "sealed")
+			keep(t, open(t, dir), "one", now, "1=a")
+			path := files(t, dir, which)[0]
+			assert.NilError(t, os.Remove(path))
+			assert.NilError(t, harm(path))
+			s, problems := reopen(t, dir)
+			assert.Assert(t, len(problems) > 0, "%s: %s", which, name)
+			keep(t, s, "two", now, "2=b")
+			assert.Equal(t, value(s, db, "2"), "b")
+		}
 	}
 }
 

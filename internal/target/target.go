@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -121,8 +120,12 @@ func place(name string) string {
 	return intermediate.ReplaceAllString(strings.TrimPrefix(name, "/"), "")
 }
 
-// Save writes the rules durably.
+// Save writes the rules durably. Without any there is no file, and nothing that could
+// be damaged.
 func Save(file string, rs Rules) error {
+	if len(rs.Rules) == 0 {
+		return durable.Remove(file)
+	}
 	data, err := json.MarshalIndent(rs, "", "  ")
 	if err != nil {
 		return err
@@ -134,7 +137,7 @@ func Save(file string, rs Rules) error {
 // nobody may be started without what it might be given.
 func Load(file string) (Rules, error) {
 	var rs Rules
-	data, err := os.ReadFile(file)
+	data, err := durable.Read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return rs, nil
 	}
