@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/address/frontmap"
 	"github.com/docker-secret-operator/dso/internal/durable"
@@ -55,8 +56,9 @@ func (f *Fronts) Dir(key string) (string, error) {
 // short ids, in any order; none means to refuse. It returns the generation to
 // wait for. An order that stands already keeps its generation.
 //
-// A map that cannot be understood is replaced, with a generation of its own: the
-// front has refused it as well.
+// A map that cannot be understood is replaced: the front has refused it as well, and
+// keeps what it has. Which generation that is nobody knows, but the clock is ahead of
+// all that were counted.
 func (f *Fronts) Switch(key string, targets []string) (generation uint64, err error) {
 	dir, err := f.Dir(key)
 	if err != nil {
@@ -79,21 +81,24 @@ func (f *Fronts) Switch(key string, targets []string) (generation uint64, err er
 		return 0, err
 	}
 	m := frontmap.Map{Format: frontmap.Format, Generation: old.Generation + 1, Targets: want}
+	if errors.Is(err, frontmap.ErrInvalid) {
+		m.Generation = uint64(time.Now().Unix()) //nolint:gosec // after 1970
+	}
 	if err := frontmap.Store(dir, m); err != nil {
 		return 0, fmt.Errorf("switch %s: %w", key, err)
 	}
 	return m.Generation, nil
 }
 
-// Targets returns the standing order, sorted. The error wraps fs.ErrNotExist when
-// there is none.
+// Targets returns the standing order, sorted; none when there is no order, or none
+// that can be understood.
 func (f *Fronts) Targets(key string) ([]string, error) {
 	dir, err := f.Dir(key)
 	if err != nil {
 		return nil, err
 	}
 	m, err := frontmap.Load(dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, frontmap.ErrInvalid) {
 		return nil, fmt.Errorf("targets of %s: %w", key, err)
 	}
 	return m.Targets, nil

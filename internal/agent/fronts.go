@@ -48,7 +48,7 @@ func (f *fronts) Find(ctx context.Context, c engine.Container) (*rotation.Front,
 // with nobody keeps what it has: it finds a restarted container by itself.
 func (f *fronts) Serve(_ context.Context, front rotation.Front, ready, starting []string) error {
 	now, err := f.maps.Targets(front.Key)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return err
 	}
 	for _, id := range starting {
@@ -67,7 +67,7 @@ func (f *fronts) Serve(_ context.Context, front rotation.Front, ready, starting 
 // front that does not run applies the map when it starts.
 func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to string) error {
 	targets, err := f.maps.Targets(front.Key)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err != nil {
 		return err
 	}
 	targets = slices.DeleteFunc(targets, func(t string) bool { return t == from || t == to })

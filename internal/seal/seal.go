@@ -153,6 +153,7 @@ func (s *Store) load() (problems []error, err error) {
 	err = each(s.setDir(), func(path, base string, data []byte) {
 		var set Set
 		if data == nil || json.Unmarshal(data, &set) != nil || len(set.Versions) == 0 {
+			s.sets[base] = Set{} // so that it goes with its container
 			problems = append(problems, fmt.Errorf("record of what a container was last given, %s, is damaged; it is written anew at its next start", path))
 			return
 		}
@@ -245,8 +246,8 @@ func (s *Store) seal(n name, plaintext []byte) error {
 func (s *Store) Last(container string) (Set, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	set, ok := s.sets[container]
-	return set, ok
+	set := s.sets[container]
+	return set, len(set.Versions) > 0
 }
 
 // Get returns the value of one version. The error wraps [ErrNotSealed] when it is

@@ -164,6 +164,29 @@ func TestJournal_DamagedInTheMiddleOfARotationLosesNothing(t *testing.T) {
 	finish()
 }
 
+// Whatever somebody did to the state while no agent ran, the next one starts, the
+// service goes on, and a new version is rotated to.
+func TestState_RubbishInEveryFile(t *testing.T) {
+	s := begin(t, "rubbish")
+	finish := s.underLoad()
+	s.set("v2")
+	s.settles("v2")
+	assert.NilError(t, shared.KillAgent())
+	spoiled := 0
+	assert.NilError(t, filepath.WalkDir(shared.HostPath("/var/lib/dso"), func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			spoiled++
+			err = os.WriteFile(path, []byte("\x00\x07 rubbish"), 0o600)
+		}
+		return err
+	}))
+	assert.Assert(t, spoiled > 8, "%d files", spoiled)
+	s.startAgent()
+	s.set("v3")
+	s.settles("v3")
+	finish()
+}
+
 func quarantined(t *testing.T, path string) int {
 	t.Helper()
 	found, err := filepath.Glob(path + ".corrupt-*")
