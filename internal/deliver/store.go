@@ -33,7 +33,8 @@ type Resolver interface {
 // Sealed keeps what containers are given, at rest, for when its store cannot give it
 // again.
 type Sealed interface {
-	Keep(containerID string, versions secret.Versions, values map[secret.ID]secret.Value, now time.Time) error
+	Keep(containerID string, versions secret.Versions, values map[secret.ID]secret.Value, asked bool, now time.Time) error
+	Settle(containerID string) error
 	Last(containerID string) (seal.Set, bool)
 	Containers() []string
 	Forget(containerID string) error
@@ -248,13 +249,14 @@ func (s *Store) keep(req wire.DeliverRequest, files []File, versions secret.Vers
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
+	_, asked := s.pins.get(req.ContainerID)
 	values := map[secret.ID]secret.Value{}
 	for id, v := range versions {
 		if snap.Versions[id] == v { // another is one that it has already, in its environment
 			values[id] = snap.Secrets[id]
 		}
 	}
-	if err := s.sealed.Keep(req.ContainerID, versions, values, now); err != nil {
+	if err := s.sealed.Keep(req.ContainerID, versions, values, asked, now); err != nil {
 		// That it cannot be started without its store some day is no reason to refuse it now.
 		s.log.Warn("values not sealed", "container", req.ContainerID, "error", err)
 	}
@@ -389,6 +391,16 @@ func (s *Store) Stale(containerID string) *Stale {
 	return rec.Stale
 }
 
+// Untried returns the versions that the container had before, when it was started with
+// others that no rotation brought, and nobody knows yet whether it works with them.
+func (s *Store) Untried(containerID string) (before secret.Versions, untried bool) {
+	set, _ := s.sealed.Last(containerID)
+	return set.Before, len(set.Before) > 0
+}
+
+// Tried notes that it is known whether the container works with what it was given.
+func (s *Store) Tried(containerID string) error { return s.sealed.Settle(containerID) }
+
 // StaleSince returns, for each stale container, since when it has what it has.
 func (s *Store) StaleSince() []time.Time {
 	ids, err := s.Known()
@@ -498,9 +510,10 @@ func checkID(id string) error {
 // unsealed seals nothing.
 type unsealed struct{}
 
-func (unsealed) Keep(string, secret.Versions, map[secret.ID]secret.Value, time.Time) error {
+func (unsealed) Keep(string, secret.Versions, map[secret.ID]secret.Value, bool, time.Time) error {
 	return nil
 }
+func (unsealed) Settle(string) error             { return nil }
 func (unsealed) Last(string) (seal.Set, bool)    { return seal.Set{}, false }
 func (unsealed) Containers() []string            { return nil }
 func (unsealed) Forget(string) error             { return nil }

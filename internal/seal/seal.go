@@ -39,6 +39,9 @@ type Set struct {
 	Versions secret.Versions `json:"versions"`
 	// Since is when it was given them first; a restart with the same is none.
 	Since time.Time `json:"since"`
+	// Before are the versions that it had before, while nobody knows yet whether it
+	// works with these: it was started with them, and no rotation brought them.
+	Before secret.Versions `json:"before,omitempty"`
 }
 
 // name is what a sealed value is the value of.
@@ -185,9 +188,10 @@ func each(dir string, do func(path, base string, data []byte)) error {
 }
 
 // Keep remembers that a container is given these versions, durably, before it is.
+// asked says that it was to be just these: they are its own rotation's or its pin's.
 // values holds the values that the caller has; those of the other versions must be
 // sealed already. The container's id must be fit to be a file's name.
-func (s *Store) Keep(container string, versions secret.Versions, values map[secret.ID]secret.Value, now time.Time) error {
+func (s *Store) Keep(container string, versions secret.Versions, values map[secret.ID]secret.Value, asked bool, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, version := range versions {
@@ -203,10 +207,23 @@ func (s *Store) Keep(container string, versions secret.Versions, values map[secr
 			return err
 		}
 	}
-	if s.sets[container].Versions.Equal(versions) {
+	old := s.sets[container]
+	if old.Versions.Equal(versions) && (!asked || old.Before == nil) {
 		return nil
 	}
 	set := Set{Versions: versions.Clone(), Since: now.UTC()}
+	if !asked && len(old.Versions) > 0 {
+		if set.Before = old.Before; set.Before == nil {
+			set.Before = old.Versions
+		}
+		if set.Before.Equal(versions) { // it has them again
+			set.Before = nil
+		}
+	}
+	return s.write(container, set)
+}
+
+func (s *Store) write(container string, set Set) error {
 	data, err := json.Marshal(set)
 	if err != nil {
 		return err
@@ -216,6 +233,18 @@ func (s *Store) Keep(container string, versions secret.Versions, values map[secr
 	}
 	s.sets[container] = set
 	return nil
+}
+
+// Settle notes that it is known whether the container works with what it was given.
+func (s *Store) Settle(container string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	set, ok := s.sets[container]
+	if !ok || set.Before == nil {
+		return nil
+	}
+	set.Before = nil
+	return s.write(container, set)
 }
 
 func (s *Store) put(n name, value secret.Value) error {
@@ -317,6 +346,7 @@ func (s *Store) Retain(more ...secret.Versions) error {
 	}
 	for _, set := range s.sets {
 		note(set.Versions)
+		note(set.Before)
 	}
 	for _, vs := range more {
 		note(vs)

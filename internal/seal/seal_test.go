@@ -51,7 +51,7 @@ func tryKeep(s *seal.Store, container string, at time.Time, kvs ...string) error
 		id := []secret.ID{db, tls}[i]
 		versions[id], values[id] = secret.Version(v), secret.NewValue([]byte(value))
 	}
-	return s.Keep(container, versions, values, at)
+	return s.Keep(container, versions, values, false, at)
 }
 
 func value(s *seal.Store, id secret.ID, v secret.Version) string {
@@ -115,8 +115,8 @@ func TestKeep_NeedsAValueForEveryVersionThatIsNotSealed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "sealed")
 	s := open(t, dir)
 	keep(t, s, "one", now, "1=v")
-	assert.NilError(t, s.Keep("two", secret.Versions{db: "1"}, nil, now))
-	assert.ErrorIs(t, s.Keep("two", secret.Versions{db: "2"}, nil, now), seal.ErrNotSealed)
+	assert.NilError(t, s.Keep("two", secret.Versions{db: "1"}, nil, false, now))
+	assert.ErrorIs(t, s.Keep("two", secret.Versions{db: "2"}, nil, false, now), seal.ErrNotSealed)
 	set, _ := s.Last("two")
 	assert.DeepEqual(t, set.Versions, secret.Versions{db: "1"})
 }
