@@ -131,7 +131,7 @@ func TestLoad_TimelineShowsWhenAnAnswerChanged(t *testing.T) {
 	assert.Equal(t, v1.Count, 20)
 	assert.Equal(t, v1.Count+v2.Count, r.Requests)
 	assert.Assert(t, v1.FirstAt < v1.LastAt && v1.LastAt < v2.LastAt)
-	assert.Assert(t, v2.FirstAt > 150 && v2.FirstAt < 400, "v2 first at %v ms", v2.FirstAt)
+	assert.Assert(t, v2.FirstAt > 150 && v2.FirstAt < v2.LastAt, "v2 first at %v ms", v2.FirstAt) // the 21st was due after 200 ms
 	assert.Assert(t, r.Answer("v3") == nil)
 }
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/exec"
@@ -319,8 +320,14 @@ func TestProgram_ThatDoesNotAnswerIsKilledWithItsChildren(t *testing.T) {
 	assert.Assert(t, provider.Retryable(err))
 	pid, err := os.ReadFile(pidFile)
 	assert.NilError(t, err)
-	stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
-	assert.Assert(t, err != nil || strings.Contains(string(stat), ") Z "), "the child lives: %s", stat)
+	// A signal takes the moment until the kernel has a processor for whom it kills.
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
+		if err != nil || strings.Contains(string(stat), ") Z ") {
+			return poll.Success()
+		}
+		return poll.Continue("the child lives: %s", stat)
+	}, poll.WithDelay(5*time.Millisecond))
 }
 
 func TestClose_EndsTheProgram(t *testing.T) {
