@@ -377,6 +377,7 @@ func TestRetain_KeepsWhatAnyContainerHasAndNothingElse(t *testing.T) {
 		assert.NilError(t, err)
 	}
 	assert.Equal(t, values(), empty+3)
+	assert.NilError(t, h.Store.Tried(container))
 	assert.NilError(t, h.Store.Retain(secret.Versions{db: "1"}))
 	assert.Equal(t, values(), empty+2)
 	assert.NilError(t, h.Store.Retain())

@@ -37,6 +37,8 @@ type Deliveries interface {
 	Stale(containerID string) *deliver.Stale
 	Confirm(containerID string) error
 	Retain(further ...secret.Versions) error
+	Untried(containerID string) (before secret.Versions, untried bool)
+	Tried(containerID string) error
 }
 
 // Current knows the current versions of the secrets in use.

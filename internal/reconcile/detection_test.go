@@ -176,7 +176,8 @@ func TestDetection_AStartThatGetsANewerVersionIsNotTakenBack(t *testing.T) {
 		settle()
 		assert.Equal(t, a.Container(t, "web").ID, web.ID)
 		assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"))
-		assert.DeepEqual(t, rotations(), map[string]int{"other": 1})
+		// What web was started with is only tried: nothing is restarted for it.
+		assert.DeepEqual(t, rotations(), map[string]int{"other": 1, "web": 1})
 	})
 }
 

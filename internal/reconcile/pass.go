@@ -97,6 +97,11 @@ func (c *Controller) visit(ctx context.Context, id string, w why) (res Result, t
 // settle brings one container up to date.
 func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Result {
 	res, force := Result{Container: m.Name}, w.force
+	if before, untried := c.Deliveries.Untried(m.ID); untried && (m.Running() || m.State.Status == container.StateRestarting) {
+		if tried, done := c.try(ctx, m, before); done {
+			return tried
+		}
+	}
 	if !m.Running() {
 		if err := c.startFailed(ctx, m); err != nil {
 			res.Error = err.Error()
@@ -164,6 +169,34 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 	done := c.begin(ctx, e)
 	done.Note = res.Note
 	return done
+}
+
+// try finds out whether a container works with versions that no rotation brought: it
+// was started with them, by the engine, a person or its own crash. What a rotation in
+// place would have done up to its gate has happened. done says that there is nothing
+// more to do with it now.
+func (c *Controller) try(ctx context.Context, m engine.Container, before secret.Versions) (res Result, done bool) {
+	has, at, known := c.Deliveries.Delivered(m.ID)
+	if _, pinned := c.Deliveries.Pinned(m.ID); !known || pinned {
+		return res, false
+	}
+	if !c.may(c.records, m.ID) {
+		return Result{Container: m.Name, Error: unrecorded}, true
+	}
+	e, err := c.plan(ctx, m, before, has, "started with another version")
+	if err != nil || e.Strategy == rotation.None {
+		if err = errors.Join(err, c.Deliveries.Tried(m.ID)); err != nil {
+			c.Log.Warn("container not tried", "container", m.Name, "error", err)
+		}
+		return res, false
+	}
+	e = e.InPlace(at)
+	res = c.begin(ctx, e)
+	if err := c.Deliveries.Tried(m.ID); err != nil {
+		c.Log.Warn("container not noted as tried", "container", m.Name, "error", err)
+	}
+	// When it works, it may have an older version than the current one.
+	return res, res.Outcome != rotation.OutcomeRotated
 }
 
 // confirm notes that what a container was given while a store did not answer is what
@@ -264,6 +297,8 @@ func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
 		switch {
 		case e.NeedsPerson():
 			err = c.Machine.Again(&e)
+		case !e.Pending() && e.Tries:
+			err = c.Machine.BeginAt(&e, rotation.StepGate)
 		case !e.Pending():
 			err = c.Machine.Begin(&e)
 		}

@@ -62,6 +62,7 @@ type Entry struct {
 	RecreatedID         string          `json:"recreated_container_id,omitempty"`
 	HolderID            string          `json:"holder_container_id,omitempty"` // who has the place instead of ours
 	Recovered           bool            `json:"recovered,omitempty"`           // continued by an agent that did not begin it
+	Tries               bool            `json:"tries,omitempty"`               // it began with a start that was not its own
 	Unfit               bool            `json:"unfit,omitempty"`               // the new versions are why it turned back
 	From                secret.Versions `json:"from"`
 	To                  secret.Versions `json:"to"`

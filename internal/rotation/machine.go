@@ -165,6 +165,13 @@ func (m *Machine) Begin(e *Entry) error {
 	return m.record(e)
 }
 
+// BeginAt is Begin for a rotation whose first steps have happened already, without it.
+func (m *Machine) BeginAt(e *Entry, step Step) error {
+	e.Status = StatusInProgress
+	e.Step = step
+	return m.record(e)
+}
+
 // Again records that a rotation which needed a person is carried on, by [Machine.Run].
 func (m *Machine) Again(e *Entry) error {
 	e.again()

@@ -121,6 +121,35 @@ func TestKeep_NeedsAValueForEveryVersionThatIsNotSealed(t *testing.T) {
 	assert.DeepEqual(t, set.Versions, secret.Versions{db: "1"})
 }
 
+func TestKeep_RemembersWhatWasBeforeUntilTheNewIsKnownToWork(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sealed")
+	s := open(t, dir)
+	before := func() secret.Versions {
+		s = open(t, dir) // it is on disk
+		set, _ := s.Last("one")
+		return set.Before
+	}
+	keep(t, s, "one", now, "1=a")
+	assert.Equal(t, len(before()), 0)
+	keep(t, s, "one", now, "2=b")
+	keep(t, s, "one", now, "3=c")
+	assert.DeepEqual(t, before(), secret.Versions{db: "1"})
+	assert.NilError(t, s.Retain())
+	assert.Equal(t, value(s, db, "1"), "a")
+	assert.NilError(t, s.Settle("one"))
+	assert.Equal(t, len(before()), 0)
+
+	keep(t, s, "one", now, "4=d")
+	keep(t, s, "one", now, "3=c") // it has them again
+	assert.Equal(t, len(before()), 0)
+
+	keep(t, s, "one", now, "4=d")
+	assert.NilError(t, s.Keep("one", secret.Versions{db: "3"}, nil, true, now)) // a rotation brought it back
+	assert.Equal(t, len(before()), 0)
+	assert.NilError(t, s.Keep("one", secret.Versions{db: "4"}, nil, true, now)) // and another one forward
+	assert.Equal(t, len(before()), 0)
+}
+
 // A swapped file would give one secret's value as another's.
 func TestStore_ASwappedOrDamagedFileIsNotTakenForAnother(t *testing.T) {
 	for name, damage := range map[string]func(t *testing.T, a, b string){
@@ -264,6 +293,7 @@ func TestRetain_LetsGoOfWhatNobodyNames(t *testing.T) {
 	assert.NilError(t, s.Retain(secret.Versions{db: "1"}))
 	assert.Equal(t, value(s, db, "1")+value(s, db, "3"), "ac")
 	assert.Equal(t, value(s, db, "2"), "error: no sealed value")
+	assert.NilError(t, s.Settle("one"))
 	assert.NilError(t, s.Retain())
 	assert.Equal(t, value(s, db, "1"), "error: no sealed value")
 	assert.DeepEqual(t, s.Containers(), []string{"one"})
