@@ -8,6 +8,14 @@ import (
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
+// Pause keeps rotations from beginning in a Compose project, as the controller does.
+func (a *Agent) Pause(ctx context.Context, project string) (resume func(), err error) {
+	if resume, err = a.controller.Pause(ctx, project); err == nil {
+		a.log.Debug("rotations are paused", "project", project)
+	}
+	return resume, err
+}
+
 // Check tells for each reference whether it can be resolved now, and to which version.
 // What it means lies within the configured providers; no value leaves the agent.
 func (a *Agent) Check(ctx context.Context, req wire.CheckRequest) ([]wire.CheckResult, error) {

@@ -38,6 +38,8 @@ type Backend interface {
 	Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
 	MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wire.Rotation, error)
 	Locks(ctx context.Context) ([]wire.Lock, error)
+	// Pause returns when no rotation of the project is going on; none begins until resume.
+	Pause(ctx context.Context, project string) (resume func(), err error)
 	Check(ctx context.Context, req wire.CheckRequest) ([]wire.CheckResult, error)
 	Seal(ctx context.Context) (wire.Seal, error)
 	NewSealKey(ctx context.Context) (wire.Seal, error)
@@ -128,6 +130,7 @@ func routes(b Backend, log *slog.Logger) http.Handler {
 	route(group, "GET /v1/rotations", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Rotation, error) { return b.Rotations(ctx) })
 	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, _ struct{}) (wire.FrontImage, error) { return b.FrontImage(ctx) })
 	events(group, "GET /v1/events", b.Events)
+	pause(group, "POST /v1/pause", b.Pause)
 	route(group, "GET /v1/locks", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Lock, error) { return b.Locks(ctx) })
 	route(group, "POST /v1/references/check", func(ctx context.Context, _ Caller, r wire.CheckRequest) ([]wire.CheckResult, error) {
 		return b.Check(ctx, r)

@@ -141,6 +141,9 @@ func (b *backend) MarkRecovered(context.Context, wire.RecoverRequest) (wire.Rota
 	return wire.Rotation{}, b.fail
 }
 func (b *backend) Locks(context.Context) ([]wire.Lock, error) { return []wire.Lock{}, b.fail }
+func (b *backend) Pause(context.Context, string) (func(), error) {
+	return func() { b.happens("resumed") }, b.fail
+}
 func (b *backend) Check(context.Context, wire.CheckRequest) ([]wire.CheckResult, error) {
 	return []wire.CheckResult{}, b.fail
 }

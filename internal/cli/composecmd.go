@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker/cli/cli"
 	"github.com/docker/cli/cli-plugins/metadata"
@@ -133,7 +134,44 @@ func (a *app) compose(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	resume := a.pauseFor(ctx, p.Name, rest)
+	defer resume()
 	return a.runCompose(ctx, slices.Concat(files, otherGlobals(fs), []string{"--project-name", p.Name, "--project-directory", p.WorkingDir}, rest))
+}
+
+// changesReplicas lists the commands of docker compose that count a service's
+// containers, and make or remove some.
+var changesReplicas = []string{"up", "create", "scale", "down", "rm"}
+
+// pauseWait bounds the wait for rotations that are going on. It is longer than one
+// usually takes; Compose is run all the same.
+const pauseWait = 5 * time.Minute
+
+// pauseFor lets the agent end what it is at in the project, and begin nothing while
+// Compose is at work: the two containers of a rotation are one too many for Compose,
+// which would remove another replica for it. A command that stays in the foreground
+// has no end to wait for.
+func (a *app) pauseFor(ctx context.Context, project string, rest []string) (resume func()) {
+	nothing := func() {}
+	if len(rest) == 0 || !slices.Contains(changesReplicas, rest[0]) {
+		return nothing
+	}
+	detached := func(arg string) bool {
+		return arg == "-d" || arg == "--detach" || arg == "--wait" || arg == "--no-start"
+	}
+	if rest[0] == "up" && !slices.ContainsFunc(rest, detached) {
+		return nothing
+	}
+	ctx, cancel := context.WithTimeout(ctx, pauseWait)
+	defer cancel()
+	resume, err := a.agent().Pause(ctx, project)
+	switch {
+	case err == nil:
+		return resume
+	case ctx.Err() != nil:
+		_, _ = fmt.Fprintf(a.err, "dso: a rotation in project %s has not ended for %s; docker compose is run all the same\n", project, pauseWait)
+	}
+	return nothing // without an agent nothing is rotated
 }
 
 // loadProject keeps the loader's warnings quiet: docker compose prints them too.

@@ -99,6 +99,7 @@ type Controller struct {
 	groups  map[string]*group
 	slots   chan struct{}
 	wg      sync.WaitGroup
+	gates   map[string]*gate                   // by Compose project
 	mine    map[string]bool                    // ids of rotations that this process began
 	starts  attempts                           // of containers that could not be started
 	records attempts                           // of rotations that could not be recorded
@@ -137,6 +138,7 @@ func (c *Controller) Init(ctx context.Context) {
 	c.base = ctx
 	c.groups = map[string]*group{}
 	c.mine = map[string]bool{}
+	c.gates = map[string]*gate{}
 	c.starts, c.records = attempts{}, attempts{}
 	c.delays = map[string]delay{}
 	c.asks = map[string]ask{}
@@ -307,11 +309,6 @@ func (c *Controller) kick(key, name string, t Target) *group {
 
 // work passes over the group until nothing asks for another pass.
 func (c *Controller) work(key string, g *group) {
-	select {
-	case c.slots <- struct{}{}:
-		defer func() { <-c.slots }()
-	case <-c.base.Done():
-	}
 	for {
 		c.mu.Lock()
 		if !g.again || c.base.Err() != nil {
@@ -324,7 +321,24 @@ func (c *Controller) work(key string, g *group) {
 		force, cause := g.force, g.cause
 		g.force = map[string]string{}
 		c.mu.Unlock()
-		g.found = merge(g.found, c.pass(key, force, cause))
+		c.inTurn(key, func() { g.found = merge(g.found, c.pass(key, force, cause)) })
+	}
+}
+
+// inTurn does the work of a group when nobody has its project paused and there is a
+// slot; not at all when the agent stops before.
+func (c *Controller) inTurn(key string, do func()) {
+	pending := slices.ContainsFunc(c.Machine.Journal.Pending(), func(e rotation.Entry) bool { return groupOf(e.Original) == key })
+	leave, err := c.enter(c.base, projectOf(key), pending)
+	if err != nil {
+		return
+	}
+	defer leave()
+	select {
+	case c.slots <- struct{}{}:
+		defer func() { <-c.slots }()
+		do()
+	case <-c.base.Done():
 	}
 }
 

@@ -70,6 +70,25 @@ func (c *Client) call(ctx context.Context, method, path string, req, resp any) e
 	return nil
 }
 
+// Pause keeps rotations from beginning in a Compose project until resume is called, and
+// returns when none is going on.
+func (c *Client) Pause(ctx context.Context, project string) (resume func(), err error) {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, end) // until it is paused
+	r, err := c.send(life, http.MethodPost, "/v1/pause", wire.PauseRequest{Project: project})
+	if err == nil && !stop() {
+		err = errors.Join(ctx.Err(), r.Body.Close())
+	}
+	if err != nil {
+		end()
+		return nil, err
+	}
+	return func() {
+		end()
+		_ = r.Body.Close()
+	}, nil
+}
+
 // Rotate asks for a rotation and reports its steps as they happen.
 func (c *Client) Rotate(ctx context.Context, req wire.RotateRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
 	return c.follow(ctx, "/v1/rotate", req, tell)

@@ -264,6 +264,13 @@ type AdoptRequest struct {
 	Items []Leftover `json:"items"`
 }
 
+// PauseRequest asks that no rotation begins in a Compose project: POST /v1/pause. The
+// answer, {"paused":true}, comes when none is going on; they begin again when the
+// connection ends.
+type PauseRequest struct {
+	Project string `json:"project"`
+}
+
 // CheckRequest asks whether references can be resolved: POST /v1/references/check.
 type CheckRequest struct {
 	Project    string   `json:"project,omitempty"`
