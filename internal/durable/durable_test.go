@@ -100,6 +100,16 @@ func TestLoadState_OfAFileThatCannotBeReadTakesTheGenerationBefore(t *testing.T)
 	}
 }
 
+// A write that fails, such as on a full disk, leaves both generations one file.
+func TestSaveState_AfterOneThatFailedLeavesNothingElse(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state")
+	assert.NilError(t, durable.SaveState(path, []byte("good 1")))
+	assert.NilError(t, os.Link(path, path+".last"))
+	assert.NilError(t, durable.SaveState(path, []byte("good 2")))
+	assert.DeepEqual(t, names(t, dir), []string{"state", "state.last"})
+}
+
 func TestLoadState_OfAMissingFileTakesTheGenerationBefore(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state")
 	assert.NilError(t, durable.SaveState(path, []byte("good 1")))

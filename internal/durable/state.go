@@ -53,7 +53,12 @@ func keepLast(path string) error {
 	if err := os.Link(path, tmp); err != nil {
 		return ignoreNotExist(err)
 	}
-	return os.Rename(tmp, last(path))
+	if err := os.Rename(tmp, last(path)); err != nil {
+		return err
+	}
+	// Between two names of one file, which a write that failed leaves, rename(2) does
+	// nothing: then the first is still there.
+	return ignoreNotExist(os.Remove(tmp))
 }
 
 // LoadState reads a state file with decode. Without a file and a generation before,
