@@ -11,6 +11,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"github.com/docker-secret-operator/dso/internal/label"
+	"github.com/docker-secret-operator/dso/internal/typo"
 )
 
 // CheckLabels refuses labels of ours, on any service, that do not exist or that
@@ -50,25 +51,5 @@ func strategyOf(labels types.Labels) string { return cmp.Or(labels[label.Strateg
 
 // nearest returns the known word with the smallest edit distance to word.
 func nearest(word string, known []string) string {
-	return slices.MinFunc(known, func(a, b string) int { return distance(word, a) - distance(word, b) })
-}
-
-// distance is the Levenshtein distance in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
+	return slices.MinFunc(known, func(a, b string) int { return typo.Distance(word, a) - typo.Distance(word, b) })
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/docker-secret-operator/dso/internal/typo"
 )
 
 // Problem is one thing that is wrong with a file.
@@ -59,7 +61,7 @@ func nearest(typed string, known []string) (string, bool) {
 		if plain(k) == plain(typed) {
 			return k, true
 		}
-		if d := distance(strings.ToLower(typed), k); d < least {
+		if d := typo.Distance(strings.ToLower(typed), k); d < least {
 			best, least = k, d
 		}
 	}
@@ -69,26 +71,4 @@ func nearest(typed string, known []string) (string, bool) {
 // plain takes away what spellings of one key differ in.
 func plain(s string) string {
 	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(s))
-}
-
-// distance is Levenshtein's: the least number of characters to insert, remove or
-// replace.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
