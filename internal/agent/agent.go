@@ -231,7 +231,7 @@ func (a *Agent) openStores() error {
 	}); a.broken(err) {
 		return err
 	}
-	a.metrics.Stale.Since = a.deliveries.StaleSince
+	a.metrics.Stale(a.deliveries.StaleSince)
 	if err := a.sweep(); err != nil {
 		return err
 	}

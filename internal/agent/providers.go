@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
@@ -273,7 +274,8 @@ func fingerprintKey(path string, now time.Time) ([]byte, error) {
 		return nil, err
 	}
 	if key == nil {
-		key = newKey(size)
+		key = make([]byte, size)
+		_, _ = rand.Read(key) // never fails
 	} else if err == nil {
 		return key, nil
 	}

@@ -57,20 +57,16 @@ func (a *Agent) openSealed() (sealed, error) {
 	if by == sealOff {
 		return nil, seal.Destroy(dir)
 	}
-	ctx := context.Background()
-	var s *seal.Store
-	var problems []error
-	var err error
-	switch {
-	case by != sealAuto:
-		s, problems, err = seal.Open(ctx, dir, seal.Protection(by))
-	case seal.HasTPM(ctx):
-		if s, problems, err = seal.Open(ctx, dir, seal.ByTPM); err == nil {
-			break
+	ctx, protection := context.Background(), seal.Protection(by)
+	if by == sealAuto {
+		protection = seal.ByFile
+		if seal.HasTPM(ctx) {
+			protection = seal.ByTPM
 		}
+	}
+	s, problems, err := seal.Open(ctx, dir, protection)
+	if err != nil && by == sealAuto && protection == seal.ByTPM {
 		a.log.Warn("the TPM2 does not protect the sealing key, a file does", "error", err)
-		fallthrough
-	default:
 		s, problems, err = seal.Open(ctx, dir, seal.ByFile)
 	}
 	if err != nil {

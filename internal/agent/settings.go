@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"log/slog"
@@ -61,12 +60,6 @@ type source struct {
 	raw       provider.Provider
 	asked     *watch.Source // what everybody asks
 	stop      context.CancelFunc
-}
-
-func newKey(size int) []byte {
-	key := make([]byte, size)
-	_, _ = rand.Read(key) // never fails
-	return key
 }
 
 // LoadConfig reads the configuration: the explicit file, or the one in the usual

@@ -224,21 +224,19 @@ func (s *Store) allowed(req wire.DeliverRequest, vars []resolve.Variable) error 
 	if s.strict == nil || !s.strict() {
 		return nil
 	}
-	given := map[secret.ID]bool{}
+	var refs []secret.Ref
 	for _, r := range req.References {
 		if ref, err := secret.ParseRef(r.Ref); r.Given && err == nil {
-			for _, id := range s.resolver.IDs(req.Project, []secret.Ref{ref}) {
-				given[id] = true
-			}
+			refs = append(refs, ref)
 		}
 	}
+	given := s.resolver.IDs(req.Project, refs)
 	for _, v := range vars {
-		for _, id := range s.resolver.IDs(req.Project, []secret.Ref{v.Ref}) {
-			own := id.Provider == secret.DefaultProvider && req.Project != "" && strings.HasPrefix(id.Path, req.Project+"/")
-			if !own && !given[id] {
-				return fmt.Errorf("%w: %s may not read %s for %s: secret %s is not of its own project, and no target in dso.yaml gives it to the container",
-					ErrPolicy, req.Name, v.Ref, v.Name, id)
-			}
+		id := s.resolver.IDs(req.Project, []secret.Ref{v.Ref})[0]
+		own := id.Provider == secret.DefaultProvider && req.Project != "" && strings.HasPrefix(id.Path, req.Project+"/")
+		if !own && !slices.Contains(given, id) {
+			return fmt.Errorf("%w: %s may not read %s for %s: secret %s is not of its own project, and no target in dso.yaml gives it to the container",
+				ErrPolicy, req.Name, v.Ref, v.Name, id)
 		}
 	}
 	return nil

@@ -60,12 +60,30 @@ func TestWatch_ShowsWhatTheProvidersAreLikeNow(t *testing.T) {
 	}
 }
 
+func TestStale_LooksOnceAndTellsHowManyAndTheOldest(t *testing.T) {
+	m := metrics.New()
+	looks, since := 0, []time.Time{}
+	m.Stale(func() []time.Time { looks++; return since })
+	scrape := func() string {
+		w := httptest.NewRecorder()
+		m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		return w.Body.String()
+	}
+	text := scrape()
+	assert.Assert(t, strings.Contains(text, "dso_stale_containers 0\n") && strings.Contains(text, "dso_stale_age_seconds 0\n"), text)
+	since = []time.Time{time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)}
+	text = scrape()
+	assert.Assert(t, strings.Contains(text, "dso_stale_containers 2\n") && strings.Contains(text, "dso_stale_age_seconds 3600."), text)
+	assert.Equal(t, looks, 2)
+}
+
 func TestReference_ShowsTheMetricsAsTheyAre(t *testing.T) {
 	page, err := os.ReadFile("../../docs/reference/metrics.md")
 	assert.NilError(t, err)
 	w := httptest.NewRecorder()
 	m := metrics.New()
 	m.Watch(provider)
+	m.Stale(func() []time.Time { return nil })
 	m.Webhook.Requests.WithLabelValues("202").Inc()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	var rows []string

@@ -10,9 +10,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
@@ -178,18 +178,17 @@ func (c *Controller) rebuild(ctx context.Context) ([]rotation.Entry, error) {
 // inPlace finds the changes in place that a lost journal does not know: there is no
 // second container to tell of them, but the pin of the one.
 func (c *Controller) inPlace(ctx context.Context) ([]rotation.Entry, error) {
+	assigned := c.Deliveries.Assigned()
+	for _, e := range c.Machine.Journal.Unfinished() {
+		maps.DeleteFunc(assigned, func(id string, _ deliver.Pin) bool { return e.Concerns(id) })
+	}
+	members, err := engine.InspectAll(ctx, c.Engine, slices.Collect(maps.Keys(assigned)))
+	if err != nil {
+		return nil, err
+	}
 	var lost []rotation.Entry
-	for id, pin := range c.Deliveries.Assigned() {
-		if slices.ContainsFunc(c.Machine.Journal.All(), func(e rotation.Entry) bool { return e.Unfinished() && e.Concerns(id) }) {
-			continue
-		}
-		m, err := c.Engine.Inspect(ctx, id)
-		if errdefs.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
+	for _, m := range members {
+		pin := assigned[m.ID]
 		e, err := c.plan(ctx, m, pin.Before, pin.Versions, "the journal was lost in the middle")
 		if err != nil {
 			c.Log.Warn("change in place cannot be rebuilt", "container", m.Name, "error", err)
@@ -263,10 +262,8 @@ func (c *Controller) compareAll(ctx context.Context, cause string) error {
 // journaled returns the versions that rotations which are not over go from and to.
 func (c *Controller) journaled() []secret.Versions {
 	var all []secret.Versions
-	for _, e := range c.Machine.Journal.All() {
-		if e.Unfinished() {
-			all = append(all, e.From, e.To)
-		}
+	for _, e := range c.Machine.Journal.Unfinished() {
+		all = append(all, e.From, e.To)
 	}
 	return all
 }

@@ -55,8 +55,8 @@ func (c *Controller) pass(key string, force map[string]string, cause string) []R
 // a person asked for with it.
 func (c *Controller) resume(ctx context.Context, key string) []Result {
 	var results []Result
-	for _, e := range c.Machine.Journal.All() {
-		if groupOf(e.Original) != key || !e.Unfinished() {
+	for _, e := range c.Machine.Journal.Unfinished() {
+		if groupOf(e.Original) != key {
 			continue
 		}
 		what := c.asked(e.Key())
@@ -297,8 +297,6 @@ func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
 		switch {
 		case e.NeedsPerson():
 			err = c.Machine.Again(&e)
-		case !e.Pending() && e.Tries:
-			err = c.Machine.BeginAt(&e, rotation.StepGate)
 		case !e.Pending():
 			err = c.Machine.Begin(&e)
 		}

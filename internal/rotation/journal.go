@@ -93,6 +93,11 @@ func (j *Journal) Pending() []Entry {
 	return slices.DeleteFunc(j.All(), func(e Entry) bool { return !e.Pending() })
 }
 
+// Unfinished returns what is pending or needs a person, oldest first.
+func (j *Journal) Unfinished() []Entry {
+	return slices.DeleteFunc(j.All(), func(e Entry) bool { return !e.Unfinished() })
+}
+
 // All returns every rotation the journal remembers, oldest first.
 func (j *Journal) All() []Entry {
 	j.mu.Lock()

@@ -161,14 +161,7 @@ func (m *Machine) Run(ctx context.Context, e *Entry) error {
 // returns nil.
 func (m *Machine) Begin(e *Entry) error {
 	e.Status = StatusInProgress
-	e.Step = e.program()[0]
-	return m.record(e)
-}
-
-// BeginAt is Begin for a rotation whose first steps have happened already, without it.
-func (m *Machine) BeginAt(e *Entry, step Step) error {
-	e.Status = StatusInProgress
-	e.Step = step
+	e.Step = e.first()
 	return m.record(e)
 }
 

@@ -68,7 +68,7 @@ func (e Entry) InPlace(started time.Time) Entry {
 // Rebuilt is a rotation that began then and that the journal does not know. It begins
 // again at its first step.
 func (e Entry) Rebuilt(began time.Time) Entry {
-	e.Step, e.Status, e.StartTime = e.program()[0], StatusInProgress, began
+	e.Step, e.Status, e.StartTime = e.first(), StatusInProgress, began
 	e.Reasons = []string{"rebuilt from the labels and pins of the containers"}
 	return e
 }

@@ -72,6 +72,15 @@ var (
 // program is what the entry's phase consists of.
 func (e *Entry) program() []Step { return programs[e.Strategy][e.Phase] }
 
+// first is the step that the entry begins with. One that tries what a container was
+// started with begins at the gate: what comes before has happened, without it.
+func (e *Entry) first() Step {
+	if e.Tries {
+		return StepGate
+	}
+	return e.program()[0]
+}
+
 // retires is the first step that cannot be undone: from it on, a rotation only
 // moves forward.
 const retires = StepStop
