@@ -169,14 +169,12 @@ func (c *changes) rolling() (create, change time.Duration) {
 // medians of what they say.
 func (c *changes) inTurn(one, other func(begun time.Time) time.Duration) (time.Duration, time.Duration) {
 	c.t.Helper()
-	var took [2][]time.Duration
+	took := make([][]time.Duration, 2)
 	for run := range 2 * changeRuns {
 		c.quiet()
 		which := (run + run/2) % 2 // neither is always the one after the other
 		took[which] = append(took[which], []func(time.Time) time.Duration{one, other}[which](time.Now()))
 	}
-	for i := range took {
-		slices.Sort(took[i])
-	}
-	return took[0][len(took[0])/2], took[1][len(took[1])/2]
+	m := medians(took)
+	return m[0], m[1]
 }

@@ -3,7 +3,6 @@ package bench
 import (
 	"fmt"
 	"net/http"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -41,7 +40,7 @@ func TestMany_StartAtOnceAlmostAsFastAsWithoutDSO(t *testing.T) {
 			ids[i] = append(ids[i], made.ID)
 		}
 	}
-	var took [2][]time.Duration
+	took := make([][]time.Duration, len(ids))
 	for run := range manyRuns {
 		for i := range ids {
 			i = (i + run) % len(ids)
@@ -52,10 +51,8 @@ func TestMany_StartAtOnceAlmostAsFastAsWithoutDSO(t *testing.T) {
 			c.each(ids[i], "wait")
 		}
 	}
-	for i := range took {
-		slices.Sort(took[i])
-	}
-	without, with := took[0][manyRuns/2], took[1][manyRuns/2]
+	m := medians(took)
+	without, with := m[0], m[1]
 	fmt.Printf("bench-many: containers=%d without_dso_ms=%s with_dso_ms=%s ratio=%.2f\n", manyContainers, ms(without), ms(with), ratio(with, without))
 	assert.Check(t, ratio(with, without) <= maxManyRatio)
 }

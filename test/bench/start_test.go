@@ -1,10 +1,7 @@
 package bench
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -85,12 +82,17 @@ func inTurn(runs int, things ...func()) []time.Duration {
 			took[i] = append(took[i], time.Since(before))
 		}
 	}
-	medians := make([]time.Duration, len(things))
-	for i, times := range took {
+	return medians(took)
+}
+
+// medians returns the median of each row, and sorts them.
+func medians(rows [][]time.Duration) []time.Duration {
+	out := make([]time.Duration, len(rows))
+	for i, times := range rows {
 		slices.Sort(times)
-		medians[i] = times[len(times)/2]
+		out[i] = times[len(times)/2]
 	}
-	return medians
+	return out
 }
 
 // variants are the containers that are compared, as options of docker create.
@@ -103,22 +105,9 @@ var variants = [][]string{
 // starts measures the engine's start of a container, by its API.
 func starts(t *testing.T, l *lab.Lab) []time.Duration {
 	t.Helper()
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "unix", l.Socket())
-	}
-	api := &http.Client{Transport: &http.Transport{DialContext: dial}}
-	defer api.CloseIdleConnections()
-	post := func(id, action string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://engine/containers/"+id+"/"+action, nil)
-		assert.NilError(t, err)
-		resp, err := api.Do(req)
-		assert.NilError(t, err)
-		said, err := io.ReadAll(resp.Body)
-		assert.NilError(t, err)
-		assert.NilError(t, resp.Body.Close())
-		assert.Assert(t, resp.StatusCode < 300, "%s: %s", resp.Status, said)
-	}
+	engine := dial(l.Socket())
+	defer engine.CloseIdleConnections()
+	post := func(id, action string) { engine.call(t, http.MethodPost, "/containers/"+id+"/"+action, nil, nil) }
 	var ids []string
 	var things []func()
 	for _, options := range variants {
@@ -138,12 +127,7 @@ func starts(t *testing.T, l *lab.Lab) []time.Duration {
 			post(ids[i], "wait")
 		}
 	}
-	var medians []time.Duration
-	for _, times := range took {
-		slices.Sort(times)
-		medians = append(medians, times[len(times)/2])
-	}
-	return medians
+	return medians(took)
 }
 
 // directly measures the runtime's process alone, with the engine's own bundles

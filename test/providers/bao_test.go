@@ -63,17 +63,49 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// program is a server of a test: on loopback, with a directory of its own.
+type program struct {
+	variable  string // that says where the program is
+	args, env []string
+	ready     func() error
+}
+
+// start starts the server and waits until it is ready.
+func (p program) start() (stop func() error, err error) {
+	path := os.Getenv(p.variable)
+	if path == "" {
+		return nil, fmt.Errorf("%s does not say where the server is: run make providers", p.variable)
+	}
+	dir, err := os.MkdirTemp("", "dso-server-")
+	if err != nil {
+		return nil, err
+	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, p.args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = append([]string{"HOME=" + dir}, p.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", path, err)
+	}
+	stop = func() error {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return errors.Join(log.Close(), os.RemoveAll(dir))
+	}
+	if err := until(30*time.Second, p.ready); err != nil {
+		text, _ := os.ReadFile(log.Name())
+		return nil, errors.Join(fmt.Errorf("%w\n%s", err, text), stop())
+	}
+	return stop, nil
+}
+
 // start starts a server; an option -dev-tls makes it speak TLS.
 func start(options ...string) (*bao, func() error, error) {
-	program := os.Getenv("DSO_BAO")
-	if program == "" {
-		return nil, nil, errors.New("DSO_BAO does not say where bao is: run make providers")
-	}
 	port, err := freePort()
-	if err != nil {
-		return nil, nil, err
-	}
-	dir, err := os.MkdirTemp("", "dso-bao-")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -83,28 +115,13 @@ func start(options ...string) (*bao, func() error, error) {
 		b.addr = "https://" + listen
 		b.client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // the administrator of a server of our own
 	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		return nil, nil, err
-	}
-	args := append([]string{"server", "-dev", "-dev-root-token-id=" + rootToken, "-dev-no-store-token", "-dev-listen-address=" + listen}, options...)
-	cmd := exec.Command(program, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = []string{"HOME=" + dir, "PATH=" + os.Getenv("PATH")}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return nil, nil, fmt.Errorf("start %s: %w", program, err)
-	}
-	stop := func() error {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		return errors.Join(log.Close(), os.RemoveAll(dir))
-	}
-	if err := b.ready(30 * time.Second); err != nil {
-		text, _ := os.ReadFile(log.Name())
-		return nil, nil, errors.Join(fmt.Errorf("%w\n%s", err, text), stop())
-	}
-	return b, stop, nil
+	stop, err := program{
+		variable: "DSO_BAO",
+		args:     append([]string{"server", "-dev", "-dev-root-token-id=" + rootToken, "-dev-no-store-token", "-dev-listen-address=" + listen}, options...),
+		env:      []string{"PATH=" + os.Getenv("PATH")},
+		ready:    func() error { _, err := b.try("GET", "sys/health", nil, false); return err },
+	}.start()
+	return b, stop, err
 }
 
 func freePort() (int, error) {
@@ -132,10 +149,6 @@ func until(within time.Duration, ok func() error) error {
 			return err
 		}
 	}
-}
-
-func (b *bao) ready(within time.Duration) error {
-	return until(within, func() error { _, err := b.try("GET", "sys/health", nil, false); return err })
 }
 
 // try makes a request as the administrator of the server, without our client. With

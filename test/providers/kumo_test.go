@@ -2,18 +2,12 @@ package providers
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
 )
@@ -42,41 +36,17 @@ func emulator(t *testing.T) *kumo {
 }
 
 func startKumo() (*kumo, func() error, error) {
-	program := os.Getenv("DSO_KUMO")
-	if program == "" {
-		return nil, nil, errors.New("DSO_KUMO does not say where kumo is: run make providers")
-	}
 	port, err := freePort()
 	if err != nil {
 		return nil, nil, err
 	}
-	dir, err := os.MkdirTemp("", "dso-kumo-")
-	if err != nil {
-		return nil, nil, err
-	}
-	log, err := os.Create(filepath.Join(dir, "log"))
-	if err != nil {
-		return nil, nil, err
-	}
-	cmd := exec.Command(program)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
-	cmd.Env = []string{"HOME=" + dir, "KUMO_HOST=127.0.0.1", fmt.Sprintf("KUMO_PORT=%d", port)}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		return nil, nil, fmt.Errorf("start %s: %w", program, err)
-	}
-	stop := func() error {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		return errors.Join(log.Close(), os.RemoveAll(dir))
-	}
 	k := &kumo{addr: fmt.Sprintf("http://127.0.0.1:%d", port), client: &http.Client{}}
-	err = until(30*time.Second, func() error { _, err := k.try("AmazonSSM.DescribeParameters", o{}); return err })
-	if err != nil {
-		text, _ := os.ReadFile(log.Name())
-		return nil, nil, errors.Join(fmt.Errorf("%w\n%s", err, text), stop())
-	}
-	return k, stop, nil
+	stop, err := program{
+		variable: "DSO_KUMO",
+		env:      []string{"KUMO_HOST=127.0.0.1", fmt.Sprintf("KUMO_PORT=%d", port)},
+		ready:    func() error { _, err := k.try("AmazonSSM.DescribeParameters", o{}); return err },
+	}.start()
+	return k, stop, err
 }
 
 // try makes a request without the SDK. The emulator does not check the signature.

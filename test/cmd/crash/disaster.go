@@ -48,16 +48,20 @@ func (r *real) strike(ctx context.Context, p rotation.Point, strike func(context
 	if err := strike(ctx); err != nil {
 		return err
 	}
-	// The agent is ordered before the engine: the containers that the engine starts
-	// ask it.
+	if err := r.boot(ctx); err != nil {
+		return err
+	}
+	return r.verify(ctx, p)
+}
+
+// boot starts an agent and the engine, in this order: the containers that the engine
+// starts ask the agent.
+func (r *real) boot(ctx context.Context) error {
 	ready, err := r.lab.LaunchAgent(ctx, nil)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(r.lab.StartDaemon(ctx), ready(ctx)); err != nil {
-		return err
-	}
-	return r.verify(ctx, p)
+	return errors.Join(r.lab.StartDaemon(ctx), ready(ctx))
 }
 
 // engineRestart: the agent is dead, and the engine dies with SIGKILL.

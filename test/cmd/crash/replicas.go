@@ -95,19 +95,14 @@ func (r *real) strikeTrio(ctx context.Context, p rotation.Point, strike func(con
 	if !bad {
 		r.serves[rotation.Rolling] = marker
 	}
+	comeBack := func(ctx context.Context) error { return r.lab.StartAgent(ctx) }
 	if strike != nil {
 		if err := strike(ctx); err != nil {
 			return err
 		}
+		comeBack = r.boot
 	}
-	ready, err := r.lab.LaunchAgent(ctx, nil)
-	if err != nil {
-		return err
-	}
-	if strike != nil {
-		err = r.lab.StartDaemon(ctx)
-	}
-	if err := errors.Join(err, ready(ctx)); err != nil {
+	if err := comeBack(ctx); err != nil {
 		return err
 	}
 	return r.verifyTrio(ctx, bad)
