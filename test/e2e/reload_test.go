@@ -55,11 +55,15 @@ func TestReload_BySignal(t *testing.T) {
 	assert.Check(t, h.statusOf("sig").Pinned)
 	assert.Check(t, is.Equal(h.inspect("sig", "{{.State.StartedAt}}"), started), "it was never restarted")
 
-	// To the engine nobody has stopped it.
+	// To the engine nobody has stopped it: it starts it again at the next boot.
 	h.set("app/marker", "v4")
 	assert.Check(t, is.Equal(h.ended("sig", last.Started).Outcome, "rotated"))
-	assert.NilError(t, h.Kill())
+	h.killAgent()
+	assert.NilError(t, h.CutPower(t.Context()))
+	ready, err := h.LaunchAgent(t.Context(), nil)
+	assert.NilError(t, err)
 	assert.NilError(t, h.StartDaemon(t.Context()))
+	assert.NilError(t, ready(t.Context()))
 	lab.Eventually(t, "the engine has started it again", func() bool { return h.running("sig") })
 	h.health("sig")
 	assert.Equal(t, answer(), "v4\n")
@@ -89,7 +93,7 @@ func TestReload_OfWhatTheEnvironmentHoldsIsRefused(t *testing.T) {
 	h.set("app/pass", "one")
 	h.run("both", sleeper("-e", "U=dso://app/user", "-e", "P=dsofile://app/pass", "--label", "dso.update.strategy=signal")...)
 	h.set("app/user", "two")
-	s := h.tryDSO("/", "", "rotate", "--container", "both")
+	s := h.tryDSO("/", "", "rotate", "both")
 	assert.Check(t, s.code != 0, s.all())
 	assert.Check(t, is.Contains(s.all(), "local:app/user reaches it in its environment"))
 }
@@ -134,6 +138,6 @@ func TestTargets_AFileHasThePathThatItIsGiven(t *testing.T) {
 	h.set("shop/tls", "key two")
 	assert.Check(t, is.Equal(h.ended("tls", time.Time{}).Outcome, "rotated"))
 	assert.Check(t, is.Equal(h.sh("tls", `cat /etc/shop/tls.key /run/secrets/dso/app/conf`), "key twoconf one"))
-	h.dso("rotate", "--container", "tls")
+	h.dso("rotate", "tls")
 	assert.Check(t, is.Equal(h.sh("tls", `cat /etc/shop/tls.key /run/secrets/dso/app/conf`), "key twoconf two"))
 }

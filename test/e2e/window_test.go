@@ -59,6 +59,6 @@ func TestWindow_HoldsBackAcrossTheAgentsRestart(t *testing.T) {
 	assert.Check(t, is.Equal(last.Cause, "rotation.window opened"))
 	assert.Check(t, h.carries("all", "one"), "its window is another")
 
-	h.dso("rotate", "--container", "all")
+	h.dso("rotate", "all")
 	assert.Check(t, h.carries("all", "two"))
 }
