@@ -70,7 +70,7 @@ tools/bin/kumo: tools/kumo/go.mod tools/kumo/go.sum
 
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
 # package of our choice.
-DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static jq
+DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static jq curl openssl
 .PHONY: deps
 deps: ## Install the Debian packages the tests need, where they are missing (as root)
 	@for program in docker dockerd containerd runc; do \

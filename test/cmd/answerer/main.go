@@ -6,6 +6,8 @@
 //
 //	answerer                 serve
 //	answerer healthcheck     exit 0 when the server in this container is healthy
+//	answerer reload          make the server in this container read its file again, exit 0
+//	                         when it answers what stands there, with 4 when that is bad
 //	answerer get URL         print what the URL answers, exit 1 unless it is 200
 //	answerer splice FROM TO  pass what connects to FROM on to TO, as a proxy would
 //
@@ -58,6 +60,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		return serve(ctx, getenv)
 	case args[0] == "healthcheck":
 		return healthcheck(ctx, getenv)
+	case args[0] == "reload":
+		return reload(ctx, getenv)
 	case args[0] == "get" && len(args) == 2:
 		return get(ctx, args[1], out)
 	case args[0] == "splice" && len(args) == 3:
@@ -122,6 +126,31 @@ func healthcheck(ctx context.Context, getenv func(string) string) error {
 		}
 	}
 	return get(ctx, "http://127.0.0.1:"+port(getenv)+"/healthz", io.Discard)
+}
+
+// reload is for a container whose first process is the server.
+func reload(ctx context.Context, getenv func(string) string) error {
+	app, err := newApp(getenv)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(1, syscall.SIGHUP); err != nil {
+		return err
+	}
+	want := *app.current.Load() + "\n"
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		var got strings.Builder
+		err := get(ctx, "http://127.0.0.1:"+port(getenv)+"/", &got)
+		if err == nil && got.String() == want {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(errors.New("the server answers something else"), err)
+		}
+		if err := wait(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
 }
 
 func get(ctx context.Context, url string, out io.Writer) error {
