@@ -33,7 +33,7 @@ type Lane struct {
 	families families
 	inForce  []route
 	late     map[int][]late // by the process that they are of
-	trouble  string // why there is none
+	trouble  string         // why there is none
 }
 
 // lived is a service with the watches on its processes.
