@@ -131,6 +131,11 @@ bench: deps build ## Measure an agent at rest, a change, and many starts at once
 demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)
 	bin/demo
 
+.PHONY: bench-address
+bench-address: DEBIAN_PACKAGES += nginx-light wrk
+bench-address: deps build tools/bin/docker-compose ## Rotate a service 50 times under clients of every kind, and time the ways to it (as root)
+	bin/address
+
 .PHONY: crash
 crash: deps build tools/bin/docker-compose ## Kill the agent at every point of every rotation; writes docs/reference/crash-matrix.md (as root)
 	bin/crash

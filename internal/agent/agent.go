@@ -344,9 +344,16 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	a.controller.Claim = func(ctx context.Context) error { return a.claimEngine(ctx, cancel) }
-	a.controller.Init(ctx)
 	var wg sync.WaitGroup
+	lane := sync.OnceFunc(func() { wg.Go(func() { a.lane.Run(ctx) }) })
+	a.controller.Claim = func(life context.Context) error {
+		err := a.claimEngine(life, cancel)
+		if err == nil {
+			lane() // a rotation that is carried on switches it too
+		}
+		return err
+	}
+	a.controller.Init(ctx)
 	wg.Go(func() { a.serveRuntime(ctx, runtimeSocket) })
 	wg.Go(func() {
 		if err := api.Serve(ctx, peopleSocket, a, a.log); err != nil {
@@ -355,12 +362,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	})
 	wg.Go(func() { a.settings.run(ctx) })
 	wg.Go(func() { a.receive(ctx) })
-	wg.Go(func() {
-		a.controller.Run(ctx, a.settings.watch.Changed(), func() {
-			a.ready()
-			wg.Go(func() { a.lane.Run(ctx) })
-		})
-	})
+	wg.Go(func() { a.controller.Run(ctx, a.settings.watch.Changed(), a.ready) })
 	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)
 	<-ctx.Done()
 	a.log.Info("agent stops")
