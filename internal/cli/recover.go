@@ -65,7 +65,7 @@ func (a *app) recoverCommand() *cobra.Command {
 	var dryRun, adopt, yes bool
 	var mark string
 	cmd := &cobra.Command{
-		Use: "recover [KEY]", Short: "Carry on at once the rotations that are not finished", Args: rangeArgs(0, 1),
+		Use: "recover [KEY]", ValidArgsFunction: a.completeOpen, Short: "Carry on at once the rotations that are not finished", Args: rangeArgs(0, 1),
 		Long: `Show the rotations that are not finished, what is done with each and why, and do it:
 what is pending is carried on at once, what needed a person is tried again.
 

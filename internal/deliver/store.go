@@ -135,7 +135,7 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 				// dso-runtime knows every file that the container was started with.
 				return wire.DeliverResponse{}, fmt.Errorf("cannot resolve %s for %s: the container was not started with this file, and an exec cannot add one", v.Ref, v.Name)
 			}
-			resp.Env[v.Name] = []byte(wire.FilesTarget + "/" + fileName(v.Ref))
+			resp.Env[v.Name] = []byte(FilePath(v.Ref))
 			resp.FilesDir = private.Files(s.root, req.ContainerID)
 			continue
 		}
@@ -316,6 +316,9 @@ func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Sna
 	return files, nil
 }
 
+// FilePath is where the container sees the file of a dsofile:// reference.
+func FilePath(r secret.Ref) string { return wire.FilesTarget + "/" + fileName(r) }
+
 // fileName is the path of a reference's file below [wire.FilesTarget].
 func fileName(r secret.Ref) string {
 	if r.Field == "" {
@@ -413,6 +416,10 @@ func (s *Store) StaleSince() []time.Time {
 	}
 	return since
 }
+
+// PinnedAfterFailure counts the containers that did not work with some versions, and
+// keep the ones before.
+func (s *Store) PinnedAfterFailure() int { return s.pins.failed() }
 
 // Confirm notes that the container's versions are the current ones after all.
 func (s *Store) Confirm(containerID string) error {
