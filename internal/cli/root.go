@@ -155,7 +155,7 @@ type versionReport struct {
 
 func (a *app) versionCommand() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "version", Short: "Show the version", Args: noArgs,
+		Use: "version", Short: "Show the version", Example: "  docker dso version", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if done, err := a.print(versionReport{Version: version.Version, JSON: wire.JSONVersion}); done {
 				return err

@@ -136,7 +136,7 @@ func (a *app) secretGet() *cobra.Command {
 
 func (a *app) secretList() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the secrets, never their values", Args: noArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the secrets, never their values", Example: "  docker dso secret list", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.secrets()
 			if err != nil {
@@ -160,7 +160,7 @@ func (a *app) secretList() *cobra.Command {
 func (a *app) secretDelete() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use: "delete NAME", ValidArgsFunction: a.completeVault, Aliases: []string{"rm"}, Short: "Delete a secret with all its versions", Args: exactArgs(1),
+		Use: "delete NAME", ValidArgsFunction: a.completeVault, Aliases: []string{"rm"}, Short: "Delete a secret with all its versions", Example: "  docker dso secret delete app/db_password", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, name, err := a.named(cmd.Context(), args[0])
 			if err != nil {
@@ -180,7 +180,7 @@ func (a *app) secretDelete() *cobra.Command {
 
 func (a *app) secretHistory() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "history NAME", ValidArgsFunction: a.completeVault, Short: "List the versions of a secret", Args: exactArgs(1),
+		Use: "history NAME", ValidArgsFunction: a.completeVault, Short: "List the versions of a secret", Example: "  docker dso secret history app/db_password", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, name, err := a.named(cmd.Context(), args[0])
 			if err != nil {

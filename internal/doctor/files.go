@@ -88,10 +88,10 @@ func space(disks []Disk, of func(Disk) (free, total uint64), unit, cause string,
 		}
 		line := fmt.Sprintf("%s: %d of %d %s free (%.1f%%)", d.Path, free, total, unit, 100*float64(free)/float64(total))
 		switch {
-		case free < total/100:
+		case free*100 < total:
 			worst = Fail
 			bad = append(bad, line)
-		case free < total/20:
+		case free*20 < total:
 			if worst == Pass {
 				worst = Warn
 			}

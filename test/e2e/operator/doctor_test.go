@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 
@@ -56,7 +58,8 @@ func TestDoctor_SeesWhatWasDamaged(t *testing.T) {
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
 			h := &host{h.Lab, t}
-			undo := d.do(h)
+			undo := sync.OnceFunc(d.do(h))
+			t.Cleanup(undo)
 			got := doctor.Result{}
 			lab.Eventually(t, "doctor sees it", func() bool {
 				got = result(h.report(), d.id)
@@ -73,9 +76,6 @@ func TestDoctor_SeesWhatWasDamaged(t *testing.T) {
 				got = result(h.report(), d.id)
 				return got.Status == doctor.Pass || got.Status == doctor.Info || slices.Contains(onHost, got.ID)
 			})
-			if d.fix {
-				undo()
-			}
 		})
 	}
 }
@@ -99,6 +99,7 @@ var damages = []damage{
 	{"a second agent", "002", doctor.Fail, "--state-dir /var/lib/second", false, func(h *host) func() {
 		h.sh("mkdir -p /var/lib/second-locks")
 		cmd := h.Command(h.t.Context(), "dso-agent", "--state-dir", "/var/lib/second/state", "--run-dir", "/var/lib/second/run", "--lock-dir", "/var/lib/second-locks", "--vault", "/var/lib/second/vault")
+		cmd.WaitDelay = time.Second
 		assert.NilError(h.t, cmd.Start())
 		return func() {
 			assert.NilError(h.t, cmd.Process.Signal(syscall.SIGTERM))
@@ -121,7 +122,7 @@ var damages = []damage{
 		assert.NilError(h.t, h.ReloadWith(h.t.Context(), map[string]any{"runtimes": map[string]any{"dso": map[string]any{"path": "/no/such/runtime"}}}))
 		return func() { assert.NilError(h.t, h.ReloadWith(h.t.Context(), nil)) }
 	}},
-	{"two containers in one place", "008", doctor.Fail, "shop-web-1, twin", false, func(h *host) func() {
+	{"two containers in one place", "008", doctor.Fail, "twin", false, func(h *host) func() {
 		h.docker("run", "-d", "--name", "twin", "--label", "com.docker.compose.project=shop", "--label", "com.docker.compose.service=web",
 			"--label", "com.docker.compose.container-number=1", "-e", "APP_SECRET=x", lab.Answerer)
 		return func() { h.docker("rm", "-f", "twin") }
@@ -138,7 +139,7 @@ var damages = []damage{
 		return func() { h.docker("rm", "-f", "lone") }
 	}},
 	{"references under another runtime", "011", doctor.Fail, "plain runs with the runtime", false, func(h *host) func() {
-		h.docker("run", "-d", "--name", "plain", "-e", "APP_SECRET=dso://app/x", lab.Answerer)
+		h.docker("run", "-d", "--name", "plain", "-e", "APP_SECRET=x", "-e", "OTHER=dso://app/x", lab.Answerer)
 		return func() { h.docker("rm", "-f", "plain") }
 	}},
 	{"a journal that is cut off", "012", doctor.Fail, "rotations.json", false, func(h *host) func() {
@@ -167,7 +168,8 @@ var damages = []damage{
 		gone := httptest.NewServer(http.NotFoundHandler())
 		gone.Close()
 		h.configure(fmt.Sprintf("providers: {dead: {type: http, config: {url: '%s/{path}'}, retry: {attempts: 1}}}\n", gone.URL))
-		h.dso("fetch", "dead/x", "--json")
+		s := h.try("/", "", "fetch", "dead/x")
+		assert.Equal(h.t, s.code, 1, s.out+s.err)
 		return func() { h.configure("") }
 	}},
 	{"a version that did not work", "017", doctor.Warn, "pinned", false, func(h *host) func() {
