@@ -8,18 +8,14 @@ import (
 	"os"
 	"time"
 
-	"github.com/docker-secret-operator/dso/internal/address/frontmap"
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
-	"github.com/mdlayher/netlink"
-	"github.com/ti-mo/conntrack"
-	"golang.org/x/sys/unix"
+
+	"github.com/docker-secret-operator/dso/internal/address/flow"
+	"github.com/docker-secret-operator/dso/internal/address/frontmap"
 )
 
-const (
-	pollApplied    = 2 * time.Millisecond
-	tcpEstablished = 3 // TCP_CONNTRACK_ESTABLISHED, linux/netfilter/nf_conntrack_tcp.h
-)
+const pollApplied = 2 * time.Millisecond
 
 // ErrNotApplied says that a front has not applied anything yet, or is not one.
 var ErrNotApplied = frontmap.ErrNoMarks
@@ -105,36 +101,15 @@ func readMarks(c *nftables.Conn) (generation uint64, addrs []netip.Addr, err err
 	return generation, addrs, err
 }
 
-// Established counts the TCP connections that the front of pid forwards to addr
-// and that neither side has begun to close.
-func Established(pid int, addr netip.Addr) (int, error) {
+// Established counts the TCP connections that the front of pid forwards to one of
+// the addresses and that neither side has begun to close.
+func Established(pid int, addrs ...netip.Addr) (int, error) {
 	ns, err := openNetwork(pid)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = ns.Close() }()
-	c, err := conntrack.Dial(&netlink.Config{NetNS: int(ns.Fd())})
-	if err != nil {
-		return 0, fmt.Errorf("count connections to %s: %w", addr, err)
-	}
-	defer func() { _ = c.Close() }()
-	flows, err := c.Dump(nil)
-	if err != nil {
-		return 0, fmt.Errorf("count connections to %s: %w", addr, err)
-	}
-	n := 0
-	for _, f := range flows {
-		if forwardedTo(f, addr) {
-			n++
-		}
-	}
-	return n, nil
-}
-
-func forwardedTo(f conntrack.Flow, addr netip.Addr) bool {
-	return f.TupleOrig.Proto.Protocol == unix.IPPROTO_TCP &&
-		f.Status.DstNAT() && f.TupleReply.IP.SourceAddress == addr.Unmap() &&
-		f.ProtoInfo.TCP != nil && f.ProtoInfo.TCP.State == tcpEstablished
+	return flow.Established(ns, addrs)
 }
 
 // openNetwork opens the network namespace of a process. The pid 0 that the engine

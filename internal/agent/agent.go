@@ -16,6 +16,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/docker-secret-operator/dso/internal/address"
+	"github.com/docker-secret-operator/dso/internal/address/lane"
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/vault"
 	"github.com/docker-secret-operator/dso/internal/audit"
@@ -67,6 +68,7 @@ type Agent struct {
 	resolver   *resolve.Resolver
 	deliveries *deliver.Store
 	fronts     *fronts
+	lane       *lane.Lane
 	journal    *rotation.Journal
 	locks      *rotation.Locks
 	controller *reconcile.Controller
@@ -248,7 +250,8 @@ func (a *Agent) openStores() error {
 	if a.journal, err = rotation.OpenJournal(a.state("state", "rotations.json"), time.Now()); a.broken(err) {
 		return err
 	}
-	a.fronts = &fronts{engine: a.engine, maps: address.New(a.state("fronts")), dir: a.state("fronts"), binary: a.frontProgram()}
+	a.lane = lane.New(a.log)
+	a.fronts = &fronts{engine: a.engine, maps: address.New(a.state("fronts")), lane: a.lane, log: a.log, dir: a.state("fronts"), binary: a.frontProgram()}
 	aliases, err := reconcile.OpenAliases(a.state("state", "networks.json"), a.engine)
 	if a.broken(err) {
 		return err
@@ -341,11 +344,16 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	})
 	wg.Go(func() { a.settings.run(ctx) })
 	wg.Go(func() { a.receive(ctx) })
-	wg.Go(func() { a.notifier.Run(ctx) })
+wg.Go(func() { a.notifier.Run(ctx) })
 	wg.Go(func() {
 		a.audit.Run(ctx, func(err error) { a.log.Error("audit log not made durable", "error", err) })
 	})
-	wg.Go(func() { a.controller.Run(ctx, a.settings.watch.Changed(), a.ready) })
+	wg.Go(func() {
+		a.controller.Run(ctx, a.settings.watch.Changed(), func() {
+			a.ready()
+			wg.Go(func() { a.lane.Run(ctx) })
+		})
+	})
 	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)
 	<-ctx.Done()
 	a.log.Info("agent stops")
