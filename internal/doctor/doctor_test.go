@@ -107,7 +107,9 @@ func TestRun_EachDamageIsSeenByItsCheck(t *testing.T) {
 			f.Agent.Status.Rotations.Open = []wire.PendingRotation{{Container: "shop-web-1", Step: "gate"}}
 		}, "", ""},
 		{"unhealthy", func(f *Facts) { f.Engine.Containers[0].Health = "unhealthy" }, "009 FAIL", ""},
-		{"start refused", func(f *Facts) { f.Engine.Containers[0].State, f.Engine.Containers[0].Error = "exited", "cannot resolve" }, "009 FAIL", ""},
+		{"start refused", func(f *Facts) {
+			f.Engine.Containers[0].State, f.Engine.Containers[0].Error = "exited", "cannot resolve"
+		}, "009 FAIL", ""},
 		{"a leftover of ours", func(f *Facts) {
 			f.Engine.Containers = append(f.Engine.Containers, Container{Name: "web_dso_backup_1", State: "exited", Rotation: "r"})
 		}, "010 WARN", ""},
