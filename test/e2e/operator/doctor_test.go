@@ -49,7 +49,7 @@ var onHost = []string{"DSO-DOCTOR-019", "DSO-DOCTOR-020", "DSO-DOCTOR-021", "DSO
 // Each way of damaging a host that doctor claims to see is done to a real one.
 func TestDoctor_SeesWhatWasDamaged(t *testing.T) {
 	h := newHost(t)
-	h.up("shop", `services: {web: {image: answerer:test, ports: ["8300:8080"], environment: {APP_SECRET: dso://marker, APP_EXIT_IF: bad}, labels: {dso.monitor: 100ms}}}`)
+	h.up("shop", `services: {web: {image: answerer:test, healthcheck: {test: [CMD, /answerer, healthcheck], interval: 1s, timeout: 30s, retries: 20}, ports: ["8300:8080"], environment: {APP_SECRET: dso://marker, APP_EXIT_IF: bad}, labels: {dso.monitor: 100ms}}}`)
 	lab.Eventually(t, "the host is well", func() bool { return h.report().Overall != doctor.Fail })
 	for _, c := range h.report().Checks {
 		well := c.Status == doctor.Pass || c.Status == doctor.Info || slices.Contains(onHost, c.ID)
