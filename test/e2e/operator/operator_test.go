@@ -55,7 +55,7 @@ func (h *host) scrape() map[string]string {
 }
 
 // The health checks have time: what is tested here is not how quick the machine is.
-const shop = `
+const shopWeb = `
 services:
   web:
     image: answerer:test
@@ -63,7 +63,9 @@ services:
     ports: ["%d:8080"]
     environment: {APP_SECRET: "dso://marker", APP_EXIT_IF: bad}
     labels: {dso.monitor: 100ms}
-  worker:
+`
+
+const shop = shopWeb + `  worker:
     image: answerer:test
     healthcheck: *patient
     environment: {APP_SECRET: "dso://marker", APP_TLS: "dsofile://tls"}
@@ -255,7 +257,7 @@ func TestNotifications_TellOfARotationThatFailedSigned(t *testing.T) {
 	s := h.try("/", "", "notifications", "test", "--json")
 	assert.Equal(t, s.code, 0, s.out+s.err)
 	assert.Equal(t, message(t, <-got, key).Event, "test")
-	h.up("shop", fmt.Sprintf(shop, 8312)[:strings.Index(fmt.Sprintf(shop, 8312), "  worker:")])
+	h.up("shop", fmt.Sprintf(shopWeb, 8312))
 	h.try("/", "bad", "secret", "set", "shop/marker")
 	for {
 		m := message(t, <-got, key)
