@@ -213,3 +213,24 @@ func FuzzLog(f *testing.F) {
 		assert.Assert(t, len(before.Problems) == 0 || len(after.Problems) > 0, "what was found stays to be seen")
 	})
 }
+
+// A line that is understood is one that was written: what is made of it again is the
+// same, byte by byte.
+func FuzzParse(f *testing.F) {
+	line, _, _ := encode(Record{Seq: 1, What: Set, Time: time.Unix(1, 0).UTC(), Why: "because"})
+	f.Add(line)
+	f.Add(bytes.Replace(line, []byte("because"), []byte("becausf"), 1))
+	f.Add([]byte(`{"seq":1,"hash":"` + strings.Repeat("0", 64) + `"}`))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		r, hash, err := parse(text)
+		if err != nil {
+			assert.ErrorIs(t, err, ErrLine)
+			return
+		}
+		assert.Equal(t, len(hash), 64)
+		again, _, err := encode(r)
+		assert.NilError(t, err)
+		_, _, err = parse(again)
+		assert.NilError(t, err)
+	})
+}

@@ -30,7 +30,31 @@ func parseDocument(f File) (*document, error) {
 	if d.root.Kind != yaml.DocumentNode || len(d.root.Content) == 0 || d.root.Content[0].Kind != yaml.MappingNode {
 		return nil, fmt.Errorf("%s is not a Compose file", f.Path)
 	}
+	if circular(d.root, map[*yaml.Node]bool{}) {
+		return nil, fmt.Errorf("%s has an alias that leads to where it stands", f.Path)
+	}
 	return d, nil
+}
+
+// circular reports whether aliases below a node lead back to what they are in. done
+// says of a node whether it has been left again.
+func circular(n *yaml.Node, done map[*yaml.Node]bool) bool {
+	left, seen := done[n]
+	if seen {
+		return !left
+	}
+	done[n] = false
+	below := n.Content
+	if n.Kind == yaml.AliasNode && n.Alias != nil {
+		below = []*yaml.Node{n.Alias}
+	}
+	for _, c := range below {
+		if circular(c, done) {
+			return true
+		}
+	}
+	done[n] = true
+	return false
 }
 
 func (d *document) text() ([]byte, error) {
