@@ -51,6 +51,7 @@ type settings struct {
 	taken    chan struct{}        // a configuration was taken
 	use      func(*config.Config) // told of each; may be nil
 	seen     [sha256.Size]byte    // of the file that was read last, good or bad
+	wrong    []string             // with the file, when it is not what holds
 	upkeep   context.Context      // nil until run
 	finished sync.WaitGroup       // what looks after the providers
 }
@@ -92,7 +93,16 @@ func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint, s
 		first = config.Default()
 	}
 	s.seen = first.Sum
-	return s, s.apply(first)
+	if cfg.Bad != nil {
+		s.wrong = problemTexts(cfg.Bad)
+	}
+	if err := s.apply(first); err != nil {
+		return nil, err
+	}
+	if cfg.Bad == nil {
+		s.keepGood(first, time.Now())
+	}
+	return s, nil
 }
 
 // apply makes a configuration the one that holds.
@@ -183,6 +193,7 @@ func (s *settings) source(name string, described config.Provider) (*source, erro
 // memory is what the provider of that name remembers.
 func (s *settings) memory(name string) memory {
 	m := memory{provider: name, sealed: s.sealed}
+	m.notes, _ = s.sealed.(notes)
 	if s.leases != "" {
 		m.file = filepath.Join(s.leases, name+".json")
 	}
@@ -316,8 +327,9 @@ func (s *settings) reload(asked bool) {
 		return
 	}
 	s.mu.Lock()
-	s.seen = sum
+	s.seen, s.wrong = sum, nil
 	s.mu.Unlock()
+	s.keepGood(c, time.Now())
 	if asked { // a person says that something may be another
 		s.watch.InvalidateAll()
 	}
@@ -327,18 +339,13 @@ func (s *settings) reload(asked bool) {
 func (s *settings) bad(msg string, err error, asked bool, sum [sha256.Size]byte) {
 	s.mu.Lock()
 	known := s.seen == sum
-	s.seen = sum
+	s.seen, s.wrong = sum, problemTexts(err)
 	s.mu.Unlock()
 	if known && !asked {
 		return
 	}
-	var problems *config.Error
-	if !errors.As(err, &problems) {
-		s.log.Error(msg, "error", err)
-		return
-	}
-	for _, p := range problems.Problems {
-		s.log.Error(msg, "error", p.String())
+	for _, text := range problemTexts(err) {
+		s.log.Error(msg, "error", text)
 	}
 }
 
@@ -348,6 +355,13 @@ func (s *settings) then(use func(*config.Config)) {
 	defer s.mu.Unlock()
 	s.use = use
 	use(s.config)
+}
+
+// rejected says what is wrong with the file when it is not what holds.
+func (s *settings) rejected() (file string, problems []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.File, s.wrong
 }
 
 func (s *settings) names() []string { return s.resolver.Providers().Names() }

@@ -32,6 +32,9 @@ func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 	if st.Containers, err = a.controller.Status(ctx); err != nil {
 		return st, err
 	}
+	if file, problems := a.settings.rejected(); len(problems) > 0 {
+		st.Configuration = &wire.RejectedConfiguration{File: file, Problems: problems}
+	}
 	st.Secrets, st.Cache = a.secretStatus(ctx, st.Containers)
 	st.Health, st.Reasons = healthOf(st)
 	return st, nil
@@ -47,6 +50,9 @@ func healthOf(st wire.Status) (health string, reasons []string) {
 			reasons = append(reasons, fmt.Sprintf("rotation of %s needs a person: %s", r.Container, r.Error))
 		}
 	}
+	if c := st.Configuration; c != nil {
+		reasons = append(reasons, c.File+" cannot be used, the last good configuration holds")
+	}
 	for _, p := range st.Providers {
 		if p.Status != "ok" {
 			reasons = append(reasons, fmt.Sprintf("provider %s: %s", p.Name, p.Message))
@@ -60,7 +66,7 @@ func healthOf(st wire.Status) (health string, reasons []string) {
 			reasons = append(reasons, fmt.Sprintf("container %s has values of before: %s", c.Name, c.Stale.Cause))
 		case c.Pin != nil && len(c.Pin.Failed) > 0 && !c.UpToDate:
 			reasons = append(reasons, fmt.Sprintf("container %s is pinned: it did not work with the current versions", c.Name))
-		case !c.UpToDate && c.Rotation == nil && c.HeldUntil.IsZero():
+		case !c.UpToDate && c.Rotation == nil && c.Held == "":
 			reasons = append(reasons, fmt.Sprintf("container %s does not have the current versions", c.Name))
 		case c.Health == "unhealthy":
 			reasons = append(reasons, fmt.Sprintf("container %s is unhealthy", c.Name))

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"testing"
-	"time"
 
 	"gotest.tools/v3/assert"
 
@@ -24,7 +23,7 @@ func TestHealthOf(t *testing.T) {
 		"nothing":         {wire.Status{}, wire.Healthy},
 		"well":            {running(func(*wire.ContainerStatus) {}), wire.Healthy},
 		"changing over":   {running(func(c *wire.ContainerStatus) { c.UpToDate, c.Rotation = false, &wire.PendingRotation{} }), wire.Healthy},
-		"waits for night": {running(func(c *wire.ContainerStatus) { c.UpToDate, c.HeldUntil = false, time.Now() }), wire.Healthy},
+		"waits for night": {running(func(c *wire.ContainerStatus) { c.UpToDate, c.Held = false, "held back" }), wire.Healthy},
 		"old":             {running(func(c *wire.ContainerStatus) { c.UpToDate = false }), wire.Degraded},
 		"unhealthy":       {running(func(c *wire.ContainerStatus) { c.Health = "unhealthy" }), wire.Degraded},
 		"stale":           {running(func(c *wire.ContainerStatus) { c.Stale = &wire.Stale{Cause: "x"} }), wire.Degraded},
@@ -35,6 +34,7 @@ func TestHealthOf(t *testing.T) {
 		"waits its turn":   {running(func(c *wire.ContainerStatus) { c.Pinned, c.Pin = true, &wire.Pin{} }), wire.Healthy},
 		"store down":       {wire.Status{Providers: []wire.ProviderStatus{{Name: "v", Status: "error"}}}, wire.Degraded},
 		"store never used": {wire.Status{Providers: []wire.ProviderStatus{{Name: "v", Status: "ok", Message: "not asked yet"}}}, wire.Healthy},
+		"bad file":         {wire.Status{Configuration: &wire.RejectedConfiguration{File: "x"}}, wire.Degraded},
 		"needs a person":   {wire.Status{Rotations: wire.RotationStatus{Open: []wire.PendingRotation{{NeedsPerson: true}}}}, wire.Critical},
 		"pending":          {wire.Status{Rotations: wire.RotationStatus{Open: []wire.PendingRotation{{Step: "gate"}}}}, wire.Healthy},
 	} {

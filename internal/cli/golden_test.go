@@ -74,7 +74,7 @@ func full() map[string]any {
 		Name: "shop-web-1", ID: "0123456789ab", State: "running", Health: "healthy", Has: map[string]string{"local:shop/db": "1"}, Wants: map[string]string{"local:shop/db": "2"},
 		Pinned: true, Stale: &wire.Stale{Since: at, Age: "1h", Cause: "timeout"}, Project: "shop", Service: "web", Given: at,
 		Pin: &wire.Pin{Since: at, Failed: map[string]string{"local:shop/db": "2"}}, Rotation: &open, Predicted: &wire.Prediction{Seconds: 2.5, Samples: 3, Basis: "this container"},
-		HeldUntil: at, Strategy: "rolling", Reasons: []string{"because"}, Error: "error",
+		Held: "held back", HeldUntil: at, Strategy: "rolling", Reasons: []string{"because"}, Error: "error",
 	}
 	rotation := wire.Rotation{
 		Key: "local:shop/db:0123", ID: "r1", Container: "shop-web-1", Secret: "shop/db", From: map[string]string{"local:shop/db": "1"}, To: map[string]string{"local:shop/db": "2"},
@@ -99,8 +99,9 @@ func full() map[string]any {
 				Pending: 1, Successful: 2, Failed: 3, AvgTime: "2s", Open: []wire.PendingRotation{open},
 				Window: &wire.RotationWindow{Cron: "0 2 * * *", Duration: "2h", Opens: at},
 			},
-			Queue:  &wire.QueueStatus{Depth: 1, MaxDepth: 2, Capacity: 1024, Processed: 3, Dropped: 4},
-			Health: wire.Critical, Reasons: []string{"reason"},
+			Configuration: &wire.RejectedConfiguration{File: "/etc/dso/dso.yaml", Problems: []string{"dso.yaml:1:1: problem"}},
+			Queue:         &wire.QueueStatus{Depth: 1, MaxDepth: 2, Capacity: 1024, Processed: 3, Dropped: 4},
+			Health:        wire.Critical, Reasons: []string{"reason"},
 		},
 		"POST /v1/container": wire.ContainerDetail{
 			SchemaVersion: wire.JSONVersion, ContainerStatus: container, Image: "shop:1", Runtime: "dso",

@@ -150,6 +150,8 @@ func nowText(c wire.ContainerStatus) string {
 		return "nothing: pinned"
 	case !c.HeldUntil.IsZero():
 		return "waits until " + minute(c.HeldUntil)
+	case c.Held != "":
+		return "nothing: " + c.Held
 	}
 	return "change over"
 }

@@ -117,6 +117,12 @@ func (a *app) printStatus(st wire.Status) error {
 	for _, r := range st.Reasons {
 		_, _ = fmt.Fprintln(a.out, "  because "+r)
 	}
+	if c := st.Configuration; c != nil {
+		_, _ = fmt.Fprintf(a.out, "configuration: %s cannot be used, the last good one holds\n", c.File)
+		for _, p := range c.Problems {
+			_, _ = fmt.Fprintln(a.out, "  "+p)
+		}
+	}
 	for _, p := range st.Providers {
 		_, _ = fmt.Fprintln(a.out, providerText(p))
 	}
@@ -261,10 +267,12 @@ func noteText(c wire.ContainerStatus) string {
 		return "changing over: " + strings.TrimPrefix(c.Rotation.Phase+": ", "forward: ") + c.Rotation.Step
 	case c.Pin != nil && len(c.Pin.Failed) > 0:
 		return "pinned since " + minute(c.Pin.Since) + ": it did not work with " + versionsText(c.Pin.Failed)
-	case c.Pinned:
-		return "pinned"
 	case !c.HeldUntil.IsZero():
 		return "held back until " + minute(c.HeldUntil)
+	case c.Held != "":
+		return c.Held
+	case c.Pinned:
+		return "pinned"
 	}
 	return ""
 }

@@ -102,7 +102,7 @@ func valuesCurrent(f Facts) finding {
 			old = append(old, fmt.Sprintf("%s has values of %s ago: %s", c.Name, c.Stale.Age, c.Stale.Cause))
 		case c.Pin != nil && len(c.Pin.Failed) > 0 && !c.UpToDate:
 			old = append(old, c.Name+" is pinned: it did not work with the current versions")
-		case !c.UpToDate && c.Rotation == nil && c.HeldUntil.IsZero():
+		case !c.UpToDate && c.Rotation == nil && c.Held == "":
 			old = append(old, c.Name+" does not have the current versions: "+c.Error)
 		}
 	}

@@ -113,8 +113,8 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container, entries [
 	row := wire.ContainerStatus{
 		Name: m.Name, ID: m.ShortID(), State: string(m.State.Status), Health: string(m.State.Health), Project: m.Project(), Service: m.Service(),
 	}
-	if pin, pinned := c.Deliveries.Pinned(m.ID); pinned {
-		row.Pinned = true
+	pin, pinned := c.Deliveries.Pinned(m.ID)
+	if row.Pinned = pinned; pinned {
 		row.Pin = &wire.Pin{Since: pin.Since, Failed: Texts(pin.Failed)}
 	}
 	has, given, known := c.Deliveries.Delivered(m.ID)
@@ -135,15 +135,20 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container, entries [
 	}
 	row.Wants = Texts(wants)
 	row.UpToDate = !m.Running() || known && has.Equal(wants)
-	if !row.UpToDate && !row.Pinned {
-		row.HeldUntil = c.Window().Opens(time.Now())
+	next := has
+	if !row.UpToDate && known {
+		h := c.heldBack(m, has, wants, false, time.Now())
+		next = h.leaves(has, wants)
+		if len(pin.Failed) == 0 && h.any() && has.Equal(next) {
+			row.Held, row.HeldUntil = h.String(), h.opens
+		}
 	}
 	o, err := c.Observe(ctx, m)
 	if err == nil {
-		var s rotation.Strategy
-		s, row.Reasons, err = rotation.Choose(o)
-		row.Strategy = string(s)
-		row.Predicted = predict(entries, m, s)
+		var e rotation.Entry
+		e, err = rotation.Plan(o, has, next, "", time.Now())
+		row.Strategy, row.Reasons = string(e.Strategy), e.Reasons
+		row.Predicted = predict(entries, m, e.Strategy)
 	}
 	if err != nil {
 		row.Error = err.Error()

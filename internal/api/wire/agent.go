@@ -117,6 +117,8 @@ type Status struct {
 	Rotations     RotationStatus    `json:"rotations"`
 	Queue         *QueueStatus      `json:"queue,omitempty"`
 	Health        string            `json:"health"` // healthy, degraded, critical or unreachable
+	// Configuration is set when the file is not what holds.
+	Configuration *RejectedConfiguration `json:"configuration,omitempty"`
 	// Reasons say why it is not healthy.
 	Reasons []string `json:"health_reasons,omitempty"`
 }
@@ -156,6 +158,13 @@ type QueueStatus struct {
 	Capacity  int    `json:"capacity"`
 	Processed uint64 `json:"processed"`
 	Dropped   uint64 `json:"dropped"` // harmless: everything was compared afterwards
+}
+
+// RejectedConfiguration says why the last good configuration holds instead of what stands
+// in the file.
+type RejectedConfiguration struct {
+	File     string   `json:"file"`
+	Problems []string `json:"problems"`
 }
 
 // RuntimeStatus describes the agent's process.
@@ -231,7 +240,9 @@ type ContainerStatus struct {
 	Rotation *PendingRotation `json:"rotation,omitempty"`
 	// Predicted is how long a rotation would take, from those that were.
 	Predicted *Prediction `json:"predicted,omitempty"`
-	// HeldUntil is when the rotation that it waits for may begin; see RotationWindow.
+	// Held says why the rotation that it waits for may not begin by itself, and
+	// HeldUntil when it may, where a window holds it back; see RotationWindow.
+	Held      string    `json:"held,omitempty"`
 	HeldUntil time.Time `json:"held_until,omitzero"`
 	Strategy  string    `json:"strategy,omitempty"`
 	Reasons   []string  `json:"reasons,omitempty"`
