@@ -19,6 +19,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/address/lane"
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/vault"
+	"github.com/docker-secret-operator/dso/internal/audit"
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/durable"
@@ -26,6 +27,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/eventlog"
 	"github.com/docker-secret-operator/dso/internal/localvault"
 	"github.com/docker-secret-operator/dso/internal/metrics"
+	"github.com/docker-secret-operator/dso/internal/notify"
 	"github.com/docker-secret-operator/dso/internal/private"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/local"
@@ -73,6 +75,8 @@ type Agent struct {
 	controller *reconcile.Controller
 	hub        hub
 	events     *eventlog.Log
+	audit      *audit.Log
+	notifier   *notify.Notifier
 }
 
 // Run opens an agent and lets it work until ctx ends, then parks what is going on
@@ -219,6 +223,10 @@ func (a *Agent) openStores() error {
 	if err := a.openSettings(provider.NewFingerprint(key)); err != nil {
 		return err
 	}
+	a.openNotifier()
+	if err := a.openAudit(); err != nil {
+		return err
+	}
 	a.engine.Targets = func(c target.Container) target.Given { return a.settings.rules.Load().For(c) }
 	a.resolver = a.settings.resolver
 	a.metrics.Configuration(func() bool { _, problems := a.settings.rejected(); return len(problems) > 0 })
@@ -231,6 +239,8 @@ func (a *Agent) openStores() error {
 		return err
 	}
 	a.metrics.Stale(a.deliveries.StaleSince)
+	a.metrics.Open(a.open)
+	a.metrics.Agent.Began(a.cfg.Version, a.started)
 	if err := a.sweep(); err != nil {
 		return err
 	}
@@ -313,7 +323,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Engine: a.engine,
 		Machine: &rotation.Machine{
 			Engine: a.engine, Journal: a.journal, Deliveries: a.deliveries, Fronts: a.fronts,
-			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.hub.publish,
+			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.observe,
 			Fault: failpoint(os.Getenv(FailpointVariable)),
 		},
 		Lost:       a.claims.engineGone,
@@ -362,16 +372,21 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	})
 	wg.Go(func() { a.settings.run(ctx) })
 	wg.Go(func() { a.receive(ctx) })
+	wg.Go(func() { a.notifier.Run(ctx) })
+	wg.Go(func() {
+		a.audit.Run(ctx, func(err error) { a.log.Error("audit log not made durable", "error", err) })
+	})
 	wg.Go(func() { a.controller.Run(ctx, a.settings.watch.Changed(), a.ready) })
 	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)
 	<-ctx.Done()
 	a.log.Info("agent stops")
 	wg.Wait()
 	a.controller.Wait()
+	err = a.audit.Close()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
+		return errors.Join(cause, err)
 	}
-	return nil
+	return err
 }
 
 func (a *Agent) ready() {

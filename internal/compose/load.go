@@ -140,6 +140,26 @@ func nameInFiles(o *cli.ProjectOptions) (string, error) {
 	return loader.NormalizeProjectName(name), nil
 }
 
+// Files returns the Compose files that the options mean, absolute and in the order of
+// docker compose, and the project's directory. They are not read.
+func Files(opts Options) (files []string, dir string, err error) {
+	o, err := projectOptions(opts)
+	if err != nil {
+		return nil, "", fmt.Errorf("find compose files: %w", err)
+	}
+	if len(o.ConfigPaths) == 0 {
+		return nil, "", fmt.Errorf("find compose files: %w", ErrNoFile)
+	}
+	for _, path := range o.ConfigPaths {
+		if path, err = filepath.Abs(path); err != nil {
+			return nil, "", fmt.Errorf("find compose files: %w", err)
+		}
+		files = append(files, path)
+	}
+	dir, err = o.GetWorkingDir()
+	return files, dir, err
+}
+
 // projectOptions builds the options in the order of docker compose v5: each
 // step sees what the ones before it found. The files and .env files are looked
 // for twice because the first pass may move the working directory.

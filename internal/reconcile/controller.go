@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/deliver"
@@ -112,6 +113,9 @@ type Controller struct {
 	// fresh are the containers behind fronts that were created and have not
 	// started; only Run's goroutine uses it.
 	fresh map[string]bool
+
+	counted counts                // of the engine's events
+	queue   atomic.Pointer[queue] // of the connection; nil before the first
 }
 
 // group is the work going on in one group.
