@@ -80,6 +80,7 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool) *cobra.Command {
 		a.initCommand(), a.secretCommand(), a.rotateCommand(), a.statusCommand(), a.planCommand(), a.rotationsCommand(),
 		a.recoverCommand(), a.locksCommand(), a.watchCommand(), a.configCommand(), a.sealCommand(), a.validateCommand(),
 		a.composeCommand(), a.upCommand(), a.downCommand(), a.versionCommand(),
+		a.setupCommand(), a.bootstrapCommand(), a.systemCommand(),
 	)
 	return root
 }

@@ -16,6 +16,10 @@ import (
 // keepFinished is how many finished rotations the journal remembers.
 const keepFinished = 50
 
+// journalFormat is the form of the entries that this version writes. A version that
+// gives entries a meaning that the ones before would get wrong counts it up.
+const journalFormat = 1
+
 // Journal is the durable record of the rotations: one JSON object, one entry per
 // container. It is safe for concurrent use by one process.
 type Journal struct {
@@ -53,6 +57,10 @@ func decodeJournal(data []byte) (map[string]Entry, error) {
 		return nil, errors.New("it holds no JSON object")
 	}
 	for key, e := range entries {
+		if e.Format > journalFormat {
+			return nil, fmt.Errorf("entry %q has format %d, this version knows %d: %w; install that version again, or let it end its rotations first",
+				key, e.Format, journalFormat, durable.ErrNewer)
+		}
 		if e.Key() != key {
 			return nil, fmt.Errorf("entry %q describes %q", key, e.Key())
 		}
@@ -68,6 +76,7 @@ func decodeJournal(data []byte) (map[string]Entry, error) {
 func (j *Journal) Save(e Entry) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	e.Format = journalFormat
 	next := maps.Clone(j.entries)
 	next[e.Key()] = e
 	prune(next)
