@@ -14,8 +14,12 @@ var files embed.FS
 // binDir is where the files say that the programs are.
 const binDir = "/usr/bin/"
 
-// Units are the names of the units, in the order in which they are enabled.
-var Units = []string{"dso-runtime.socket", "dso-agent.socket", "dso-agent.service"}
+// Units are the units that are enabled, in this order, and Helpers those that others
+// need.
+var (
+	Units   = []string{"dso-runtime.socket", "dso-agent.socket", "dso-agent.service"}
+	Helpers = []string{"dso-prepare.service"}
+)
 
 // Unit returns the text of a unit for programs that lie in dir.
 func Unit(name, dir string) []byte {

@@ -12,7 +12,10 @@ import (
 	"github.com/docker-secret-operator/dso/packaging"
 )
 
-var units = packaging.Units
+var (
+	units    = packaging.Units
+	allUnits = append(slices.Clone(packaging.Helpers), units...)
+)
 
 // Reasons why a host cannot be set up. The error says the way out.
 var (
@@ -97,7 +100,7 @@ func planned(f Facts) []string {
 			paths = append(paths, dir)
 		}
 	}
-	for _, unit := range units {
+	for _, unit := range allUnits {
 		paths = append(paths, filepath.Join(unitDir, unit))
 	}
 	return paths
@@ -184,7 +187,7 @@ func (p *planner) services(programs string) {
 		p.file(tmpfilesPath, packaging.Tmpfiles(), CreateFiles, "write "+tmpfilesPath)
 	}
 	if !p.f.Packaged {
-		for _, unit := range units {
+		for _, unit := range allUnits {
 			path := filepath.Join(unitDir, unit)
 			p.file(path, packaging.Unit(unit, programs), ReloadUnits, "write "+path)
 		}

@@ -6,6 +6,7 @@ root=$dir/root
 mount --make-rprivate /
 mount -t overlay overlay -o "lowerdir=$base,upperdir=$dir/upper,workdir=$dir/work" "$root"
 # An engine cannot put its overlays on an overlay.
+mkdir -p "$root/var/lib/docker"
 mount --bind "$dir/docker" "$root/var/lib/docker"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
 mount -t sysfs -o nosuid,nodev,noexec sysfs "$root/sys"

@@ -127,9 +127,12 @@ func (h *Host) SwitchOn(ctx context.Context) error {
 	}()
 	err = h.until(ctx, bootTimeout, func() bool {
 		if h.pid == 0 {
-			h.pid = child(cmd.Process.Pid)
+			// Before that, the shell has children of its own.
+			if pid := child(cmd.Process.Pid); comm(pid) == "systemd" {
+				h.pid = pid
+			}
 		}
-		if h.pid == 0 || comm(h.pid) != "systemd" {
+		if h.pid == 0 {
 			return false
 		}
 		_, err := h.Run(ctx, "systemctl", "show", "--property", "Version")
@@ -185,7 +188,7 @@ func (h *Host) CutPower() error {
 	}
 	pid := h.pid
 	if pid == 0 {
-		pid = h.init.Process.Pid
+		pid = h.init.Process.Pid // its end is its child's: --kill-child
 	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("cut power of %s: %w", h.name, err)
