@@ -8,18 +8,14 @@ import (
 	"os"
 	"time"
 
-	"github.com/docker-secret-operator/dso/internal/address/frontmap"
 	"github.com/google/nftables"
 	"github.com/google/nftables/userdata"
-	"github.com/mdlayher/netlink"
-	"github.com/ti-mo/conntrack"
-	"golang.org/x/sys/unix"
+
+	"github.com/docker-secret-operator/dso/internal/address/flow"
+	"github.com/docker-secret-operator/dso/internal/address/frontmap"
 )
 
-const (
-	pollApplied    = 2 * time.Millisecond
-	tcpEstablished = 3 // TCP_CONNTRACK_ESTABLISHED, linux/netfilter/nf_conntrack_tcp.h
-)
+const pollApplied = 2 * time.Millisecond
 
 // ErrNotApplied says that a front has not applied anything yet, or is not one.
 var ErrNotApplied = frontmap.ErrNoMarks
@@ -62,7 +58,7 @@ func WaitApplied(ctx context.Context, pid int, generation uint64) error {
 		if err == nil {
 			err = fmt.Errorf("generation %d is in force", shown)
 		}
-		if _, gone := os.Stat(networkOf(pid)); gone != nil {
+		if _, gone := os.Stat(fmt.Sprintf("/proc/%d", pid)); gone != nil {
 			return fmt.Errorf("wait for generation %d: %w", generation, gone)
 		}
 		select {
@@ -105,49 +101,13 @@ func readMarks(c *nftables.Conn) (generation uint64, addrs []netip.Addr, err err
 	return generation, addrs, err
 }
 
-// Established counts the TCP connections that the front of pid forwards to addr
-// and that neither side has begun to close.
-func Established(pid int, addr netip.Addr) (int, error) {
+// Established counts the TCP connections that the front of pid forwards to one of
+// the addresses and that neither side has begun to close.
+func Established(pid int, addrs ...netip.Addr) (int, error) {
 	ns, err := openNetwork(pid)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = ns.Close() }()
-	c, err := conntrack.Dial(&netlink.Config{NetNS: int(ns.Fd())})
-	if err != nil {
-		return 0, fmt.Errorf("count connections to %s: %w", addr, err)
-	}
-	defer func() { _ = c.Close() }()
-	flows, err := c.Dump(nil)
-	if err != nil {
-		return 0, fmt.Errorf("count connections to %s: %w", addr, err)
-	}
-	n := 0
-	for _, f := range flows {
-		if forwardedTo(f, addr) {
-			n++
-		}
-	}
-	return n, nil
+	return flow.Established(ns, addrs)
 }
-
-func forwardedTo(f conntrack.Flow, addr netip.Addr) bool {
-	return f.TupleOrig.Proto.Protocol == unix.IPPROTO_TCP &&
-		f.Status.DstNAT() && f.TupleReply.IP.SourceAddress == addr.Unmap() &&
-		f.ProtoInfo.TCP != nil && f.ProtoInfo.TCP.State == tcpEstablished
-}
-
-// openNetwork opens the network namespace of a process. The pid 0 that the engine
-// reports for a stopped container is an error: netlink would take it for "here".
-func openNetwork(pid int) (*os.File, error) {
-	if pid <= 0 {
-		return nil, fmt.Errorf("open network of pid %d: %w", pid, os.ErrInvalid)
-	}
-	ns, err := os.Open(networkOf(pid))
-	if err != nil {
-		return nil, fmt.Errorf("open network of pid %d: %w", pid, err)
-	}
-	return ns, nil
-}
-
-func networkOf(pid int) string { return fmt.Sprintf("/proc/%d/ns/net", pid) }

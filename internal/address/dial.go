@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,10 +23,7 @@ func DialIn(ctx context.Context, pid int, addr netip.AddrPort) error {
 		return err
 	}
 	defer func() { _ = ns.Close() }()
-	err = onThread(func() error {
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			return err
-		}
+	err = inside(ns, func() error {
 		// With a literal address the socket is made on this very thread.
 		d := net.Dialer{FallbackDelay: -1}
 		c, err := d.DialContext(ctx, "tcp", addr.String())
@@ -42,6 +40,49 @@ func DialIn(ctx context.Context, pid int, addr netip.AddrPort) error {
 		return fmt.Errorf("dial %s in network of pid %d: %w", addr, pid, err)
 	}
 	return nil
+}
+
+// Source returns the addresses, at most one of each family, from which a process in
+// the network of pid reaches the rest of the world: those on the network of its
+// default route. An answer to somebody outside leaves by that network, whichever of
+// its addresses was asked.
+func Source(pid int) ([]netip.Addr, error) {
+	ns, err := openNetwork(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = ns.Close() }()
+	var addrs []netip.Addr
+	err = inside(ns, func() error {
+		// Addresses for documentation (RFC 5737, RFC 3849): a UDP socket that is
+		// connected chooses its address, and sends nothing.
+		for network, far := range map[string]string{"udp4": "192.0.2.1:9", "udp6": "[2001:db8::1]:9"} {
+			c, err := net.Dial(network, far)
+			if err != nil {
+				continue // no default route in this family
+			}
+			if a, ok := c.LocalAddr().(*net.UDPAddr); ok {
+				addrs = append(addrs, a.AddrPort().Addr().Unmap())
+			}
+			_ = c.Close()
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look into network of pid %d: %w", pid, err)
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return addrs, nil
+}
+
+// inside runs fn in a network namespace.
+func inside(ns *os.File, fn func() error) error {
+	return onThread(func() error {
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return fn()
+	})
 }
 
 // onThread runs fn on a thread that ends with it, and so leaves no namespace

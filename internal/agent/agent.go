@@ -17,6 +17,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/docker-secret-operator/dso/internal/address"
+	"github.com/docker-secret-operator/dso/internal/address/lane"
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/vault"
 	"github.com/docker-secret-operator/dso/internal/config"
@@ -67,6 +68,7 @@ type Agent struct {
 	resolver   *resolve.Resolver
 	deliveries *deliver.Store
 	fronts     *fronts
+	lane       *lane.Lane
 	journal    *rotation.Journal
 	locks      *rotation.Locks
 	controller *reconcile.Controller
@@ -242,7 +244,8 @@ func (a *Agent) openStores() error {
 	if err := a.sweep(); err != nil {
 		return err
 	}
-	a.fronts = &fronts{engine: a.engine, maps: address.New(a.state("fronts")), dir: a.state("fronts"), binary: a.frontProgram()}
+	a.lane = lane.New(a.log)
+	a.fronts = &fronts{engine: a.engine, maps: address.New(a.state("fronts")), lane: a.lane, log: a.log, dir: a.state("fronts"), binary: a.frontProgram()}
 	aliases, err := reconcile.OpenAliases(a.state("state", "networks.json"), a.engine)
 	if a.broken(err) {
 		return err
@@ -341,6 +344,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		a.controller.Run(ctx, a.settings.watch.Changed(), func() {
 			isReady.Store(true)
 			a.ready()
+			wg.Go(func() { a.lane.Run(ctx) })
 		})
 	})
 	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"os"
 	"slices"
@@ -13,7 +14,9 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/docker-secret-operator/dso/internal/address"
+	"github.com/docker-secret-operator/dso/internal/address/flow"
 	"github.com/docker-secret-operator/dso/internal/address/frontimage"
+	"github.com/docker-secret-operator/dso/internal/address/lane"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
@@ -27,6 +30,8 @@ const applyDeadline = 5 * time.Second
 type fronts struct {
 	engine *engine.Client
 	maps   *address.Fronts
+	lane   *lane.Lane
+	log    *slog.Logger
 	dir    string
 	binary string // path of dso-front
 }
@@ -46,7 +51,7 @@ func (f *fronts) Find(ctx context.Context, c engine.Container) (*rotation.Front,
 // Serve makes the front send new connections to the ready containers, and to
 // those of the starting ones that it sends them to already. A front that is left
 // with nobody keeps what it has: it finds a restarted container by itself.
-func (f *fronts) Serve(_ context.Context, front rotation.Front, ready, starting []string) error {
+func (f *fronts) Serve(ctx context.Context, front rotation.Front, ready, starting []string) error {
 	now, err := f.maps.Targets(front.Key)
 	if err != nil {
 		return err
@@ -56,11 +61,48 @@ func (f *fronts) Serve(_ context.Context, front rotation.Front, ready, starting 
 			ready = append(ready, id)
 		}
 	}
-	if len(ready) == 0 {
+	if len(ready) > 0 {
+		if _, err = f.maps.Switch(front.Key, ready); err != nil {
+			return err
+		}
+	}
+	c, err := f.engine.Inspect(ctx, front.ID)
+	if errdefs.IsNotFound(err) {
 		return nil
 	}
-	_, err = f.maps.Switch(front.Key, ready)
-	return err
+	if err != nil {
+		return err
+	}
+	f.follow(ctx, front.Key, c)
+	return nil
+}
+
+// follow lets the fast lane go where the front goes. Whatever does not work out
+// takes the front.
+func (f *fronts) follow(ctx context.Context, key string, front engine.Container) {
+	s := lane.Service{Front: front.State.Pid}
+	for _, p := range front.Published {
+		proto := map[string]lane.Proto{"tcp": lane.TCP, "udp": lane.UDP}[p.Proto]
+		s.Ports = append(s.Ports, lane.Port{Host: p.Host, Number: p.Number, Proto: proto, Inside: p.Inside})
+	}
+	names, err := f.maps.Targets(key)
+	if len(s.Ports) == 0 || !front.Running() {
+		names = nil
+	}
+	for _, name := range names {
+		c, gone := f.engine.Inspect(ctx, name)
+		if gone != nil || !c.Running() {
+			continue
+		}
+		addrs, gone := address.Source(c.State.Pid)
+		addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !slices.Contains(c.Addresses(), a) })
+		if gone == nil && len(addrs) > 0 {
+			s.Targets = append(s.Targets, lane.Target{Pid: c.State.Pid, Addrs: addrs})
+		}
+	}
+	if err := errors.Join(err, f.lane.Set(key, s)); err != nil {
+		f.log.Debug("fast lane does not follow", "front", key, "error", err)
+	}
 }
 
 // Replace puts to in the place of from, and waits until the kernel does so. A
@@ -82,6 +124,7 @@ func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to str
 	if err != nil {
 		return err
 	}
+	f.follow(ctx, front.Key, c)
 	ctx, cancel := context.WithTimeout(ctx, applyDeadline)
 	defer cancel()
 	err = address.WaitApplied(ctx, c.State.Pid, generation)
@@ -91,25 +134,22 @@ func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to str
 	return err
 }
 
-// Draining counts the established connections that the front still forwards to
-// the container.
+// Draining counts the established connections that the front, or the fast lane,
+// still forwards to the container.
 func (f *fronts) Draining(ctx context.Context, front rotation.Front, c engine.Container) (int, error) {
+	direct, err := flow.Established(nil, c.Addresses())
+	if err != nil {
+		return 0, err
+	}
 	fc, err := f.engine.Inspect(ctx, front.ID)
 	if errdefs.IsNotFound(err) || err == nil && !fc.Running() {
-		return 0, nil
+		return direct, nil
 	}
 	if err != nil {
 		return 0, err
 	}
-	total := 0
-	for _, addr := range c.Addresses() {
-		n, err := address.Established(fc.State.Pid, addr)
-		if err != nil {
-			return 0, err
-		}
-		total += n
-	}
-	return total, nil
+	forwarded, err := address.Established(fc.State.Pid, c.Addresses()...)
+	return direct + forwarded, err
 }
 
 // EnsureImage loads the fronts' image into the engine unless it is there.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -395,19 +396,34 @@ func fromInspect(r container.InspectResponse) Container {
 		})
 	}
 	if r.NetworkSettings != nil {
+		c.Published = published(r.NetworkSettings.Ports)
 		for name, ep := range r.NetworkSettings.Networks {
 			c.Spec.Networks[name] = ep
-			c.Networks[name] = Endpoint{NetworkID: ep.NetworkID, Address: endpointAddr(ep), Aliases: ep.Aliases}
+			c.Networks[name] = Endpoint{NetworkID: ep.NetworkID, Addresses: endpointAddrs(ep), Aliases: ep.Aliases}
 		}
 	}
 	return c
 }
 
-func endpointAddr(ep *network.EndpointSettings) netip.Addr {
-	if ep.IPAddress.IsValid() {
-		return ep.IPAddress
+func endpointAddrs(ep *network.EndpointSettings) []netip.Addr {
+	return slices.DeleteFunc([]netip.Addr{ep.IPAddress, ep.GlobalIPv6Address}, func(a netip.Addr) bool { return !a.IsValid() })
+}
+
+func published(ports network.PortMap) []Published {
+	var all []Published
+	for inside, bindings := range ports {
+		for _, b := range bindings {
+			number, err := strconv.ParseUint(b.HostPort, 10, 16)
+			if err != nil {
+				continue // the engine has not chosen one
+			}
+			all = append(all, Published{Host: b.HostIP, Number: uint16(number), Proto: string(inside.Proto()), Inside: inside.Num()})
+		}
 	}
-	return ep.GlobalIPv6Address
+	slices.SortFunc(all, func(a, b Published) int {
+		return cmp.Or(cmp.Compare(a.Number, b.Number), cmp.Compare(a.Proto, b.Proto), a.Host.Compare(b.Host), cmp.Compare(a.Inside, b.Inside))
+	})
+	return all
 }
 
 func wrap(op, object string, err error) error {

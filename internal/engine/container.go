@@ -34,6 +34,8 @@ type Container struct {
 	Spec     Spec
 	Mounts   []Mount
 	Networks map[string]Endpoint // by network name
+	// Published are the ports of the host that lead to it while it runs.
+	Published []Published
 	// Given is what the targets of dso.yaml give it beside its specification.
 	Given target.Given
 }
@@ -69,8 +71,16 @@ type Mount struct {
 // Endpoint is a container's place on one network.
 type Endpoint struct {
 	NetworkID string
-	Address   netip.Addr // invalid while the container does not run
+	Addresses []netip.Addr // at most one of each family; none while the container does not run
 	Aliases   []string
+}
+
+// Published is a port of the host that leads to a port of a container.
+type Published struct {
+	Host   netip.Addr // the address it is bound to; unspecified: any of its family
+	Number uint16
+	Proto  string // tcp, udp or sctp
+	Inside uint16 // the container's port
 }
 
 // ShortID returns the first 12 digits of the container's id.
@@ -115,9 +125,7 @@ func (c Container) Service() string { return c.Label(LabelComposeService) }
 func (c Container) Addresses() []netip.Addr {
 	var addrs []netip.Addr
 	for _, e := range c.Networks {
-		if e.Address.IsValid() {
-			addrs = append(addrs, e.Address)
-		}
+		addrs = append(addrs, e.Addresses...)
 	}
 	slices.SortFunc(addrs, netip.Addr.Compare)
 	return addrs

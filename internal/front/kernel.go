@@ -9,13 +9,14 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/docker-secret-operator/dso/internal/address/frontmap"
 	"github.com/google/nftables"
 	"github.com/ti-mo/conntrack"
 	"golang.org/x/sys/unix"
-)
 
-const tcpSynSent = 1 // TCP_CONNTRACK_SYN_SENT, linux/netfilter/nf_conntrack_tcp.h
+	"github.com/docker-secret-operator/dso/internal/address/flow"
+	"github.com/docker-secret-operator/dso/internal/address/frontmap"
+	"github.com/docker-secret-operator/dso/internal/address/nftrule"
+)
 
 // netfilter is the kernel of the network namespace this process is in. It keeps
 // its sockets: closing one that speaks to netfilter waits until the kernel has
@@ -28,9 +29,9 @@ type netfilter struct {
 // Apply puts the whole state in force in one transaction. IPv6 is left out where
 // the kernel has none and no target needs it.
 func (n *netfilter) Apply(generation uint64, targets []frontmap.Target) error {
-	families := []family{ipv4}
+	families := []nftrule.Family{nftrule.IPv4}
 	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
-		families = append(families, ipv6)
+		families = append(families, nftrule.IPv6)
 	}
 	err := n.transact(families, generation, targets)
 	wants6 := slices.ContainsFunc(targets, func(t frontmap.Target) bool { return t.Addr.Is6() })
@@ -42,14 +43,14 @@ func (n *netfilter) Apply(generation uint64, targets []frontmap.Target) error {
 	return err
 }
 
-func (n *netfilter) transact(families []family, generation uint64, targets []frontmap.Target) (err error) {
+func (n *netfilter) transact(families []nftrule.Family, generation uint64, targets []frontmap.Target) (err error) {
 	if n.rules == nil {
 		if n.rules, err = nftables.New(nftables.AsLasting()); err != nil {
 			return fmt.Errorf("open nftables: %w", err)
 		}
 	}
 	for _, f := range families {
-		f.write(n.rules, generation, targets)
+		write(n.rules, f, generation, targets)
 	}
 	if err := n.rules.Flush(); err != nil {
 		err = errors.Join(err, n.rules.CloseLasting()) // unread answers are in it
@@ -103,14 +104,7 @@ func stuck(f conntrack.Flow, local []netip.Prefix, targets []frontmap.Target, ha
 	if slices.ContainsFunc(targets, func(t frontmap.Target) bool { return t.Addr == answers }) {
 		return false
 	}
-	switch f.TupleOrig.Proto.Protocol {
-	case unix.IPPROTO_UDP:
-		return true
-	case unix.IPPROTO_TCP:
-		return halfOpen && f.ProtoInfo.TCP != nil && f.ProtoInfo.TCP.State == tcpSynSent
-	default:
-		return false
-	}
+	return flow.Unsettled(f) && (halfOpen || f.TupleOrig.Proto.Protocol == unix.IPPROTO_UDP)
 }
 
 // Prepare turns forwarding on and redirects off. In a container /proc/sys is

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -287,8 +288,9 @@ func (c *Controller) handle(ev engine.Event) {
 		}
 	case ev.Action == "start", ev.Action == "die", ev.Action == "unpause", strings.HasPrefix(ev.Action, "health_status"):
 		delete(c.fresh, ev.ID)
-		name := ev.Labels["name"]
-		c.kick(groupKey(ev.Labels[engine.LabelComposeProject], ev.Labels[engine.LabelComposeService], name), name, Target{})
+		// A front is looked after with the service behind it.
+		name, service := ev.Labels["name"], cmp.Or(ev.Labels[label.FrontService], ev.Labels[engine.LabelComposeService])
+		c.kick(groupKey(ev.Labels[engine.LabelComposeProject], service, name), name, Target{})
 	}
 }
 

@@ -2,13 +2,16 @@ package leak
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
 
 	"github.com/docker-secret-operator/dso/test/lab"
@@ -115,7 +118,7 @@ func places(t *testing.T, l *lab.Lab, since time.Time) []place {
 		{"/etc", below(filepath.Join(l.Engine.Dir(), "etc")), file(l.HostPath("/etc/dso/planted"))},
 		{"/run but for the private tmpfs", below(l.HostPath("/run"), l.HostPath("/run/dso/private")), file(l.HostPath("/run/dso/planted"))},
 		{"the records on the private tmpfs", below(l.HostPath("/run/dso/private/delivered")), file(l.HostPath("/run/dso/private/delivered/planted"))},
-		{"bundles", below(l.HostPath("/run/dso/private/bundles")), file(l.HostPath("/run/dso/private/bundles/planted"))},
+		{"bundles that a start or an exec left", func(needles []needle) []string { return leftBundles(l.HostPath("/run/dso/private/bundles"), needles) }, file(l.HostPath("/run/dso/private/bundles/planted"))},
 		{"DSO's model file", below(filepath.Join(l.Dir, "shop/.dso")), file(filepath.Join(l.Dir, "shop/.dso/compose.yaml"))},
 		{"the project", below(filepath.Join(l.Dir, "shop")), file(filepath.Join(l.Dir, "shop/planted"))},
 		{"temporary files", func(needles []needle) []string { return findBelow(os.TempDir(), since, needles, l.Dir, l.Engine.Dir()) }, func(t *testing.T, text string) func() {
@@ -148,4 +151,32 @@ func process(of func(text string) *exec.Cmd) func(*testing.T, string) func() {
 			_ = cmd.Wait()
 		}
 	}
+}
+
+// leftBundles looks in what makers that are gone left. A start or an exec, and a
+// health check is one, holds the lock of its bundle until it has removed it.
+func leftBundles(bundles string, needles []needle) []string {
+	var found []string
+	for _, path := range findBelow(bundles, time.Time{}, needles) {
+		if bundle := bundleName.FindString(path); bundle == "" || !inUse(bundle) {
+			found = append(found, path)
+		}
+	}
+	return found
+}
+
+var bundleName = regexp.MustCompile(`^/.*/b-\d+`)
+
+// inUse says whether a bundle is locked, or gone since it was seen.
+func inUse(bundle string) bool {
+	lock, err := os.Open(bundle)
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	defer func() { _ = lock.Close() }()
+	if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) != nil {
+		return true
+	}
+	_, err = os.Stat(bundle)
+	return errors.Is(err, os.ErrNotExist)
 }

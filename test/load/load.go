@@ -18,6 +18,8 @@ import (
 
 // Options describe one run. URL and Rate are needed.
 type Options struct {
+	// URL is http://… or udp://HOST:PORT. Over UDP a request is one datagram, and
+	// KeepAlive sends all of them from one port.
 	URL  string
 	Rate int // requests per second
 	// Duration is the time in which requests are started; without end when 0.
@@ -50,7 +52,7 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer c.http.CloseIdleConnections()
+	defer c.close()
 	ctx, cancel := c.bound(ctx)
 	defer cancel()
 	c.send(ctx)
@@ -59,7 +61,8 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 
 type client struct {
 	opts   Options
-	http   *http.Client
+	get    func(ctx context.Context) (string, error)
+	close  func()
 	record *record
 }
 
@@ -76,6 +79,12 @@ func newClient(ctx context.Context, opts Options) (*client, error) {
 	}
 	if opts.Connections == 0 {
 		opts.Connections = 8
+	}
+	c := &client{opts: opts, record: newRecord()}
+	if u.Scheme == "udp" {
+		d := newDatagrams(u.Host, opts.KeepAlive)
+		c.get, c.close = d.ask, d.close
+		return c, nil
 	}
 	transport := &http.Transport{DisableKeepAlives: !opts.KeepAlive, DisableCompression: true}
 	if opts.KeepAlive {
@@ -95,7 +104,9 @@ func newClient(ctx context.Context, opts Options) (*client, error) {
 			return new(net.Dialer).DialContext(ctx, network, net.JoinHostPort(addresses[0], port))
 		}
 	}
-	return &client{opts: opts, http: &http.Client{Transport: transport}, record: newRecord()}, nil
+	h := &http.Client{Transport: transport}
+	c.get, c.close = func(ctx context.Context) (string, error) { return get(ctx, h, opts.URL) }, h.CloseIdleConnections
+	return c, nil
 }
 
 // bound ends the returned context when no more requests are to be started.
@@ -154,6 +165,8 @@ func (c *client) send(ctx context.Context) {
 func (c *client) one(ctx context.Context) {
 	floor, hasFloor := readFloor(c.opts.FloorFile)
 	started := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
+	defer cancel()
 	body, err := c.get(ctx)
 	s := sample{started: started, took: time.Since(started), body: body, err: err}
 	if err == nil && hasFloor {
@@ -167,14 +180,12 @@ type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("status %d", int(e)) }
 
-func (c *client) get(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.Timeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.opts.URL, nil)
+func get(ctx context.Context, h *http.Client, url string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
 	}
-	resp, err := c.http.Do(req)
+	resp, err := h.Do(req)
 	if err != nil {
 		return "", err
 	}

@@ -375,8 +375,8 @@ func (e *Engine) connect(c *entry, net string, ep *network.EndpointSettings) {
 	c.Spec.Networks[net] = ep
 	end := engine.Endpoint{NetworkID: ep.NetworkID, Aliases: slices.Clone(ep.Aliases)}
 	if c.Running() {
-		end.Address = e.address(c, ep)
-		ep.IPAddress = end.Address
+		ep.IPAddress = e.address(c, ep)
+		end.Addresses = []netip.Addr{ep.IPAddress}
 	}
 	c.Networks[net] = end
 }

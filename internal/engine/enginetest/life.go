@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -65,7 +66,7 @@ func (e *Engine) start(c *entry) error {
 	for net, ep := range c.Spec.Networks {
 		ep.IPAddress = e.address(c, ep)
 		end := c.Networks[net]
-		end.Address = ep.IPAddress
+		end.Addresses = []netip.Addr{ep.IPAddress}
 		c.Networks[net] = end
 	}
 	e.publish("start", c)
@@ -110,7 +111,7 @@ func (e *Engine) addressFree(c *entry) error {
 			continue
 		}
 		for _, other := range e.containers {
-			if other != c && other.Running() && other.Networks[net].Address == ep.IPAMConfig.IPv4Address {
+			if other != c && other.Running() && slices.Contains(other.Networks[net].Addresses, ep.IPAMConfig.IPv4Address) {
 				return fmt.Errorf("address already in use: %w", errdefs.ErrInternal)
 			}
 		}
@@ -154,7 +155,7 @@ func (e *Engine) halt(c *entry, code int) {
 	for net, ep := range c.Spec.Networks {
 		ep.IPAddress = netip.Addr{}
 		end := c.Networks[net]
-		end.Address = netip.Addr{}
+		end.Addresses = nil
 		c.Networks[net] = end
 	}
 	e.publish("die", c)

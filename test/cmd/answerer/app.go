@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -78,16 +79,37 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if d, err := time.ParseDuration(r.URL.Query().Get("take")); err == nil {
 		_ = wait(r.Context(), d)
 	}
-	if r.URL.Path == "/healthz" {
+	switch r.URL.Path {
+	case "/healthz":
 		secret = "ok"
+	case "/client":
+		secret, _, _ = net.SplitHostPort(r.RemoteAddr)
 	}
 	_, _ = io.WriteString(w, secret+"\n")
+}
+
+// datagrams answers the secret to every datagram, until the connection is closed.
+func (a *app) datagrams(conn net.PacketConn) {
+	buf := make([]byte, 64)
+	for {
+		_, from, err := conn.ReadFrom(buf)
+		if err != nil {
+			return
+		}
+		_, _ = conn.WriteTo([]byte(*a.current.Load()), from)
+	}
 }
 
 // serve ends requests in flight before it returns, and accepts none after ctx
 // ended and the drain time is over.
 func (a *app) serve(ctx context.Context, address string, drain time.Duration) error {
 	server := &http.Server{Addr: address, Handler: a, ReadHeaderTimeout: 10 * time.Second}
+	conn, err := net.ListenPacket("udp", address)
+	if err != nil {
+		return fmt.Errorf("serve %s over UDP: %w", address, err)
+	}
+	defer func() { _ = conn.Close() }()
+	go a.datagrams(conn)
 	failed := make(chan error, 1)
 	go func() { failed <- server.ListenAndServe() }()
 	select {

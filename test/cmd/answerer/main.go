@@ -1,6 +1,7 @@
 // Command answerer is the test's web application: it answers the secret that it
 // was given. The secrets of the tests are markers such as v3, so the answer
-// tells which version a request was served with.
+// tells which version a request was served with. It answers over HTTP and, on the
+// same port, every datagram; /client answers the address that the client has.
 //
 //	answerer                 serve
 //	answerer healthcheck     exit 0 when the server in this container is healthy

@@ -1,0 +1,136 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+)
+
+// dockerUser is the chain that the engine calls first for what it forwards, and
+// never changes itself.
+const dockerUser = "DOCKER-USER"
+
+// passRule lets the first packet of a connection of the lane through; the engine
+// lets the rest of it through as it does for its own.
+var passRule = []string{
+	"-m", "mark", "--mark", fmt.Sprintf("0x%x/0x%x", Mark, Mark),
+	"-m", "comment", "--comment", "dso fast lane", "-j", "ACCEPT",
+}
+
+// pass makes sure that the engine's firewall lets the lane's connections through.
+func pass(ctx context.Context) error {
+	if err := nftablesPass(); err != nil {
+		return err
+	}
+	for _, program := range []string{"iptables", "ip6tables"} {
+		if has, err := hasDockerUser(ctx, program); err != nil || !has {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := run(ctx, program, append([]string{"-C", dockerUser}, passRule...)...); err == nil {
+			continue
+		}
+		if out, err := run(ctx, program, append([]string{"-I", dockerUser}, passRule...)...); err != nil {
+			return fmt.Errorf("%s: let the fast lane through %s: %w: %s", program, dockerUser, err, out)
+		}
+	}
+	return nil
+}
+
+// Forget removes the rule in the engine's firewall, however often it is there.
+func Forget(ctx context.Context) error {
+	var errs []error
+	for _, program := range []string{"iptables", "ip6tables"} {
+		has, err := hasDockerUser(ctx, program)
+		for has && err == nil {
+			if _, gone := run(ctx, program, append([]string{"-C", dockerUser}, passRule...)...); gone != nil {
+				break
+			}
+			_, err = run(ctx, program, append([]string{"-D", dockerUser}, passRule...)...)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// hasDockerUser says whether the engine has its chain there. A host without the
+// program has no such chain.
+func hasDockerUser(ctx context.Context, program string) (bool, error) {
+	if _, err := exec.LookPath(program); err != nil {
+		return false, nil //nolint:nilerr // that is the answer
+	}
+	out, err := run(ctx, program, "-S", dockerUser)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("%s -S %s: %w: %s", program, dockerUser, err, out)
+	}
+	return true, nil
+}
+
+// run waits for the lock that the engine and others hold while they write.
+func run(ctx context.Context, program string, args ...string) (string, error) {
+	out, err := exec.CommandContext(ctx, program, append([]string{"-w", "5"}, args...)...).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
+}
+
+// dockerTable is the engine's own table when it writes nft rules (engine 29 and
+// later, "firewall-backend": "nftables").
+const dockerTable = "docker-bridges"
+
+// nftablesPass finds out whether an engine that writes nft rules itself lets the lane
+// through. Nobody else's rule can make it: in nft an accept ends one chain, not all.
+func nftablesPass() error {
+	c, err := nftables.New()
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
+		chains, err := c.ListChainsOfTableFamily(family)
+		if err != nil {
+			return fmt.Errorf("list chains: %w", err)
+		}
+		found, accepted := false, false
+		for _, ch := range chains {
+			if ch.Table.Name != dockerTable {
+				continue
+			}
+			found = true
+			rules, err := c.GetRules(ch.Table, ch)
+			if err != nil {
+				return fmt.Errorf("list rules of %s: %w", dockerTable, err)
+			}
+			for _, r := range rules {
+				accepted = accepted || acceptsMark(r)
+			}
+		}
+		if found && !accepted {
+			return fmt.Errorf(`%w: the engine writes nft rules and does not let it through: add "bridge-accept-fwmark": "0x%x/0x%x" to daemon.json`, ErrUnsupported, Mark, Mark)
+		}
+	}
+	return nil
+}
+
+// acceptsMark says whether a rule accepts what has the lane's mark.
+func acceptsMark(r *nftables.Rule) bool {
+	marked, accepts := false, false
+	for _, e := range r.Exprs {
+		switch e := e.(type) {
+		case *expr.Cmp:
+			marked = marked || string(e.Data) == string(binaryutil.NativeEndian.PutUint32(Mark))
+		case *expr.Verdict:
+			accepts = accepts || e.Kind == expr.VerdictAccept
+		}
+	}
+	return marked && accepts
+}

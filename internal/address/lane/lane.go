@@ -1,0 +1,256 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/docker-secret-operator/dso/internal/address/flow"
+)
+
+const (
+	confirmEvery = lapse / 3
+	// passEvery is how often the engine's firewall is looked at when the kernel does
+	// not tell of changes there, as it does not for the older kind of iptables.
+	passEvery = 30 * time.Second
+)
+
+// Lane keeps the table in line with what it was told. Its methods may be called
+// concurrently.
+type Lane struct {
+	log *slog.Logger
+
+	mu       sync.Mutex
+	table    *table // nil: there is no lane now
+	services map[string]*lived
+	inForce  []route
+	trouble  string // why there is none
+}
+
+// lived is a service with the watches on its processes.
+type lived struct {
+	Service
+	cancels []func()
+}
+
+// New returns a lane that takes nothing until it runs.
+func New(log *slog.Logger) *Lane {
+	return &Lane{log: log, services: map[string]*lived{}, trouble: "not started"}
+}
+
+// Run keeps the lane until ctx ends; then everything takes the fronts again and
+// nothing of the lane is left.
+func (l *Lane) Run(ctx context.Context) {
+	defer func() {
+		l.down("the agent has ended")
+		if err := Forget(context.WithoutCancel(ctx)); err != nil {
+			l.log.Warn("rule of the fast lane not removed from the engine's firewall", "error", err)
+		}
+	}()
+	changed := firewallChanges(ctx, l.log)
+	confirm, check := time.NewTicker(confirmEvery), time.NewTicker(passEvery)
+	defer confirm.Stop()
+	defer check.Stop()
+	l.up(ctx)
+	for {
+		select {
+		case <-confirm.C:
+			l.confirm()
+		case <-changed:
+			l.up(ctx)
+		case <-check.C:
+			l.up(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// State says whether the lane is in force, for which services, and why not.
+func (l *Lane) State() (services []string, trouble string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.table == nil {
+		return nil, l.trouble
+	}
+	for key, s := range l.services {
+		if len(routes(map[string]Service{key: s.Service})) > 0 {
+			services = append(services, key)
+		}
+	}
+	slices.Sort(services)
+	return services, ""
+}
+
+// up makes sure that the table is there and that the engine's firewall lets it
+// through, or that there is no table.
+func (l *Lane) up(ctx context.Context) {
+	err := pass(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		l.down(err.Error())
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.table == nil {
+		if l.table, err = openTable(); err == nil {
+			l.inForce = nil
+			err = l.write()
+		}
+	}
+	switch {
+	case err != nil:
+		l.drop(err.Error())
+	case l.trouble != "":
+		l.trouble = ""
+		l.log.Info("fast lane in force", "table", Table)
+	}
+}
+
+func (l *Lane) down(why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.drop(why)
+}
+
+// drop takes the table away. It is said once for each reason.
+func (l *Lane) drop(why string) {
+	if l.table != nil {
+		if err := l.table.close(); err != nil {
+			l.log.Debug("fast lane not closed", "error", err)
+		}
+		l.table = nil
+	}
+	if l.trouble != why {
+		l.trouble = why
+		l.log.Info("no fast lane: what comes from outside takes the fronts", "reason", why)
+	}
+}
+
+func (l *Lane) confirm() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.table != nil && len(l.inForce) > 0 {
+		if err := l.table.confirm(); err != nil {
+			l.drop(err.Error())
+		}
+	}
+}
+
+// Set says what the lane is to do for the front of that key. Without a target it
+// does nothing for it.
+func (l *Lane) Set(key string, s Service) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.services[key]
+	if old != nil && old.equal(s) {
+		return nil
+	}
+	now := &lived{Service: s}
+	if err := l.watch(key, now); err != nil {
+		now.cancel()
+		l.replace(key, nil)
+		return errors.Join(err, l.write())
+	}
+	l.replace(key, now)
+	return l.write()
+}
+
+// Drop ends what the lane does for a front.
+func (l *Lane) Drop(key string) error { return l.Set(key, Service{}) }
+
+func (l *Lane) replace(key string, s *lived) {
+	if old := l.services[key]; old != nil {
+		old.cancel()
+	}
+	delete(l.services, key)
+	if s != nil && len(s.Targets) > 0 {
+		l.services[key] = s
+	}
+}
+
+// watch takes a target away when its process ends, and the whole service with its
+// front.
+func (l *Lane) watch(key string, s *lived) error {
+	for _, pid := range append([]int{s.Front}, pids(s.Targets)...) {
+		if len(s.Targets) == 0 {
+			return nil
+		}
+		cancel, err := onExit(pid, func() { l.ended(key, s, pid) })
+		if err != nil {
+			return err
+		}
+		s.cancels = append(s.cancels, cancel)
+	}
+	return nil
+}
+
+func pids(targets []Target) []int {
+	var all []int
+	for _, t := range targets {
+		all = append(all, t.Pid)
+	}
+	return all
+}
+
+func (s *lived) cancel() {
+	for _, c := range s.cancels {
+		c()
+	}
+}
+
+func (l *Lane) ended(key string, s *lived, pid int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.services[key] != s {
+		return
+	}
+	if pid == s.Front {
+		l.replace(key, nil)
+	} else {
+		s.Targets = slices.DeleteFunc(slices.Clone(s.Targets), func(t Target) bool { return t.Pid == pid })
+		if len(s.Targets) == 0 {
+			l.replace(key, nil)
+		}
+	}
+	if err := l.write(); err != nil {
+		l.log.Warn("fast lane not written", "error", err)
+	}
+}
+
+// write puts what is wanted in force. When it cannot, there is no lane.
+func (l *Lane) write() error {
+	if l.table == nil {
+		return nil
+	}
+	wanted := map[string]Service{}
+	for key, s := range l.services {
+		wanted[key] = s.Service
+	}
+	now := routes(wanted)
+	if slices.EqualFunc(now, l.inForce, route.equal) {
+		return nil
+	}
+	if err := l.table.write(now); err != nil {
+		l.drop(err.Error())
+		return err
+	}
+	gone := left(l.inForce, now)
+	l.inForce = now
+	l.log.Debug("fast lane written", "routes", len(now), "services", slices.Sorted(maps.Keys(wanted)))
+	if len(gone) == 0 {
+		return nil
+	}
+	if err := flow.Forget(gone); err != nil {
+		return fmt.Errorf("forget flows to %s: %w", gone, err)
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package lane
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/docker-secret-operator/dso/internal/address/nftrule"
+)
+
+const (
+	// Table is the name of the nft table, of the family inet.
+	Table = "dso_lane"
+	// Mark is the bit that the first packet of a connection gets which the lane has
+	// forwarded.
+	Mark = 0x08000000
+
+	// beforeDocker is the priority of the lane's chain: one before the chains in
+	// which Docker forwards what is published (dstnat, -100).
+	beforeDocker = -101
+
+	flagOwner = 2 // NFT_TABLE_F_OWNER, linux/netfilter/nf_tables.h
+
+	// lapse is how long the table stays in force without being confirmed.
+	lapse = 6 * time.Second
+)
+
+// ErrUnsupported is wrapped when this kernel or this engine cannot have the lane.
+var ErrUnsupported = errors.New("no fast lane on this host")
+
+// table is the table in the kernel. Its socket owns it.
+type table struct {
+	conn  *nftables.Conn
+	chain *nftables.Chain
+	alive *nftables.Set
+}
+
+// openTable makes the table, empty. When it exists it belongs to a process that
+// lives: another agent.
+func openTable() (*table, error) {
+	var socket *netlink.Conn
+	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+		socket = c
+		return nil
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("open nftables: %w", err)
+	}
+	if err := own(socket); err != nil {
+		return nil, errors.Join(err, conn.CloseLasting())
+	}
+	t := &nftables.Table{Name: Table, Family: nftables.TableFamilyINet}
+	tb := &table{conn: conn}
+	tb.chain = conn.AddChain(&nftables.Chain{
+		Name: "prerouting", Table: t, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(beforeDocker),
+	})
+	tb.alive = &nftables.Set{Table: t, Name: "alive", KeyType: nftables.TypeNFProto, HasTimeout: true, Timeout: lapse}
+	err = errors.Join(conn.AddSet(tb.alive, nil), conn.Flush())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make table %s: %w", Table, err), conn.CloseLasting())
+	}
+	return tb, nil
+}
+
+// own makes the table with the flag that google/nftables does not set.
+func own(socket *netlink.Conn) error {
+	attrs := netlink.NewAttributeEncoder()
+	attrs.String(unix.NFTA_TABLE_NAME, Table)
+	attrs.Bytes(unix.NFTA_TABLE_FLAGS, []byte{0, 0, 0, flagOwner})
+	name, err := attrs.Encode()
+	if err != nil {
+		return err
+	}
+	batch := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
+	_, err = socket.SendMessages([]netlink.Message{
+		{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_BEGIN, Flags: netlink.Request}, Data: batch},
+		{
+			Header: netlink.Header{
+				Type:  unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE,
+				Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl,
+			},
+			Data: append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, name...),
+		},
+		{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: netlink.Request}, Data: batch},
+	})
+	if err == nil {
+		_, err = socket.Receive()
+	}
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("%w: the kernel has no nft tables with an owner (5.12 and newer have): %w", ErrUnsupported, err)
+	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: table %s belongs to another process: %w", ErrUnsupported, Table, err)
+	case err != nil:
+		return fmt.Errorf("make table %s: %w", Table, err)
+	}
+	return nil
+}
+
+// write puts the routes in force, in one transaction.
+func (t *table) write(routes []route) error {
+	t.conn.FlushChain(t.chain)
+	add := func(parts ...[]expr.Any) {
+		t.conn.AddRule(&nftables.Rule{Table: t.chain.Table, Chain: t.chain, Exprs: nftrule.Join(parts...)})
+	}
+	if len(routes) > 0 {
+		add(nftrule.FamilyNotIn(t.alive), nftrule.Return())
+		add(nftrule.FromBridge(), nftrule.Return())
+	}
+	for _, r := range routes {
+		f := nftrule.IPv4
+		if r.port.Host.Is6() {
+			f = nftrule.IPv6
+		}
+		to := nftrule.ToAddr(r.port.Host)
+		if r.port.Host.IsUnspecified() {
+			to = nftrule.ToThisHost()
+		}
+		for i, a := range r.to {
+			add(f.Is(), nftrule.L4(byte(r.port.Proto)), nftrule.ToPort(r.port.Number), to, nftrule.OneIn(len(r.to)-i),
+				nftrule.Mark(Mark), f.ForwardToPort(netip.AddrPortFrom(a, r.port.Inside)))
+		}
+	}
+	return t.confirm()
+}
+
+// confirm keeps the table in force for another while. It also flushes what is
+// queued.
+func (t *table) confirm() error {
+	t.conn.FlushSet(t.alive)
+	err := t.conn.SetAddElements(t.alive, []nftables.SetElement{{Key: []byte{unix.NFPROTO_IPV4}}, {Key: []byte{unix.NFPROTO_IPV6}}})
+	if err := errors.Join(err, t.conn.Flush()); err != nil {
+		return fmt.Errorf("write table %s: %w", Table, err)
+	}
+	return nil
+}
+
+// close removes the table.
+func (t *table) close() error { return t.conn.CloseLasting() }
