@@ -140,12 +140,35 @@ func (h *Host) endAll(ctx context.Context, r *Record) error {
 	if !h.live() {
 		return nil
 	}
+	end := h.endAgent
 	for _, d := range r.Steps {
 		if d.Kind == RunAgent {
-			return h.endContainer(ctx, d)
+			end = func(ctx context.Context) error { return h.endContainer(ctx, d) }
 		}
 	}
-	return h.endAgent(ctx)
+	if err := end(ctx); err != nil {
+		return err
+	}
+	return h.removeImages(ctx)
+}
+
+// frontLabel is on the images that the agent has made for the fronts.
+const frontLabel = "dso.role=front"
+
+// removeImages removes the images that agents have loaded into the engine; one that a
+// container still needs stays, with the container.
+func (h *Host) removeImages(ctx context.Context) error {
+	if _, err := h.Engine.Info(ctx); err != nil {
+		return nil //nolint:nilerr // an engine that does not run cannot be asked
+	}
+	out, err := h.Run(ctx, "docker", "image", "ls", "--quiet", "--filter", "label="+frontLabel)
+	if err != nil {
+		return err
+	}
+	for image := range strings.FieldsSeq(out) {
+		_, _ = h.Run(ctx, "docker", "image", "rm", image)
+	}
+	return nil
 }
 
 // removeData removes what agents have left. The agent has ended, and no container has

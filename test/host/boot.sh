@@ -46,4 +46,5 @@ mount -o remount,ro,bind "$root/sys"
 cd "$root"
 mkdir -p .old
 pivot_root . .old
+mount --make-rshared /
 exec chroot . /bin/sh -c 'umount -l /.old && exec env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin container=dso-test /lib/systemd/systemd --log-target=journal' </dev/null

@@ -23,7 +23,7 @@ var bootScript string
 type Host struct {
 	name string
 	dir  string // its disk
-	base string
+	base string // the directories below it, as overlayfs takes them
 
 	init *exec.Cmd // the process that the namespaces' first process is a child of
 	pid  int       // of systemd, as the machine numbers it
@@ -45,6 +45,26 @@ func New(base string) (*Host, error) {
 	if _, err := os.Stat(filepath.Join(base, "lib/systemd/systemd")); err != nil {
 		return nil, fmt.Errorf("make test host: %s is no base system: %w", base, err)
 	}
+	return newDisk(base)
+}
+
+// Fork makes a host whose disk begins as a copy of this one's, which must be off and be
+// kept until the copy is closed.
+func (h *Host) Fork() (*Host, error) {
+	if h.init != nil {
+		return nil, fmt.Errorf("copy %s: it is on", h.name)
+	}
+	f, err := newDisk(filepath.Join(h.dir, "upper") + ":" + h.base)
+	if err != nil {
+		return nil, err
+	}
+	if out, err := exec.Command("cp", "-a", h.dir+"/docker/.", f.dir+"/docker/").CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("copy %s: %w: %s", h.name, err, out), f.Close())
+	}
+	return f, nil
+}
+
+func newDisk(base string) (*Host, error) {
 	dir, err := os.MkdirTemp("", "dso-host-")
 	if err != nil {
 		return nil, fmt.Errorf("make test host: %w", err)

@@ -14,8 +14,7 @@ const within = 5 * time.Second
 
 // An agent that systemd starts at once, as every boot is.
 func TestBoot_EverythingRunsAfterAShutDownAndAfterAPowerCut(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	f := d.fleet()
 	for name, off := range map[string]func() error{"shut down": d.ShutDown, "power cut": d.CutPower} {
 		assert.NilError(t, off())
@@ -63,8 +62,7 @@ var agentUnits = []string{"dso-runtime.socket", "dso-agent.socket", "dso-agent.s
 // The engine comes up without an agent and without its sockets: what needs a value is
 // refused after the deadline, what does not runs, and the agent starts the rest.
 func TestBoot_TheEngineFirst(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	f := d.fleet()
 	d.deadline(2 * time.Second)
 	release := d.hold(agentUnits...)
@@ -81,8 +79,7 @@ func TestBoot_TheEngineFirst(t *testing.T) {
 }
 
 func TestBoot_TheAgentFirst(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	f := d.fleet()
 	release := d.hold("docker.service", "docker.socket", "containerd.service")
 	d.reboot()
@@ -95,8 +92,7 @@ func TestBoot_TheAgentFirst(t *testing.T) {
 
 // The sockets are there and the agent is late: later than a start waits.
 func TestBoot_TheAgentIsLate(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	f := d.fleet()
 	d.deadline(2 * time.Second)
 	assert.NilError(t, d.Write("/etc/systemd/system/dso-agent.service.d/late.conf", "[Service]\nExecStartPre=/bin/sleep 6\n", 0o644))
@@ -111,8 +107,7 @@ func TestBoot_TheAgentIsLate(t *testing.T) {
 // An agent that cannot start is tried for ever, does not take the sockets with it, and
 // serves as soon as what was wrong is mended.
 func TestBoot_TheAgentIsBroken(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	f := d.fleet()
 	d.deadline(2 * time.Second)
 	assert.NilError(t, d.Write("/etc/dso/dso.yaml", "version: 1\nnonsense: true\n", 0o640))
@@ -131,8 +126,7 @@ func TestBoot_TheAgentIsBroken(t *testing.T) {
 
 // A store that is down at boot: containers start with the values that they had.
 func TestBoot_TheStoreIsDownOrAContainerOfThisHost(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	f := d.fleet()
 	assert.NilError(t, d.Write("/srv/store/app/marker", "from the store", 0o644))
 	d.run("docker", "run", "-d", "--name", "store", "--restart", "always", "-p", "127.0.0.1:8200:80", "-v", "/srv/store:/www:ro", "busybox:test", "httpd", "-f", "-h", "/www")
@@ -169,8 +163,7 @@ providers:
 
 // The agent's disk is read-only: containers start and go on, nothing is rotated.
 func TestBoot_TheStateIsOnAReadOnlyDisk(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	f := d.fleet()
 	assert.NilError(t, d.Write("/etc/systemd/system/read-only.service", `[Unit]
 DefaultDependencies=no

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,6 +35,11 @@ func newHost(t *testing.T) *debian {
 	t.Helper()
 	h, err := testhost.New(filepath.Join(repository(t), "tools/bin/bookworm"))
 	assert.NilError(t, err)
+	return boot(t, h)
+}
+
+func boot(t *testing.T, h *testhost.Host) *debian {
+	t.Helper()
 	d := &debian{h, t}
 	t.Cleanup(func() {
 		if t.Failed() && h.PID() != 0 {
@@ -43,6 +49,44 @@ func newHost(t *testing.T) *debian {
 		assert.NilError(t, h.Close())
 	})
 	assert.NilError(t, h.Boot(t.Context()))
+	return d
+}
+
+// installed is a host on which DSO runs with a vault and a secret, and which has the
+// images: made once, and off.
+var installed = struct {
+	sync.Once
+	*testhost.Host
+}{}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if installed.Host != nil {
+		if err := installed.Close(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// newInstalled boots a host on which DSO runs, with a vault and a secret.
+func newInstalled(t *testing.T) *debian {
+	t.Helper()
+	installed.Do(func() {
+		h, err := testhost.New(filepath.Join(repository(t), "tools/bin/bookworm"))
+		assert.NilError(t, err)
+		installed.Host = h
+		assert.NilError(t, h.Boot(t.Context()))
+		d := &debian{h, t}
+		d.setUp()
+		d.images()
+		assert.NilError(t, h.ShutDown())
+	})
+	h, err := installed.Fork()
+	assert.NilError(t, err)
+	d := boot(t, h)
+	d.agentActive()
 	return d
 }
 
@@ -168,7 +212,6 @@ const (
 // start starts the fleet.
 func (d *debian) fleet() fleet {
 	d.t.Helper()
-	d.images()
 	d.sleeper(plain, "--restart", "always")
 	d.sleeper(byEnv, "--runtime", "dso", "--restart", "always", "-e", "MARKER=dso://app/marker")
 	d.sleeper(byFile, "--runtime", "dso", "--restart", "unless-stopped", "-e", "MARKER_FILE=dsofile://app/marker")

@@ -200,9 +200,7 @@ func TestInstall_CompletionsAndManPages(t *testing.T) {
 
 // Agent and runtime are replaced while containers run and a rotation is parked.
 func TestUpgrade_InTheMiddleOfARotation(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
-	d.images()
+	d := newInstalled(t)
 	d.run("docker", "run", "-d", "--name", "web", "--runtime", "dso", "--restart", "always", "--label", "dso.update.strategy=rolling",
 		"--label", "dso.monitor=20s", "-e", "APP_SECRET=dso://app/marker", "answerer:test")
 	cmd := d.Command(t.Context(), "docker", "dso", "secret", "set", "app/marker", "--no-wait")
@@ -222,8 +220,7 @@ func TestUpgrade_InTheMiddleOfARotation(t *testing.T) {
 
 // An older agent that finds the journal of a newer one ends, and changes nothing.
 func TestDowngrade_IsRefusedWithoutHarm(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	f := d.fleet()
 	d.set("app/marker", "v2")
 	f.up(within, "v2")

@@ -16,8 +16,7 @@ import (
 const mostExposed = 2.5
 
 func TestUnit_IsSandboxed(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	out := d.run("systemd-analyze", "security", "--no-pager", "dso-agent.service")
 	m := regexp.MustCompile(`Overall exposure level for \S+: ([0-9.]+)`).FindStringSubmatch(out)
 	assert.Assert(t, m != nil, out)
@@ -30,9 +29,7 @@ func TestUnit_IsSandboxed(t *testing.T) {
 
 // What the sandbox must not break: files of another user, ports, draining, recovery.
 func TestUnit_CanDoItsWork(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
-	d.images()
+	d := newInstalled(t)
 	d.sleeper("files", "--runtime", "dso", "--user", "1000:1000", "-e", "F=dsofile://app/marker")
 	assert.Equal(t, d.run("docker", "exec", "files", "sh", "-c", `cat "$F"`), "v1")
 	d.run("docker", "run", "-d", "--name", "web", "--runtime", "dso", "--restart", "always", "--label", "dso.update.strategy=rolling",
@@ -43,8 +40,7 @@ func TestUnit_CanDoItsWork(t *testing.T) {
 }
 
 func TestUnit_TheWatchdogEndsAnAgentThatHangs(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	assert.NilError(t, d.Write("/etc/systemd/system/dso-agent.service.d/short.conf", "[Service]\nWatchdogSec=2\n", 0o644))
 	d.sh("systemctl daemon-reload && systemctl restart dso-agent")
 	d.agentActive()
@@ -57,9 +53,7 @@ func TestUnit_TheWatchdogEndsAnAgentThatHangs(t *testing.T) {
 // Connections wait in the sockets while the agent is replaced: a start that begins then
 // is not refused.
 func TestUnit_StartsWaitWhileTheAgentRestarts(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
-	d.images()
+	d := newInstalled(t)
 	for i := range 5 {
 		d.sh(fmt.Sprintf("systemctl restart --no-block dso-agent; docker run --rm --runtime dso --name c%d -e MARKER=dso://app/marker busybox:test true", i))
 	}
@@ -67,8 +61,7 @@ func TestUnit_StartsWaitWhileTheAgentRestarts(t *testing.T) {
 }
 
 func TestUnit_CredentialsComeThroughSystemd(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	assert.NilError(t, d.Write("/etc/dso/credentials/token", "t0ken\n", 0o600))
 	assert.NilError(t, d.Write("/etc/dso/dso.yaml", `version: 1
 providers:
@@ -85,8 +78,7 @@ providers:
 
 // The memory of the agent cannot be dumped, swapped or looked at.
 func TestUnit_MemoryIsLocked(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	pid := d.show("MainPID")
 	status, err := os.ReadFile(d.Path("/proc/" + pid + "/status"))
 	assert.NilError(t, err)
@@ -101,8 +93,7 @@ func TestUnit_MemoryIsLocked(t *testing.T) {
 }
 
 func TestSystem_Commands(t *testing.T) {
-	d := newHost(t)
-	d.setUp()
+	d := newInstalled(t)
 	assert.Assert(t, strings.Contains(d.run("docker", "dso", "system", "status"), "active (running), kept alive by systemd, starts at boot"))
 	assert.Assert(t, strings.Contains(d.run("docker", "dso", "system", "status", "--json"), `"answers": true`))
 	pid := d.show("MainPID")
