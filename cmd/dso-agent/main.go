@@ -37,6 +37,7 @@ func main() {
 	for _, name := range []string{"c", "config"} {
 		flag.StringVar(&cfg.ConfigFile, name, "", "the configuration `file` (default: "+config.SystemFile+", or ./"+config.LocalFile+", or none)")
 	}
+	flag.BoolVar(&cfg.OnHost, "in-container", false, "this is a container that sees the host's processes: mount the private tmpfs on the host")
 	prepare := flag.Bool("prepare", false, "make the directories and mount the private tmpfs, and exit: what a sandboxed agent cannot do for the engine to see")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()

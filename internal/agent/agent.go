@@ -45,6 +45,7 @@ type Config struct {
 	LockDir  string    // of the engines' locks: the same one for every agent of the host
 	Front    string    // the program dso-front; empty: beside the agent's own
 	Standby  bool      // wait for another agent's end instead of failing
+	OnHost   bool      // it is a container: what it mounts must be seen by the host
 	Sockets  Inherited // those that systemd listens on
 	Version  string
 	Log      *slog.Logger
@@ -206,7 +207,7 @@ func (a *Agent) openStores() error {
 	}
 	a.locks = rotation.NewLocks(a.state("locks"))
 	a.sweepLocks()
-	swappable, err := private.Mount(a.private())
+	swappable, err := a.cfg.mountPrivate(a.private())
 	if err != nil {
 		return err
 	}

@@ -103,6 +103,14 @@ func (a *Agent) lives(within time.Duration) bool {
 
 const msgSwappable = "this kernel has no noswap for tmpfs (it came with Linux 6.4): delivered values may be swapped out"
 
+// mountPrivate mounts the private tmpfs where the engine sees it.
+func (cfg Config) mountPrivate(dir string) (swappable bool, err error) {
+	if cfg.OnHost {
+		return private.MountOnHost(dir)
+	}
+	return private.Mount(dir)
+}
+
 // Prepare makes what an agent in a mount namespace of its own cannot: the directories,
 // and the private tmpfs where the engine sees it too.
 func Prepare(cfg Config) error {
@@ -112,7 +120,7 @@ func Prepare(cfg Config) error {
 		}
 	}
 	dir := filepath.Join(cfg.RunDir, "private")
-	swappable, err := private.Mount(dir)
+	swappable, err := cfg.mountPrivate(dir)
 	if swappable {
 		cfg.Log.Warn(msgSwappable, "dir", dir)
 	}

@@ -58,6 +58,7 @@ func terminal(stream any) bool {
 
 // New returns the root command. asPlugin says that docker runs it.
 func New(in io.Reader, out, errw io.Writer, asPlugin bool) *cobra.Command {
+	useAgentCredentials()
 	a := &app{in: in, out: out, err: errw}
 	root := &cobra.Command{
 		Use:              "dso",

@@ -70,7 +70,7 @@ func runOptions() []string {
 		"--pid", "host", "--network", "host", "--read-only", "--init=false",
 		"--security-opt", "no-new-privileges", "--security-opt", "apparmor=unconfined",
 		"--ulimit", "core=0", "--ulimit", "memlock=-1", "--stop-timeout", "60",
-		"--cap-drop", "ALL", "--env", "HOME=/root", "--env", "DSO_IN_CONTAINER=1",
+		"--cap-drop", "ALL", "--env", "HOME=/root",
 		"--log-opt", "max-size=10m", "--log-opt", "max-file=3",
 		"--tmpfs", "/tmp:mode=1777,noexec",
 	}
@@ -129,7 +129,7 @@ func writeImage(path, programs, tag string) error {
 		}
 		files[name] = data
 	}
-	archive, err := image.Archive(image.Image{Tag: tag, Files: files, Entrypoint: []string{"/dso-agent"}, Dirs: []string{"tmp", "run", "etc", "var"}})
+	archive, err := image.Archive(image.Image{Tag: tag, Files: files, Entrypoint: []string{"/dso-agent", "-in-container"}, Dirs: []string{"tmp", "run", "etc", "var"}})
 	if err != nil {
 		return err
 	}

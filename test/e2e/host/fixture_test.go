@@ -177,7 +177,7 @@ func (d *debian) images() {
 	assert.NilError(d.t, d.Copy("/bin/busybox", "/usr/local/bin/busybox", 0o755))
 	assert.NilError(d.t, d.Copy(filepath.Join(repository(d.t), "bin/answerer"), "/root/answerer", 0o755))
 	d.sh(`d=$(mktemp -d); mkdir "$d/bin" "$d/tmp"; cp /usr/local/bin/busybox "$d/bin/"
-for a in sh cat sleep wget httpd env; do ln -s busybox "$d/bin/$a"; done
+for a in sh cat sleep wget httpd env true; do ln -s busybox "$d/bin/$a"; done
 tar -C "$d" -c . | docker import -c 'ENV PATH=/bin' - busybox:test >/dev/null
 d=$(mktemp -d); cp /root/answerer "$d/"; tar -C "$d" -c . | docker import -c 'ENTRYPOINT ["/answerer"]' - answerer:test >/dev/null`)
 }
