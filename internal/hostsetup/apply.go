@@ -148,7 +148,7 @@ func (h *Host) prefixed(args ...string) []string {
 }
 
 func (h *Host) makeDir(path string, d Done) error {
-	if err := os.Mkdir(path, 0o700); err != nil && !(errors.Is(err, fs.ErrExist) && d.Path == stateDir) {
+	if err := os.Mkdir(path, 0o700); err != nil && (d.Path != stateDir || !errors.Is(err, fs.ErrExist)) {
 		return err
 	}
 	if d.Group != "" {
@@ -202,7 +202,7 @@ func (h *Host) effect(ctx context.Context, e Effect, path string, want Registrat
 	case e == ReloadUnits && h.live():
 		_, err = h.systemctl(ctx, "daemon-reload")
 	case e == ReloadEngine && h.live():
-		err = h.reloadEngine(ctx, func(i Info) error { return want.check(i) })
+		err = h.reloadEngine(ctx, want.check)
 	}
 	return err
 }
