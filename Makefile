@@ -88,7 +88,7 @@ tools/bin/bookworm/.made: Makefile
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
 # package of our choice.
 DEBIAN_MIRROR ?= http://deb.debian.org/debian
-DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static jq
+DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static jq curl openssl
 .PHONY: deps
 deps: ## Install the Debian packages the tests need, where they are missing (as root)
 	@for program in docker dockerd containerd runc; do \
@@ -160,6 +160,11 @@ bench: deps build ## Measure an agent at rest, a change, and many starts at once
 .PHONY: demo
 demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)
 	bin/demo
+
+.PHONY: bench-address
+bench-address: DEBIAN_PACKAGES += nginx-light wrk
+bench-address: deps build tools/bin/docker-compose ## Rotate a service 50 times under clients of every kind, and time the ways to it (as root)
+	bin/address
 
 .PHONY: crash
 crash: deps build tools/bin/docker-compose ## Kill the agent at every point of every rotation; writes docs/reference/crash-matrix.md (as root)

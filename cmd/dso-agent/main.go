@@ -70,18 +70,18 @@ func rest(begun time.Time) {
 
 // fail says why the agent ends; a configuration has a line for each problem.
 func fail(log *slog.Logger, err error) {
+	var more []any
+	var hinted interface{ Hint() string }
+	if errors.As(err, &hinted) {
+		more = append(more, "hint", hinted.Hint())
+	}
 	var problems *config.Error
 	if !errors.As(err, &problems) {
-		attrs := []any{"error", err}
-		var hinted interface{ Hint() string }
-		if errors.As(err, &hinted) {
-			attrs = append(attrs, "hint", hinted.Hint())
-		}
-		log.Error("agent ended", attrs...)
+		log.Error("agent ended", append([]any{"error", err}, more...)...)
 		return
 	}
 	for _, p := range problems.Problems {
-		log.Error("agent ended: the configuration cannot be used", "error", p.String())
+		log.Error("agent ended: the configuration cannot be used", append([]any{"error", p.String()}, more...)...)
 	}
 }
 
@@ -89,11 +89,9 @@ func run(cfg *agent.Config) error {
 	if err := agent.HardenProcess(); err != nil {
 		return err
 	}
-	var err error
-	if cfg.Loaded, err = agent.LoadConfig(cfg.ConfigFile); err != nil {
-		return err
+	if cfg.Loaded, cfg.Bad = agent.LoadConfig(cfg.ConfigFile); cfg.Bad == nil {
+		cfg.Log = logger(cfg.Loaded.Logging, cfg.Level)
 	}
-	cfg.Log = logger(cfg.Loaded.Logging, cfg.Level)
 	if err := agent.LockMemory(); err != nil {
 		cfg.Log.Warn("values in memory may be swapped out", "error", err)
 	}

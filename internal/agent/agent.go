@@ -52,6 +52,7 @@ type Config struct {
 
 	ConfigFile string         // the dso.yaml that was named; empty: the usual places
 	Loaded     *config.Config // what it said at the start; nil: nothing
+	Bad        error          // why it cannot be used; then the last good one is taken
 	Level      *slog.LevelVar // of Log, set by the configuration; may be nil
 }
 
@@ -223,16 +224,12 @@ func (a *Agent) openStores() error {
 	if a.broken(err) {
 		return err
 	}
-	if a.sealed, err = a.openSealed(); err != nil {
-		return err
-	}
-	cfg := a.cfg
-	cfg.Log = a.log // what happens there is an event too
-	if a.settings, err = newSettings(cfg, local.New(a.vault.Dir), provider.NewFingerprint(key), a.sealed); err != nil {
+	if err := a.openSettings(provider.NewFingerprint(key)); err != nil {
 		return err
 	}
 	a.engine.Targets = func(c target.Container) target.Given { return a.settings.rules.Load().For(c) }
 	a.resolver = a.settings.resolver
+	a.metrics.Configuration(func() bool { _, problems := a.settings.rejected(); return len(problems) > 0 })
 	a.metrics.Watch(func() []metrics.Provider { return providerMetrics(a.settings.watch.Status()) })
 	a.vault.IsProvider = func(name string) bool { return a.resolver.Providers().Has(name) }
 	if a.deliveries, err = deliver.Open(deliver.Config{
@@ -253,6 +250,30 @@ func (a *Agent) openStores() error {
 	}
 	a.controller = a.newController(aliases)
 	return nil
+}
+
+// openSettings takes the configuration, or the last good one in its place, and opens the
+// sealed values as it says.
+func (a *Agent) openSettings(fp provider.Fingerprint) (err error) {
+	open := func() error {
+		cfg := a.cfg
+		cfg.Log = a.log // what happens there is an event too
+		a.settings, err = newSettings(cfg, local.New(a.vault.Dir), fp, a.sealed)
+		return err
+	}
+	if a.cfg.Bad == nil {
+		if a.sealed, err = a.openSealed(); err != nil {
+			return err
+		}
+		if err = open(); err == nil || a.cfg.Loaded == nil || a.cfg.Loaded.File == "" {
+			return err
+		}
+		a.cfg.Bad = err // no provider can be made of it
+	}
+	if err := a.restoreGood(); err != nil {
+		return err
+	}
+	return open()
 }
 
 // sweep removes what an agent or a runtime that was killed left half written. The
@@ -328,9 +349,16 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	a.controller.Claim = func(ctx context.Context) error { return a.claimEngine(ctx, cancel) }
-	a.controller.Init(ctx)
 	var wg sync.WaitGroup
+	lane := sync.OnceFunc(func() { wg.Go(func() { a.lane.Run(ctx) }) })
+	a.controller.Claim = func(life context.Context) error {
+		err := a.claimEngine(life, cancel)
+		if err == nil {
+			lane() // a rotation that is carried on switches it too
+		}
+		return err
+	}
+	a.controller.Init(ctx)
 	wg.Go(func() { a.serveRuntime(ctx, runtimeSocket) })
 	wg.Go(func() {
 		if err := api.Serve(ctx, peopleSocket, a, a.log); err != nil {
@@ -345,7 +373,6 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		a.controller.Run(ctx, a.settings.watch.Changed(), func() {
 			isReady.Store(true)
 			a.ready()
-			wg.Go(func() { a.lane.Run(ctx) })
 		})
 	})
 	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)

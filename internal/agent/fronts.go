@@ -101,7 +101,7 @@ func (f *fronts) follow(ctx context.Context, key string, front engine.Container)
 		}
 	}
 	if err := errors.Join(err, f.lane.Set(key, s)); err != nil {
-		f.log.Debug("fast lane does not follow", "front", key, "error", err)
+		f.log.Warn("fast lane does not follow", "front", key, "error", err)
 	}
 }
 

@@ -92,6 +92,9 @@ func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 		Rotations:    a.rotationStatus(),
 		Health:       "healthy",
 	}
+	if file, problems := a.settings.rejected(); len(problems) > 0 {
+		st.Configuration, st.Health = &wire.RejectedConfiguration{File: file, Problems: problems}, "degraded"
+	}
 	var err error
 	if st.Containers, err = a.controller.Status(ctx); err != nil {
 		return st, err

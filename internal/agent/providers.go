@@ -59,13 +59,13 @@ func build(name string, p config.Provider, fp provider.Fingerprint, memory vault
 		}, fp)
 	case *config.Vault:
 		kv, _ := strconv.Atoi(c.KVVersion) // "auto" is 0
-		login, err := vaultLogin(p.Auth.Params)
+		login, resume, err := vaultLogin(p.Auth.Params)
 		if err != nil {
 			return nil, fmt.Errorf("provider %s: %w", name, err)
 		}
 		return vault.New(name, vault.Config{
 			Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, KVVersion: kv,
-			Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login, Memory: memory,
+			Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login, Memory: memory, Resume: resume,
 		}, fp)
 	}
 	return nil, fmt.Errorf("provider %s: no provider is made of type %q", name, p.Type)
@@ -110,12 +110,35 @@ func azureLogin(auth any, method string) (azure.Login, error) {
 	return nil, fmt.Errorf("no login is made of %T", auth)
 }
 
-// memory is what a provider remembers beyond the agent's life: a file, and the sealed
-// values.
+// memory is what a provider remembers beyond the agent's life: a file, the sealed
+// values, and a token beside them.
 type memory struct {
 	provider string
 	file     string // empty: none
 	sealed   resolve.Sealed
+	notes    notes // nil: none are kept
+}
+
+// notes are what the agent keeps sealed for itself.
+type notes interface {
+	Note(of string, data []byte) error
+	Noted(of string) (secret.Value, error)
+}
+
+func (m memory) tokenNote() string { return "lease-token/" + m.provider }
+
+func (m memory) Token() (secret.Value, error) {
+	if m.notes == nil {
+		return secret.Value{}, provider.ErrNotFound
+	}
+	return m.notes.Noted(m.tokenNote())
+}
+
+func (m memory) KeepToken(token secret.Value) error {
+	if m.notes == nil {
+		return provider.ErrNotFound
+	}
+	return m.notes.Note(m.tokenNote(), token.Reveal())
 }
 
 func (m memory) Load() ([]byte, error) {
@@ -191,24 +214,26 @@ func headers(extra map[string]config.Credential, auth any) func() (http.Header, 
 	}
 }
 
-func vaultLogin(auth any) (vault.Login, error) {
+// vaultLogin also returns what the login is for, without its credential, when it gets
+// another token each time.
+func vaultLogin(auth any) (login vault.Login, resume string, err error) {
 	switch a := auth.(type) {
 	case *config.Token:
-		return vault.Token(a.Token.Read, a.Wrapped), nil
+		return vault.Token(a.Token.Read, a.Wrapped), "", nil
 	case *config.AppRole:
 		var id vault.Read
 		if a.SecretID.IsSet() {
 			id = a.SecretID.Read
 		}
-		return vault.AppRole(a.Mount, a.RoleID, id, a.SecretIDWrapped), nil
+		return vault.AppRole(a.Mount, a.RoleID, id, a.SecretIDWrapped), "approle " + a.Mount + " " + a.RoleID, nil
 	case *config.JWT:
-		return vault.JWT(a.Mount, a.Role, a.JWT.Read), nil
+		return vault.JWT(a.Mount, a.Role, a.JWT.Read), "jwt " + a.Mount + " " + a.Role, nil
 	case *config.Kubernetes:
-		return vault.JWT(a.Mount, a.Role, a.JWT.Read), nil
+		return vault.JWT(a.Mount, a.Role, a.JWT.Read), "kubernetes " + a.Mount + " " + a.Role, nil
 	case *config.Cert:
-		return vault.Cert(a.Mount, a.Name), nil
+		return vault.Cert(a.Mount, a.Name), "cert " + a.Mount + " " + a.Name, nil
 	}
-	return nil, fmt.Errorf("no login is made of %T", auth)
+	return nil, "", fmt.Errorf("no login is made of %T", auth)
 }
 
 // providerRow is what status says of a provider.

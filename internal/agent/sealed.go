@@ -15,6 +15,7 @@ import (
 type sealed interface {
 	deliver.Sealed
 	resolve.Sealed
+	notes
 	Info() seal.Info
 	NewKey(ctx context.Context, by seal.Protection) error
 }

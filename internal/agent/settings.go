@@ -50,6 +50,7 @@ type settings struct {
 	sources  map[string]*source
 	taken    chan struct{}     // a configuration was taken
 	seen     [sha256.Size]byte // of the file that was read last, good or bad
+	wrong    []string          // with the file, when it is not what holds
 	upkeep   context.Context   // nil until run
 	finished sync.WaitGroup    // what looks after the providers
 }
@@ -91,7 +92,16 @@ func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint, s
 		first = config.Default()
 	}
 	s.seen = first.Sum
-	return s, s.apply(first)
+	if cfg.Bad != nil {
+		s.wrong = problemTexts(cfg.Bad)
+	}
+	if err := s.apply(first); err != nil {
+		return nil, err
+	}
+	if cfg.Bad == nil {
+		s.keepGood(first, time.Now())
+	}
+	return s, nil
 }
 
 // apply makes a configuration the one that holds.
@@ -179,6 +189,7 @@ func (s *settings) source(name string, described config.Provider) (*source, erro
 // memory is what the provider of that name remembers.
 func (s *settings) memory(name string) memory {
 	m := memory{provider: name, sealed: s.sealed}
+	m.notes, _ = s.sealed.(notes)
 	if s.leases != "" {
 		m.file = filepath.Join(s.leases, name+".json")
 	}
@@ -312,8 +323,9 @@ func (s *settings) reload(asked bool) {
 		return
 	}
 	s.mu.Lock()
-	s.seen = sum
+	s.seen, s.wrong = sum, nil
 	s.mu.Unlock()
+	s.keepGood(c, time.Now())
 	if asked { // a person says that something may be another
 		s.watch.InvalidateAll()
 	}
@@ -323,19 +335,21 @@ func (s *settings) reload(asked bool) {
 func (s *settings) bad(msg string, err error, asked bool, sum [sha256.Size]byte) {
 	s.mu.Lock()
 	known := s.seen == sum
-	s.seen = sum
+	s.seen, s.wrong = sum, problemTexts(err)
 	s.mu.Unlock()
 	if known && !asked {
 		return
 	}
-	var problems *config.Error
-	if !errors.As(err, &problems) {
-		s.log.Error(msg, "error", err)
-		return
+	for _, text := range problemTexts(err) {
+		s.log.Error(msg, "error", text)
 	}
-	for _, p := range problems.Problems {
-		s.log.Error(msg, "error", p.String())
-	}
+}
+
+// rejected says what is wrong with the file when it is not what holds.
+func (s *settings) rejected() (file string, problems []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.File, s.wrong
 }
 
 func (s *settings) names() []string { return s.resolver.Providers().Names() }

@@ -19,15 +19,38 @@ func targetsOf(c *config.Config) target.Rules {
 	rs := target.Rules{Strict: c.Agent.Policy == policyStrict}
 	for _, s := range c.Secrets {
 		r := target.Rule{
-			Containers: s.Targets.Containers, Labels: s.Targets.Labels, References: referencesOf(s),
-			Settings: map[string]string{label.Health: s.Rotation.HealthCheckTimeout.String()},
+			Containers: s.Targets.Containers, Labels: s.Targets.Labels, References: referencesOf(s), Settings: settingsOf(s.Rotation),
 		}
-		if s.Rotation.Strategy != label.Auto {
-			r.Settings[label.Strategy] = s.Rotation.Strategy
+		for i := range r.References {
+			r.References[i].Hold = holdOf(s.Rotation)
 		}
 		rs.Rules = append(rs.Rules, r)
 	}
 	return rs
+}
+
+// settingsOf returns what counts where a container has no label of that name.
+func settingsOf(r config.Rotation) map[string]string {
+	settings := map[string]string{label.Health: r.HealthCheckTimeout.String()}
+	if r.Strategy != label.Auto {
+		settings[label.Strategy] = r.Strategy
+	}
+	if r.Signal != "" {
+		settings[label.Signal] = r.Signal
+	}
+	if r.Exec != "" {
+		settings[label.Exec] = r.Exec
+	}
+	return settings
+}
+
+// holdOf returns nil when nothing holds the secret's changes back that does not hold
+// back all.
+func holdOf(r config.Rotation) *target.Hold {
+	if r.Enabled && r.Window == (config.Window{}) {
+		return nil
+	}
+	return &target.Hold{Off: !r.Enabled, Cron: r.Window.Cron, Length: r.Window.Duration}
 }
 
 func referencesOf(s config.Secret) []target.Reference {
@@ -40,6 +63,9 @@ func referencesOf(s config.Secret) []target.Reference {
 		}
 		if s.Inject.GID >= 0 {
 			set = append(set, fmt.Sprintf("gid=%d", s.Inject.GID))
+		}
+		if s.Inject.Path != "" {
+			set = append(set, "path="+s.Inject.Path)
 		}
 		if len(set) > 0 {
 			options = "?" + strings.Join(set, "&")

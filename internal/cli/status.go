@@ -33,6 +33,12 @@ func (a *app) statusCommand() *cobra.Command {
 
 func (a *app) printStatus(st wire.Status) error {
 	_, _ = fmt.Fprintf(a.out, "agent %s, up %s, %s\n", st.Runtime.Version, st.Runtime.Uptime, st.Health)
+	if c := st.Configuration; c != nil {
+		_, _ = fmt.Fprintf(a.out, "configuration: %s cannot be used, the last good one holds\n", c.File)
+		for _, p := range c.Problems {
+			_, _ = fmt.Fprintln(a.out, "  "+p)
+		}
+	}
 	for _, p := range st.Providers {
 		_, _ = fmt.Fprintln(a.out, providerText(p))
 	}
@@ -111,10 +117,12 @@ func noteText(c wire.ContainerStatus) string {
 		return "stale, values of " + c.Stale.Age + " ago: " + c.Stale.Cause
 	case c.Error != "":
 		return c.Error
-	case c.Pinned:
-		return "pinned"
 	case !c.HeldUntil.IsZero():
 		return "held back until " + minute(c.HeldUntil)
+	case c.Held != "":
+		return c.Held
+	case c.Pinned:
+		return "pinned"
 	}
 	return ""
 }

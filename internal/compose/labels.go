@@ -36,12 +36,29 @@ func checkLabels(service string, labels types.Labels) error {
 			return fmt.Errorf("%s: label %s is not supported by this version yet: remove it", service, l)
 		}
 	}
-	s, ok := labels[label.Strategy]
-	switch {
-	case ok && !slices.Contains(label.Strategies, s):
+	if s, ok := labels[label.Strategy]; ok && !slices.Contains(label.Strategies, s) {
 		return fmt.Errorf("%s: unknown %s %q, did you mean %q?", service, label.Strategy, s, nearest(s, label.Strategies))
-	case slices.Contains(label.UnsupportedStrategies, s):
-		return fmt.Errorf("%s: %s %q is not supported by this version yet; use auto, rolling, restart or none", service, label.Strategy, s)
+	}
+	return checkReload(service, labels)
+}
+
+// checkReload refuses a signal or a command that does not exist, or that the strategy
+// has no use for.
+func checkReload(service string, labels types.Labels) error {
+	signal, hasSignal := labels[label.Signal]
+	command, hasCommand := labels[label.Exec]
+	_, badSignal := label.ParseSignal(signal)
+	_, _, badCommand := label.ParseCommand(command)
+	s := strategyOf(labels)
+	switch {
+	case hasSignal && s != label.BySignal:
+		return fmt.Errorf("%s: label %s has no effect without %s=%s", service, label.Signal, label.Strategy, label.BySignal)
+	case hasCommand && s != label.ByExec:
+		return fmt.Errorf("%s: label %s has no effect without %s=%s", service, label.Exec, label.Strategy, label.ByExec)
+	case hasSignal && badSignal != nil:
+		return fmt.Errorf("%s: label %s=%q %w", service, label.Signal, signal, badSignal)
+	case hasCommand && badCommand != nil:
+		return fmt.Errorf("%s: label %s %w", service, label.Exec, badCommand)
 	}
 	return nil
 }

@@ -26,8 +26,12 @@ type Config struct {
 	// Sum is the state of the file that was read; see [Sum].
 	Sum [sha256.Size]byte `yaml:"-"`
 
-	raw map[string]string // scalars with ${…} as they stand in the file, by path
+	raw    map[string]string // scalars with ${…} as they stand in the file, by path
+	source secret.Value      // the file's content, which may hold credentials
 }
+
+// Source returns the content of the file that was read, nothing for [Default].
+func (c *Config) Source() secret.Value { return c.source }
 
 // Others returns the number of providers besides the local vault.
 func (c *Config) Others() int {
@@ -117,7 +121,7 @@ type Secret struct {
 // Inject says how a secret reaches a container.
 type Inject struct {
 	Type string `yaml:"type" enum:"env,file" default:"env" doc:"env: the variable holds the value. file: it holds the path of a file below /run/secrets/dso."`
-	Path string `yaml:"path" abs:"true" pending:"true"`
+	Path string `yaml:"path" abs:"true" doc:"Where the container sees the file. Below /run/secrets/dso it changes with the secret; anywhere else it is a mount of its own and stays as it was at the container's start."`
 	UID  int    `yaml:"uid" min:"-1" max:"4294967295" default:"-1" doc:"Owner of the file, in the container; -1: the container's user."`
 	GID  int    `yaml:"gid" min:"-1" max:"4294967295" default:"-1" doc:"Group of the file, in the container; -1: the container's."`
 }
@@ -130,11 +134,12 @@ type Targets struct {
 
 // Rotation says how the containers of a secret are changed over.
 type Rotation struct {
-	Enabled            bool          `yaml:"enabled" default:"true" pending:"true"`
-	Strategy           string        `yaml:"strategy" enum:"auto,rolling,restart,none" default:"auto" doc:"As the label dso.update.strategy."`
-	Signal             string        `yaml:"signal" pending:"true"`
+	Enabled            bool          `yaml:"enabled" default:"true" doc:"false: a change of the secret leads to no rotation by itself."`
+	Strategy           string        `yaml:"strategy" enum:"auto,rolling,restart,signal,exec,none" default:"auto" doc:"As the label dso.update.strategy."`
+	Signal             string        `yaml:"signal" doc:"With strategy: signal, as the label dso.update.signal; SIGHUP unless set."`
+	Exec               string        `yaml:"exec" doc:"With strategy: exec, as the label dso.update.exec: a line for the container's shell, or a JSON list of words."`
 	HealthCheckTimeout time.Duration `yaml:"health_check_timeout" min:"1s" max:"1h" default:"2m" doc:"As the label dso.health.timeout."`
-	Window             Window        `yaml:"window" pending:"true"`
+	Window             Window        `yaml:"window" doc:"When rotations may begin because of this secret, in the place of defaults.rotation.window."`
 }
 
 // Defaults is what holds for every container.

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // The places where a configuration is looked for, in this order.
@@ -129,8 +131,17 @@ func decode(path string, data []byte, st fs.FileInfo, env func(string) (string, 
 		sortProblems(d.problems)
 		return nil, &Error{Problems: d.problems}
 	}
-	c.raw = d.raw
+	c.raw, c.source = d.raw, secret.NewValue(data)
 	return c, nil
+}
+
+// Parse is [Load] of what once stood in the file, which may be gone or another now.
+func Parse(path string, source secret.Value) (*Config, error) {
+	c, err := decode(path, source.Reveal(), nil, os.LookupEnv)
+	if err == nil {
+		c.Sum = Sum(path)
+	}
+	return c, err
 }
 
 // document parses the text. A file without content is not taken for one without

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -215,6 +216,54 @@ func (d *decoder) tls(x TLS, path string) {
 	}
 }
 
+// inject checks what only a file has.
+func (d *decoder) inject(s Secret, path string) {
+	if s.Inject.Type == "env" && (s.Inject.UID >= 0 || s.Inject.GID >= 0) {
+		d.problem(d.at[path], path, "set `type: file`", "%s: only a file has an owner", name(path))
+	}
+	at := join(path, "path")
+	if s.Inject.Path == "" {
+		return
+	}
+	if s.Inject.Type == "env" {
+		d.problem(d.at[at], at, "set `type: file`", "%s: only a file has a path", name(at))
+	}
+	if len(s.Mappings) > 1 {
+		d.problem(d.at[at], at, "give each of them an entry of its own", "%s is one file and there are %d mappings", name(at), len(s.Mappings))
+	}
+	if err := secret.CheckFilePath(s.Inject.Path); err != nil && strings.HasPrefix(s.Inject.Path, "/") {
+		d.problem(d.at[at], at, "such as `/etc/shop/tls.key`", "%s %v", name(at), err)
+	}
+}
+
+// rotation checks what belongs to one strategy.
+func (d *decoder) rotation(r Rotation, path string) {
+	d.window(r.Window, join(path, "window"))
+	at := join(path, "signal")
+	if r.Signal != "" {
+		if _, err := label.ParseSignal(r.Signal); err != nil {
+			d.problem(d.at[at], at, "", "%s %v", name(at), err)
+		}
+		if r.Strategy != label.BySignal {
+			d.problem(d.at[at], at, "set `strategy: signal`", "%s would have no effect", name(at))
+		}
+	}
+	at = join(path, "exec")
+	if r.Exec != "" {
+		if _, _, err := label.ParseCommand(r.Exec); err != nil {
+			d.problem(d.at[at], at, "", "%s %v", name(at), err)
+		}
+		if r.Strategy != label.ByExec {
+			d.problem(d.at[at], at, "set `strategy: exec`", "%s would have no effect", name(at))
+		}
+	} else if r.Strategy == label.ByExec {
+		d.problem(d.at[join(path, "strategy")], at, "such as `exec: nginx -s reload`", "%s is missing: it says what to run", name(at))
+	}
+	if at := join(path, "window"); !r.Enabled && r.Window != (Window{}) {
+		d.problem(d.at[at], at, "remove one of them", "%s would have no effect with `enabled: false`", name(at))
+	}
+}
+
 var envName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
 
 // secret checks the mappings, which are ENV_NAME: provider/path[#field].
@@ -240,9 +289,8 @@ func (d *decoder) secret(s Secret, path string, c *Config) {
 			d.problem(d.at[at], at, "`*` and `?` stand for characters", "`%s` is no pattern for a name", clip(pattern))
 		}
 	}
-	if s.Inject.Type == "env" && (s.Inject.UID >= 0 || s.Inject.GID >= 0) {
-		d.problem(d.at[join(path, "inject")], join(path, "inject"), "set `type: file`", "%s: only a file has an owner", name(join(path, "inject")))
-	}
+	d.inject(s, join(path, "inject"))
+	d.rotation(s.Rotation, join(path, "rotation"))
 	for variable, ref := range s.Mappings {
 		at := join(join(path, "mappings"), variable)
 		reversed := envName.MatchString(ref) && !envName.MatchString(variable)

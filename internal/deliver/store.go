@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -128,15 +129,18 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err != nil {
 		return wire.DeliverResponse{}, err
 	}
-	resp := wire.DeliverResponse{Env: map[string][]byte{}}
+	resp := wire.DeliverResponse{Env: map[string][]byte{}, Mounts: map[string]string{}}
 	for _, v := range vars {
 		if v.Ref.Kind == secret.KindFile {
 			if req.Exec {
 				// dso-runtime knows every file that the container was started with.
 				return wire.DeliverResponse{}, fmt.Errorf("cannot resolve %s for %s: the container was not started with this file, and an exec cannot add one", v.Ref, v.Name)
 			}
-			resp.Env[v.Name] = []byte(wire.FilesTarget + "/" + fileName(v.Ref))
+			resp.Env[v.Name] = []byte(shownAt(v.Ref))
 			resp.FilesDir = private.Files(s.root, req.ContainerID)
+			if v.Ref.Fixed() {
+				resp.Mounts[v.Ref.File.Path] = filepath.Join(resp.FilesDir, dataLink, fileName(v.Ref))
+			}
 			continue
 		}
 		value := snap.Values[v.Name].Reveal()
@@ -276,10 +280,16 @@ func (s *Store) write(rec record) error {
 
 func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Snapshot) ([]File, error) {
 	var files []File
-	by := map[string]string{}
+	by, at := map[string]string{}, map[string]string{}
 	for _, v := range vars {
 		if v.Ref.Kind != secret.KindFile {
 			continue
+		}
+		if first, taken := at[v.Ref.File.Path]; taken && first != v.Ref.String() {
+			return nil, fmt.Errorf("references %s and %s both ask for the file %s", first, v.Ref, v.Ref.File.Path)
+		}
+		if v.Ref.Fixed() {
+			at[v.Ref.File.Path] = v.Ref.String()
 		}
 		name := fileName(v.Ref)
 		if first, taken := by[name]; taken {
@@ -316,8 +326,20 @@ func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Sna
 	return files, nil
 }
 
-// fileName is the path of a reference's file below [wire.FilesTarget].
+// shownAt is where a container sees a reference's file.
+func shownAt(r secret.Ref) string {
+	if r.File.Path != "" {
+		return r.File.Path
+	}
+	return wire.FilesTarget + "/" + fileName(r)
+}
+
+// fileName is the path of a reference's file below [wire.FilesTarget]. One that is seen
+// elsewhere lies there too.
 func fileName(r secret.Ref) string {
+	if name, below := r.File.Below(); below && name != "" {
+		return name
+	}
 	if r.Field == "" {
 		return r.Path
 	}
@@ -339,8 +361,9 @@ func parse(refs []wire.Reference) ([]resolve.Variable, error) {
 }
 
 // Refresh writes the container's files anew from the pinned or current versions
-// and records them. Its environment cannot change: a secret that reaches the
-// container in no other way keeps the version that it was started with.
+// and records them. Its environment cannot change, nor a file with a mount of its own: a
+// secret that reaches the container in no other way keeps the version that it was
+// started with.
 func (s *Store) Refresh(ctx context.Context, containerID string) error {
 	rec, err := s.load(containerID)
 	if err != nil {
@@ -361,7 +384,7 @@ func (s *Store) Refresh(ctx context.Context, containerID string) error {
 	}
 	versions := maps.Clone(rec.Versions)
 	for _, v := range vars {
-		if v.Ref.Kind == secret.KindFile {
+		if !v.Ref.Fixed() {
 			for _, id := range s.resolver.IDs(rec.Request.Project, []secret.Ref{v.Ref}) {
 				versions[id] = snap.Versions[id]
 			}

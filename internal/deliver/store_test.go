@@ -66,6 +66,30 @@ func TestDeliver_GivesValuesAndPathsOfFiles(t *testing.T) {
 	assert.DeepEqual(t, versions, secret.Versions{db: "1", {Provider: "local", Path: "app/tls"}: "1"})
 }
 
+func TestDeliver_AFileHasThePathThatItIsGiven(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", "one")
+	h.Secrets.Set("app/tls", "key one")
+	resp, err := h.Store.Deliver(t.Context(), ask("A=dsofile://app/db?path=/run/secrets/dso/conf/db", "B=dsofile://app/tls?path=/etc/shop/tls.key"))
+	assert.NilError(t, err)
+	assert.DeepEqual(t, env(resp), map[string]string{"A": "/run/secrets/dso/conf/db", "B": "/etc/shop/tls.key"})
+	assert.DeepEqual(t, shown(t, resp.FilesDir), map[string]string{"conf/db": "one", "app/tls": "key one"})
+	assert.Equal(t, len(resp.Mounts), 1)
+	content, err := os.ReadFile(resp.Mounts["/etc/shop/tls.key"])
+	assert.NilError(t, err)
+	assert.Equal(t, string(content), "key one")
+
+	// What has a mount of its own is not refreshed, and not taken for it.
+	h.Secrets.Set("app/db", "two")
+	h.Secrets.Set("app/tls", "key two")
+	tls := secret.ID{Provider: "local", Path: "app/tls"}
+	assert.NilError(t, h.Store.Assign(container, secret.Versions{db: "2", tls: "1"}, secret.Versions{db: "1", tls: "1"}))
+	assert.NilError(t, h.Store.Refresh(t.Context(), container))
+	has, _, _ := h.Store.Delivered(container)
+	assert.DeepEqual(t, has, secret.Versions{db: "2", tls: "1"})
+	assert.DeepEqual(t, shown(t, resp.FilesDir), map[string]string{"conf/db": "two", "app/tls": "key one"})
+}
+
 func TestDeliver_IsAllOrNothing(t *testing.T) {
 	for name, refs := range map[string][]string{
 		"a secret that is missing":      {"A=dsofile://app/db", "B=dso://app/missing"},
@@ -73,6 +97,7 @@ func TestDeliver_IsAllOrNothing(t *testing.T) {
 		"a reference that is malformed": {"A=dsofile://app/db", "B=dso://app//x"},
 		"a value unfit for a variable":  {"A=dsofile://app/db", "B=dso://app/binary"},
 		"two files of one name":         {"A=dsofile://app/db?mode=0440", "B=dsofile://app/db"},
+		"two files at one path":         {"A=dsofile://app/db?path=/etc/x", "B=dsofile://app/db/below?path=/etc/x"},
 		"a file that is a directory":    {"A=dsofile://app/db", "B=dsofile://app/db/below"},
 	} {
 		t.Run(name, func(t *testing.T) {

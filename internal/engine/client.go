@@ -23,7 +23,8 @@ import (
 
 // Client talks to one engine. It is safe for concurrent use.
 type Client struct {
-	api *client.Client
+	api       *client.Client
+	mayChange func() error // nil: it may
 	// Targets, when set, says what a container is given beside its specification.
 	Targets func(target.Container) target.Given
 }
@@ -45,7 +46,7 @@ func Open(host string, mayChange func() error) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
 	}
-	return &Client{api: api}, nil
+	return &Client{api: api, mayChange: mayChange}, nil
 }
 
 // Close drops idle connections.
@@ -244,62 +245,6 @@ func (c *Client) Connect(ctx context.Context, id, networkName string, ep *networ
 func (c *Client) Disconnect(ctx context.Context, id, networkName string) error {
 	_, err := c.api.NetworkDisconnect(ctx, networkName, client.NetworkDisconnectOptions{Container: id})
 	return wrap("disconnect "+networkName+" from", id, err)
-}
-
-// defaultCheckTimeout is the engine's own for one run of a health check.
-const defaultCheckTimeout = 30 * time.Second
-
-// RunHealthcheck runs the container's health check once, as the engine itself
-// would, and returns nil when it passes. A container without one passes.
-func (c *Client) RunHealthcheck(ctx context.Context, ct Container) error {
-	command := healthCommand(ct.Spec.Config)
-	if command == nil {
-		return nil
-	}
-	timeout := defaultCheckTimeout
-	if t := ct.Spec.Config.Healthcheck.Timeout; t > 0 {
-		timeout = t
-	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	created, err := c.api.ExecCreate(ctx, ct.ID, client.ExecCreateOptions{Cmd: command, AttachStdout: true, AttachStderr: true})
-	if err != nil {
-		return wrap("check health of", ct.ID, err)
-	}
-	att, err := c.api.ExecAttach(ctx, created.ID, client.ExecAttachOptions{})
-	if err != nil {
-		return wrap("check health of", ct.ID, err)
-	}
-	defer att.Close()
-	stop := context.AfterFunc(ctx, func() { att.Close() })
-	defer stop()
-	if _, err := io.Copy(io.Discard, att.Reader); err != nil {
-		return wrap("check health of", ct.ID, errors.Join(err, ctx.Err()))
-	}
-	res, err := c.api.ExecInspect(ctx, created.ID, client.ExecInspectOptions{})
-	if err == nil && (res.Running || res.ExitCode != 0) {
-		err = fmt.Errorf("exit code %d", res.ExitCode)
-	}
-	return wrap("check health of", ct.ID, err)
-}
-
-// healthCommand is the command of a health check: ["CMD", …] or ["CMD-SHELL",
-// line], as in the engine's API; nil when there is none.
-func healthCommand(cfg *container.Config) []string {
-	if cfg == nil || cfg.Healthcheck == nil || len(cfg.Healthcheck.Test) < 2 {
-		return nil
-	}
-	switch test := cfg.Healthcheck.Test; test[0] {
-	case "CMD":
-		return test[1:]
-	case "CMD-SHELL":
-		shell := []string(cfg.Shell)
-		if len(shell) == 0 {
-			shell = []string{"/bin/sh", "-c"}
-		}
-		return append(slices.Clone(shell), test[1])
-	}
-	return nil
 }
 
 // ImageID returns the id that an image name means now. A name that means

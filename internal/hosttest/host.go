@@ -71,6 +71,7 @@ func New(t *testing.T) *Host {
 	}
 	h.Engine.AddImage(Image, enginetest.Image{ID: "sha256:one"})
 	h.Engine.OnStart = h.onStart
+	h.Engine.OnSignal, h.Engine.OnExec = h.onReload, h.onReload
 	h.Boot(t)
 	return h
 }
@@ -157,6 +158,18 @@ func (h *Host) onStart(c engine.Container) (enginetest.Behaviour, error) {
 		return enginetest.Behaviour{HealthyAfter: time.Second}, nil
 	}
 	return behave(c, got), nil
+}
+
+// onReload is a process that reads its files anew.
+func (h *Host) onReload(c engine.Container) enginetest.Behaviour {
+	h.mu.Lock()
+	store, behave := h.Store, h.Behave
+	h.mu.Unlock()
+	if store == nil || behave == nil {
+		return enginetest.Behaviour{}
+	}
+	got, _, _ := store.Delivered(c.ID)
+	return behave(c, got)
 }
 
 // Option changes the container that [Host.Run] makes.

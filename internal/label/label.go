@@ -9,6 +9,8 @@ const (
 	Health    = "dso.health.timeout"  // a duration: the longest wait for the health gate
 	Drain     = "dso.drain.timeout"   // a duration: the longest wait for old connections
 	Monitor   = "dso.monitor"         // a duration: the shortest watch after the cut-over
+	Signal    = "dso.update.signal"   // of the strategy signal: what is sent
+	Exec      = "dso.update.exec"     // of the strategy exec: what is run
 	Secrets   = "dso.secrets"         // not acted on yet
 	HostPorts = "dso.host_ports"      // not acted on yet
 )
@@ -24,24 +26,8 @@ const (
 )
 
 // Known lists the labels that may stand in a Compose file.
-var Known = []string{Reloader, Strategy, Health, Drain, Monitor, Secrets, HostPorts, ComposePath, Front, FrontService}
+var Known = []string{Reloader, Strategy, Signal, Exec, Health, Drain, Monitor, Secrets, HostPorts, ComposePath, Front, FrontService}
 
 // Unsupported lists the labels that have a meaning which this version does not
 // act on. They are refused, never ignored.
 var Unsupported = []string{Secrets, HostPorts}
-
-// The strategies that a user may ask for.
-const (
-	Auto    = "auto"
-	Rolling = "rolling"
-	Restart = "restart"
-	Signal  = "signal" // not done yet
-	Exec    = "exec"   // not done yet
-	None    = "none"
-)
-
-// Strategies lists them in the order of the documentation.
-var Strategies = []string{Auto, Rolling, Restart, Signal, Exec, None}
-
-// UnsupportedStrategies lists those that this version refuses.
-var UnsupportedStrategies = []string{Signal, Exec}

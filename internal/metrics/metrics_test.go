@@ -77,6 +77,18 @@ func TestStale_LooksOnceAndTellsHowManyAndTheOldest(t *testing.T) {
 	assert.Equal(t, looks, 2)
 }
 
+func TestConfiguration_TellsThatTheFileIsNotWhatHolds(t *testing.T) {
+	m := metrics.New()
+	rejected := false
+	m.Configuration(func() bool { return rejected })
+	for _, want := range []string{"dso_configuration_rejected 0\n", "dso_configuration_rejected 1\n"} {
+		w := httptest.NewRecorder()
+		m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		assert.Assert(t, strings.Contains(w.Body.String(), want), w.Body)
+		rejected = true
+	}
+}
+
 func TestReference_ShowsTheMetricsAsTheyAre(t *testing.T) {
 	page, err := os.ReadFile("../../docs/reference/metrics.md")
 	assert.NilError(t, err)
@@ -84,6 +96,7 @@ func TestReference_ShowsTheMetricsAsTheyAre(t *testing.T) {
 	m := metrics.New()
 	m.Watch(provider)
 	m.Stale(func() []time.Time { return nil })
+	m.Configuration(func() bool { return false })
 	m.Webhook.Requests.WithLabelValues("202").Inc()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	var rows []string

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -143,7 +144,12 @@ func rewriteBundle(config object, bundle string, resp wire.DeliverResponse) ([]b
 		return nil, err
 	}
 	if resp.FilesDir != "" {
-		if err := addFilesMount(config, resp.FilesDir); err != nil {
+		if err := addMount(config, wire.FilesTarget, resp.FilesDir); err != nil {
+			return nil, err
+		}
+	}
+	for _, target := range slices.Sorted(maps.Keys(resp.Mounts)) {
+		if err := addMount(config, target, resp.Mounts[target]); err != nil {
 			return nil, err
 		}
 	}
@@ -165,15 +171,15 @@ func absoluteRoot(config object, bundle string) error {
 	return config.set("root", root)
 }
 
-// addFilesMount sets every option itself: runc 1.1.5 drops nosuid, nodev and
-// noexec from the engine's own read-only volume mounts.
-func addFilesMount(config object, dir string) error {
+// addMount shows a file or directory of the host. It sets every option itself: runc
+// 1.1.5 drops nosuid, nodev and noexec from the engine's own read-only volume mounts.
+func addMount(config object, target, source string) error {
 	var mounts []json.RawMessage
 	if err := config.get("mounts", &mounts); err != nil {
 		return err
 	}
 	raw, err := json.Marshal(mount{
-		Destination: wire.FilesTarget, Type: "bind", Source: dir,
+		Destination: target, Type: "bind", Source: source,
 		Options: []string{"rbind", "ro", "nosuid", "nodev", "noexec", "rprivate"},
 	})
 	if err != nil {

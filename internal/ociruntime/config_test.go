@@ -62,6 +62,20 @@ func TestRewriteBundle_ChangesTheReferencesAddsTheMountAndNothingElse(t *testing
 	assert.DeepEqual(t, generic(t, got), want)
 }
 
+func TestRewriteBundle_ShowsAFileElsewhereAfterTheOthers(t *testing.T) {
+	got, err := rewriteBundle(bundle(t), "/run/b", wire.DeliverResponse{
+		Env: map[string][]byte{"DB": nil, "KEY": nil}, FilesDir: "/private/c1",
+		Mounts: map[string]string{"/etc/b": "/private/c1/..data/b", "/etc/a": "/private/c1/..data/a"},
+	})
+	assert.NilError(t, err)
+	var added []string
+	for _, m := range generic(t, got)["mounts"].([]any)[2:] {
+		added = append(added, m.(map[string]any)["destination"].(string)+" "+m.(map[string]any)["source"].(string))
+		assert.DeepEqual(t, m.(map[string]any)["options"], []any{"rbind", "ro", "nosuid", "nodev", "noexec", "rprivate"})
+	}
+	assert.DeepEqual(t, added, []string{"/run/secrets/dso /private/c1", "/etc/a /private/c1/..data/a", "/etc/b /private/c1/..data/b"})
+}
+
 func TestRewriteBundle_WithoutFilesAddsNoMount(t *testing.T) {
 	got, err := rewriteBundle(bundle(t), "/run/b", wire.DeliverResponse{Env: map[string][]byte{"DB": nil, "KEY": nil}})
 	assert.NilError(t, err)

@@ -86,7 +86,7 @@ type Controller struct {
 	Current    Current
 	Fronts     Fronts
 	Ports      Ports
-	Window     func() window.Window // when rotations may begin
+	Window     func() window.Window // when rotations may begin, for secrets that have none of their own
 	Aliases    *Aliases
 	Log        *slog.Logger
 	Metrics    *metrics.Events
@@ -107,8 +107,8 @@ type Controller struct {
 	asks    map[string]ask                     // by key of the rotation
 	stops   map[string]context.CancelCauseFunc // of the rotations that run, by key
 	base    context.Context                    // ends when the agent shall stop
-	opens   time.Time                          // when opened is signalled next
-	opened  chan struct{}                      // the window for rotations
+	awaited map[int64]bool                     // when opened is signalled, in Unix seconds
+	opened  chan struct{}                      // a window for rotations
 	// fresh are the containers behind fronts that were created and have not
 	// started; only Run's goroutine uses it.
 	fresh map[string]bool
@@ -143,6 +143,7 @@ func (c *Controller) Init(ctx context.Context) {
 	c.delays = map[string]delay{}
 	c.asks = map[string]ask{}
 	c.stops = map[string]context.CancelCauseFunc{}
+	c.awaited = map[int64]bool{}
 	c.opened = make(chan struct{}, 1)
 	c.slots = make(chan struct{}, max(c.Parallel, 1))
 }

@@ -464,6 +464,6 @@ func TestStatus_TellsWhatIs(t *testing.T) {
 		assert.Assert(t, !rows[0].UpToDate)
 		assert.DeepEqual(t, rows[0].Has, map[string]string{"local:app/db": "1"})
 		assert.DeepEqual(t, rows[0].Wants, map[string]string{"local:app/db": "2"})
-		contains(t, rows[1].Error, "signal")
+		contains(t, rows[1].Error, "dso.update.strategy=signal, and local:app/db reaches it in its environment")
 	})
 }

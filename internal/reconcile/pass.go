@@ -20,20 +20,20 @@ import (
 type why struct {
 	force bool      // a person asked for it
 	cause string    // for the journal
-	opens time.Time // no rotation may begin by itself before; zero: one may
+	began time.Time // when the pass over its group began
 }
 
 // pass compares every container of a group once, one after the other.
 func (c *Controller) pass(key string, force map[string]string, cause string) []Result {
 	ctx := c.base
-	opens := c.Window().Opens(time.Now()) // replicas whose change began are all changed
+	began := time.Now() // replicas whose change began are all changed
 	results := c.resume(ctx, key)
 	members, err := c.groupMembers(ctx, key)
 	if err != nil {
 		return append(results, Result{Container: key, Error: err.Error()})
 	}
 	for _, m := range members {
-		w := why{cause: cause, opens: opens}
+		w := why{cause: cause, began: began}
 		if asked, forced := force[m.Name]; forced {
 			w.force, w.cause = true, asked
 		}
@@ -128,7 +128,11 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 	if same(to) {
 		return res
 	}
-	if pin, pinned := c.Deliveries.Pinned(m.ID); !force && pinned && pin.Failed.Equal(to) {
+	held, all := c.heldBack(m, from, to, force, w.began), to
+	if !force {
+		to = held.leaves(from, to)
+	}
+	if pin, pinned := c.Deliveries.Pinned(m.ID); !force && pinned && (pin.Failed.Equal(to) || pin.Failed.Equal(all)) {
 		res.Error = fmt.Sprintf("pinned to the versions before: %s failed its health gate", describe(changed(from, to)))
 		return res
 	}
@@ -140,12 +144,14 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 		res.Error = late
 		return res
 	}
-	if held := shut(w.opens); held != "" && force {
-		res.Note = "outside of rotation.window, because it was asked for"
-	} else if held != "" {
-		c.await(w.opens)
-		res.Error = held + "; docker dso rotate " + m.Name + " does it now"
-		return res
+	if held.any() && force {
+		res.Note = held.note()
+	} else if held.any() {
+		c.await(held.opens)
+		if from.Equal(to) {
+			res.Error = held.String() + "; docker dso rotate " + m.Name + " does it now"
+			return res
+		}
 	}
 	if where, err := c.holdBeside(ctx, m, to); err != nil {
 		res.Error = err.Error()
@@ -183,14 +189,17 @@ func (c *Controller) try(ctx context.Context, m engine.Container, before secret.
 	if !c.may(c.records, m.ID) {
 		return Result{Container: m.Name, Error: unrecorded}, true
 	}
-	e, err := c.plan(ctx, m, before, has, "started with another version")
+	o, err := c.Observe(ctx, m)
+	var e rotation.Entry
+	if err == nil {
+		e, err = rotation.Tried(o, before, has, "started with another version", at)
+	}
 	if err != nil || e.Strategy == rotation.None {
 		if err = errors.Join(err, c.Deliveries.Tried(m.ID)); err != nil {
 			c.Log.Warn("container not tried", "container", m.Name, "error", err)
 		}
 		return res, false
 	}
-	e = e.InPlace(at)
 	res = c.begin(ctx, e)
 	if err := c.Deliveries.Tried(m.ID); err != nil {
 		c.Log.Warn("container not noted as tried", "container", m.Name, "error", err)
@@ -255,8 +264,8 @@ func (c *Controller) Observe(ctx context.Context, m engine.Container) (rotation.
 	if m.Running() {
 		o.Ports, err = c.Ports(m)
 	}
-	files := slices.DeleteFunc(refsOf(m), func(r secret.Ref) bool { return r.Kind != secret.KindFile })
-	o.Files = c.Current.IDs(m.Project(), files)
+	o.Files = c.Current.IDs(m.Project(), slices.DeleteFunc(refsOf(m), secret.Ref.Fixed))
+	o.Fixed = c.Current.IDs(m.Project(), slices.DeleteFunc(refsOf(m), func(r secret.Ref) bool { return !r.Fixed() }))
 	return o, err
 }
 

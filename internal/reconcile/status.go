@@ -40,7 +40,8 @@ func (c *Controller) Status(ctx context.Context) ([]wire.ContainerStatus, error)
 
 func (c *Controller) statusOf(ctx context.Context, m engine.Container) wire.ContainerStatus {
 	row := wire.ContainerStatus{Name: m.Name, ID: m.ShortID(), State: string(m.State.Status), Health: string(m.State.Health)}
-	_, row.Pinned = c.Deliveries.Pinned(m.ID)
+	pin, pinned := c.Deliveries.Pinned(m.ID)
+	row.Pinned = pinned
 	has, _, known := c.Deliveries.Delivered(m.ID)
 	row.Has = texts(has)
 	if stale := c.Deliveries.Stale(m.ID); stale != nil && m.Running() {
@@ -53,14 +54,19 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container) wire.Cont
 	}
 	row.Wants = texts(wants)
 	row.UpToDate = !m.Running() || known && has.Equal(wants)
-	if !row.UpToDate && !row.Pinned {
-		row.HeldUntil = c.Window().Opens(time.Now())
+	next := has
+	if !row.UpToDate && known {
+		h := c.heldBack(m, has, wants, false, time.Now())
+		next = h.leaves(has, wants)
+		if len(pin.Failed) == 0 && h.any() && has.Equal(next) {
+			row.Held, row.HeldUntil = h.String(), h.opens
+		}
 	}
 	o, err := c.Observe(ctx, m)
 	if err == nil {
-		var s rotation.Strategy
-		s, row.Reasons, err = rotation.Choose(o)
-		row.Strategy = string(s)
+		var e rotation.Entry
+		e, err = rotation.Plan(o, has, next, "", time.Now())
+		row.Strategy, row.Reasons = string(e.Strategy), e.Reasons
 	}
 	if err != nil {
 		row.Error = err.Error()

@@ -60,6 +60,18 @@ func (m *mortal) Restart(ctx context.Context, id string) error {
 	return m.call(func() error { return m.Engine.Restart(ctx, id) })
 }
 
+func (m *mortal) Signal(ctx context.Context, id, signal string) error {
+	return m.call(func() error { return m.Engine.Signal(ctx, id, signal) })
+}
+
+func (m *mortal) Exec(ctx context.Context, id string, command []string) (code int, err error) {
+	err = m.call(func() error {
+		code, err = m.Engine.Exec(ctx, id, command)
+		return err
+	})
+	return code, err
+}
+
 func (m *mortal) Remove(ctx context.Context, id string) error {
 	return m.call(func() error { return m.Engine.Remove(ctx, id) })
 }

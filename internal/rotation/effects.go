@@ -49,6 +49,10 @@ func init() {
 		StepRecreate:          (*Machine).recreate,
 		StepStartOld:          (*Machine).startOld,
 		StepHandOver:          (*Machine).handOver,
+		StepSignal:            (*Machine).signal,
+		StepSignalOld:         (*Machine).signal,
+		StepExec:              (*Machine).exec,
+		StepExecOld:           (*Machine).exec,
 	}
 }
 
@@ -398,6 +402,48 @@ func (m *Machine) refreshOld(ctx context.Context, e *Entry) error {
 	return m.refresh(ctx, e)
 }
 
+// ErrReload is wrapped when a container does not take the new files.
+var ErrReload = errors.New("the container does not take the new files")
+
+// signal tells the process to read its files anew. One that does not run reads them
+// when it starts.
+func (m *Machine) signal(ctx context.Context, e *Entry) error {
+	c, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
+	if err != nil {
+		return err
+	}
+	if !c.Running() {
+		return refusedStart(m.Engine.Start(ctx, c.ID))
+	}
+	return m.Engine.Signal(ctx, c.ID, e.Signal)
+}
+
+// exec does so by a command. That it fails is the new versions' fault; with the ones
+// before, the gate says whether the container is any good.
+func (m *Machine) exec(ctx context.Context, e *Entry) error {
+	c, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
+	if err != nil {
+		return err
+	}
+	if !c.Running() {
+		return refusedStart(m.Engine.Start(ctx, c.ID))
+	}
+	runCtx, cancel := context.WithTimeout(ctx, e.Timing.Health)
+	defer cancel()
+	code, err := m.Engine.Exec(runCtx, c.ID, e.Command)
+	switch {
+	case err != nil && errors.Is(runCtx.Err(), context.DeadlineExceeded) && ctx.Err() == nil:
+		err = fmt.Errorf("%w: its command did not end within %s", ErrReload, e.Timing.Health)
+	case err == nil && code != 0:
+		err = fmt.Errorf("%w: its command ended with exit code %d", ErrReload, code)
+	}
+	if e.Phase == Back && errors.Is(err, ErrReload) {
+		m.Log.Warn("the command fails with the versions before too", "rotation", e.ID, "container", e.ContainerName, "error", err)
+		return nil
+	}
+	return err
+}
+
 // The health gate looks this often, and without a health check wants the
 // container up for at least minUp.
 const (
@@ -410,7 +456,7 @@ var ErrUnhealthy = errors.New("the container did not become healthy")
 
 // gate waits until the serving container is healthy.
 func (m *Machine) gate(ctx context.Context, e *Entry) error {
-	return m.await(ctx, e.serving(), e.Timing.Health, e.Ports)
+	return m.await(ctx, e.serving(), e.Timing.Health, e.Ports, e.seen())
 }
 
 // AwaitHealthy waits until a container that runs passes the gate of a rotation.
@@ -419,11 +465,24 @@ func (m *Machine) AwaitHealthy(ctx context.Context, c engine.Container) error {
 	if err != nil {
 		return err
 	}
-	return m.await(ctx, c.ID, timing.Health, nil)
+	return m.await(ctx, c.ID, timing.Health, nil, "")
 }
 
-// await waits until a container is healthy, for at most the given time.
-func (m *Machine) await(ctx context.Context, id string, longest time.Duration, ports []uint16) error {
+// seen is what the engine said before the process was told to read its files anew, and
+// says on until it looks again; empty: nothing of the kind.
+func (e *Entry) seen() container.HealthStatus {
+	switch {
+	case !e.reloads():
+		return ""
+	case e.Phase == Back: // the new versions may have made it so
+		return container.Unhealthy
+	}
+	return e.Original.State.Health
+}
+
+// await waits until a container is healthy, for at most the given time; seen is what
+// the engine may say of it although it is no longer so.
+func (m *Machine) await(ctx context.Context, id string, longest time.Duration, ports []uint16, seen container.HealthStatus) error {
 	waitCtx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	var why string
@@ -431,7 +490,7 @@ func (m *Machine) await(ctx context.Context, id string, longest time.Duration, p
 		c, err := m.Engine.Inspect(waitCtx, id)
 		if err == nil {
 			var healthy bool
-			if healthy, why, err = m.healthy(waitCtx, c, ports); healthy || err != nil {
+			if healthy, why, err = m.healthy(waitCtx, c, ports, seen); healthy || err != nil {
 				return err
 			}
 		}
@@ -467,11 +526,11 @@ func (m *Machine) gateOld(ctx context.Context, e *Entry) error {
 
 // healthy judges one look at a container. An error means that it cannot become
 // healthy any more; why says what is still missing.
-func (m *Machine) healthy(ctx context.Context, c engine.Container, ports []uint16) (ok bool, why string, err error) {
+func (m *Machine) healthy(ctx context.Context, c engine.Container, ports []uint16, seen container.HealthStatus) (ok bool, why string, err error) {
 	if err := alive(c); err != nil {
 		return false, "", err
 	}
-	switch m.health(ctx, c) {
+	switch m.health(ctx, c, seen) {
 	case container.Healthy:
 		return true, "", nil
 	case container.Unhealthy:
@@ -492,12 +551,18 @@ func (m *Machine) healthy(ctx context.Context, c engine.Container, ports []uint1
 
 // health is what the engine says. While it has not looked yet, the same check is
 // run here: the engine waits for a whole interval, often half a minute, before it
-// looks for the first time.
-func (m *Machine) health(ctx context.Context, c engine.Container) container.HealthStatus {
-	if c.State.Health == container.Starting && m.Check != nil && m.Check(ctx, c) == nil {
+// looks for the first time. And what it has seen of a process that was told to read
+// its files anew may be from before that.
+func (m *Machine) health(ctx context.Context, c engine.Container, seen container.HealthStatus) container.HealthStatus {
+	says := c.State.Health
+	switch {
+	case says == "" || m.Check == nil || says != container.Starting && seen == "":
+	case m.Check(ctx, c) == nil:
 		return container.Healthy
+	case says == container.Healthy, says == seen:
+		return container.Starting
 	}
-	return c.State.Health
+	return says
 }
 
 func alive(c engine.Container) error {
@@ -524,13 +589,14 @@ func (m *Machine) watch(ctx context.Context, e *Entry) error {
 			return err
 		}
 		passed := time.Since(begun)
-		starting := false
-		switch {
-		case c.State.Health == container.Unhealthy:
-			return fmt.Errorf("%w: its health check says unhealthy", ErrUnhealthy)
-		case c.State.Health == container.Starting && passed >= e.Timing.Monitor:
-			starting = m.health(ctx, c) == container.Starting
+		health := c.State.Health
+		if passed >= e.Timing.Monitor || health == container.Unhealthy {
+			health = m.health(ctx, c, e.seen())
 		}
+		if health == container.Unhealthy {
+			return fmt.Errorf("%w: its health check says unhealthy", ErrUnhealthy)
+		}
+		starting := health == container.Starting && passed >= e.Timing.Monitor
 		switch {
 		case starting && passed >= max(e.Timing.Health, e.Timing.Monitor):
 			return fmt.Errorf("%w again within %s", ErrUnhealthy, passed.Round(time.Second))

@@ -76,6 +76,8 @@ type Entry struct {
 	Ports      []uint16         `json:"ports,omitempty"`      // TCP ports the original accepted connections on
 	Original   engine.Container `json:"original"`             // as it was before
 	Timing     Timing           `json:"timing"`
+	Signal     string           `json:"signal,omitempty"`  // of the strategy signal
+	Command    []string         `json:"command,omitempty"` // of the strategy exec
 }
 
 // Front names the front that owns a service's name, address and ports.
@@ -120,6 +122,8 @@ func (e *Entry) check() error {
 		return errors.New("it does not specify its container")
 	case e.Strategy == Rolling && (e.NewName == "" || e.BackupName == ""):
 		return errors.New("it does not say what its containers are called")
+	case e.Strategy == Signal && e.Signal == "" || e.Strategy == Exec && len(e.Command) == 0:
+		return errors.New("it does not say how the process is told to read its files anew")
 	case e.Phase == Adopt && e.NewContainerID == "" || e.Phase == Yield && e.HolderID == "":
 		return fmt.Errorf("it names no container for phase %q", e.Phase)
 	}
@@ -193,7 +197,7 @@ func (e *Entry) finish() {
 // turnBack starts the way back.
 func (e *Entry) turnBack(cause error) {
 	e.ErrorMessage = cause.Error()
-	e.Unfit = errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused) || errors.Is(cause, secret.ErrUnfit)
+	e.Unfit = errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused) || errors.Is(cause, ErrReload) || errors.Is(cause, secret.ErrUnfit)
 	e.turn(Back)
 }
 

@@ -62,6 +62,12 @@ func (c change) String() string {
 // does not, and a person who takes the original or its place.
 func changes() []change { return append(undisturbed(), disturbed()...) }
 
+// kind returns the first change of that name.
+func kind(name string, bad bool) change {
+	all := undisturbed()
+	return all[slices.IndexFunc(all, func(c change) bool { return c.name == name && c.bad == bad })]
+}
+
 func undisturbed() []change {
 	var all []change
 	for _, bad := range []bool{false, true} {
@@ -80,11 +86,19 @@ func undisturbed() []change {
 				options: []hosttest.Option{hosttest.Env("DB=dso://app/db"), hosttest.Policy(container.RestartPolicyAlways)},
 			},
 			change{
+				name: "files and a signal", strategy: rotation.Signal, bad: bad,
+				options: []hosttest.Option{hosttest.Env("DB=dsofile://app/db"), hosttest.Policy(container.RestartPolicyAlways)},
+			},
+			change{
+				name: "files and a command", strategy: rotation.Exec, bad: bad,
+				options: []hosttest.Option{hosttest.Env("DB=dsofile://app/db"), hosttest.Label(label.Exec, `["app", "reload"]`)},
+			},
+			change{
 				name: "files only", strategy: rotation.None, bad: bad,
 				options: []hosttest.Option{hosttest.Env("DB=dsofile://app/db")},
 			})
 	}
-	for _, c := range all[:3] {
+	for _, c := range all[:5] {
 		late := c
 		late.bad, late.late = true, true
 		all = append(all, late)
@@ -98,7 +112,7 @@ func undisturbed() []change {
 }
 
 func disturbed() []change {
-	rolling, bad, restart := undisturbed()[0], undisturbed()[4], undisturbed()[2]
+	rolling, bad, restart := kind("rolling behind a front", false), kind("rolling behind a front", true), kind("restart with a sidecar", false)
 	rolling.meets, restart.meets, bad.meets = "rolling/back/pin/after", "restart/forward/assign/after", "rolling/back/pin/after"
 	restart.sidecar = false
 
@@ -162,7 +176,7 @@ func (c change) arrange(t *testing.T) *scene {
 			if c.late {
 				return enginetest.Behaviour{HealthyAfter: time.Second, UnhealthyAfter: 1500 * time.Millisecond}
 			}
-			return enginetest.Behaviour{UnhealthyAfter: 500 * time.Millisecond}
+			return enginetest.Behaviour{UnhealthyAfter: 500 * time.Millisecond, ExitCode: 1}
 		}
 		return enginetest.Behaviour{HealthyAfter: time.Second}
 	}

@@ -24,6 +24,8 @@ type Engine interface {
 	Start(ctx context.Context, id string) error
 	Stop(ctx context.Context, id string) error
 	Restart(ctx context.Context, id string) error
+	Signal(ctx context.Context, id, signal string) error
+	Exec(ctx context.Context, id string, command []string) (code int, err error)
 	Remove(ctx context.Context, id string) error
 	Rename(ctx context.Context, id, name string) error
 	SetRestartPolicy(ctx context.Context, id string, policy container.RestartPolicy) error

@@ -12,6 +12,33 @@ import (
 // Plan makes the entry of a new rotation. It is pure: now names what will be
 // created, and nothing else depends on it.
 func Plan(o Observed, from, to secret.Versions, cause string, now time.Time) (Entry, error) {
+	e, err := draft(o, from, to, cause, now)
+	if err != nil || !e.reloads() {
+		return e, err
+	}
+	for _, id := range to.IDs() {
+		if from[id] != to[id] && slices.Contains(o.Fixed, id) {
+			return Entry{}, fmt.Errorf("%w: %s asks for dso.update.strategy=%s, and %s reaches it in its environment or at a path of its own, which stays as it was at the start; give it as a file below /run/secrets/dso, or use restart or auto",
+				ErrPlan, o.Container.Name, e.Strategy, id)
+		}
+	}
+	return e, nil
+}
+
+// Tried makes the entry of the rotation that a container's start was, without one:
+// with the new versions, in place. It began with that start.
+func Tried(o Observed, from, to secret.Versions, cause string, started time.Time) (Entry, error) {
+	e, err := draft(o, from, to, cause, time.Now())
+	if err != nil || e.Strategy == None {
+		return e, err
+	}
+	e.Strategy, e.Tries, e.StartTime = Restart, true, started
+	e.NewName, e.BackupName, e.Signal, e.Command = "", "", "", nil
+	e.Reasons = []string{"it was started with versions that no rotation brought"}
+	return e, nil
+}
+
+func draft(o Observed, from, to secret.Versions, cause string, now time.Time) (Entry, error) {
 	strategy, reasons, err := Choose(o)
 	if err != nil {
 		return Entry{}, err
@@ -45,11 +72,16 @@ func Plan(o Observed, from, to secret.Versions, cause string, now time.Time) (En
 		Original:            c,
 		Timing:              timing,
 	}
-	if strategy == Rolling {
+	switch strategy {
+	case Signal:
+		e.Signal, err = signalOf(c)
+	case Exec:
+		e.Command, err = commandOf(c)
+	case Rolling:
 		e.NewName = fmt.Sprintf("%s_dso_new_%d", c.Name, now.Unix())
 		e.BackupName = fmt.Sprintf("%s_dso_backup_%d", c.Name, now.Unix())
 	}
-	return e, nil
+	return e, err
 }
 
 // onlyFiles is to without what a refresh of the files cannot change: an environment

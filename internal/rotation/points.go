@@ -32,7 +32,7 @@ func (p Point) String() string {
 // Points lists every point of every strategy, in the order of the programs.
 func Points() []Point {
 	var all []Point
-	for _, s := range []Strategy{Rolling, Restart, None} {
+	for _, s := range Strategies {
 		for _, phase := range Phases {
 			steps, ok := programs[s][phase]
 			if !ok {

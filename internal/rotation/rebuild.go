@@ -56,15 +56,6 @@ func Rebuild(containers []engine.Container) []Entry {
 	return entries
 }
 
-// InPlace is the rotation that a container's start was, without one: with the new
-// versions, in place. It began with that start.
-func (e Entry) InPlace(started time.Time) Entry {
-	e.Strategy, e.Tries, e.StartTime = Restart, true, started
-	e.NewName, e.BackupName = "", ""
-	e.Reasons = []string{"it was started with versions that no rotation brought"}
-	return e
-}
-
 // Rebuilt is a rotation that began then and that the journal does not know. It begins
 // again at its first step.
 func (e Entry) Rebuilt(began time.Time) Entry {

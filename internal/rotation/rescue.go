@@ -37,7 +37,7 @@ func (e *Entry) turnTo(p Phase, cause error) {
 func (m *Machine) divert(ctx context.Context, e *Entry, cause error) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), effectDeadline)
 	defer cancel()
-	if e.Strategy == None {
+	if len(programs[e.Strategy][Recreate]) == 0 {
 		_, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
 		return errdefs.IsNotFound(err) && m.gone(e)
 	}
@@ -91,7 +91,7 @@ func (m *Machine) decide(ctx context.Context, e *Entry, cause error) bool {
 	switch {
 	case err == nil && c.Label(label.Rotation) == e.ID:
 		e.NewContainerID = c.ID
-		if ok, _, err := m.healthy(ctx, c, e.Ports); ok || err == nil && !e.Unfit {
+		if ok, _, err := m.healthy(ctx, c, e.Ports, ""); ok || err == nil && !e.Unfit {
 			return m.missing(e, Adopt, cause)
 		}
 		return m.missing(e, Recreate, cause)

@@ -157,7 +157,7 @@ func (s *scene) checkMeddled(t *testing.T) {
 
 func TestRescue_ImageThatIsGoneIsForAPerson(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := changes()[4] // a bad version behind a front
+		c := kind("rolling behind a front", true)
 		s := c.arrange(t)
 		var log strings.Builder
 		s.Log = slog.New(slog.NewJSONHandler(&log, nil))
@@ -208,7 +208,7 @@ func TestRescue_FilesOfAContainerThatIsGoneAreNotWaitedFor(t *testing.T) {
 	for _, point := range []string{"none/forward/assign/before", "none/forward/refresh/before"} {
 		t.Run(point, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := changes()[3].arrange(t)
+				s := kind("files only", false).arrange(t)
 				s.onPoint(func(at string) error {
 					if at != point {
 						return nil
@@ -264,7 +264,7 @@ func TestRescue_OriginalRemovedLateOnTheWayBackIsMadeAgain(t *testing.T) {
 	for _, point := range []string{"rolling/back/name-back/after", "rolling/back/remove-replacement/recorded", "rolling/back/remove-replacement/before"} {
 		t.Run(point, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := changes()[4].arrange(t)
+				s := kind("rolling behind a front", true).arrange(t)
 				done := false
 				s.onPoint(func(at string) error {
 					if at == point && !done {

@@ -39,6 +39,10 @@ const (
 	StepRecreate          Step = "recreate"           // make the original again, not started
 	StepStartOld          Step = "start-old"          // start it
 	StepHandOver          Step = "hand-over"          // give the front to the container that has the place
+	StepSignal            Step = "signal"             // send the signal at which the process reads its files anew
+	StepSignalOld         Step = "signal-old"         // send it for the files before
+	StepExec              Step = "exec"               // run the command that makes the process read its files anew
+	StepExecOld           Step = "exec-old"           // run it for the files before
 )
 
 // programs lists the steps of each strategy in each phase.
@@ -56,7 +60,15 @@ var programs = map[Strategy]map[Phase][]Step{
 		Recreate: recreated,
 		Yield:    yielded,
 	},
-	// It has no rescue: it makes nothing, and what somebody removed is gone.
+	// What follows has no rescue: it makes nothing, and what somebody removed is gone.
+	Signal: {
+		Forward: {StepAssign, StepRefresh, StepSignal, StepGate, StepWatch, StepRelease},
+		Back:    {StepPin, StepRefreshOld, StepSignalOld, StepGateOld, StepSettle},
+	},
+	Exec: {
+		Forward: {StepAssign, StepRefresh, StepExec, StepGate, StepWatch, StepRelease},
+		Back:    {StepPin, StepRefreshOld, StepExecOld, StepGateOld, StepSettle},
+	},
 	None: {
 		Forward: {StepAssign, StepRefresh, StepRelease},
 		Back:    {StepPin, StepRefreshOld, StepSettle},
@@ -71,6 +83,9 @@ var (
 
 // program is what the entry's phase consists of.
 func (e *Entry) program() []Step { return programs[e.Strategy][e.Phase] }
+
+// reloads reports whether the process goes on, and is told to read its files anew.
+func (e *Entry) reloads() bool { return e.Strategy == Signal || e.Strategy == Exec }
 
 // first is the step that the entry begins with. One that tries what a container was
 // started with begins at the gate: what comes before has happened, without it.
@@ -98,8 +113,9 @@ func (e *Entry) undoable() bool {
 	return slices.Index(steps, e.Step) < point
 }
 
-// starters are the steps that start the container that serves from then on.
-var starters = []Step{StepStart, StepRestart, StepRevive, StepRestartOld, StepStartOld}
+// starters are the steps that start the container that serves from then on, or find
+// that it runs.
+var starters = []Step{StepStart, StepRestart, StepRevive, StepRestartOld, StepStartOld, StepSignal, StepSignalOld, StepExec, StepExecOld}
 
 // startedServing reports whether the entry is past the step that started the
 // container that serves in its direction.
@@ -116,7 +132,7 @@ const effectDeadline = 90 * time.Second
 // deadline returns how long a step may take.
 func (e *Entry) deadline() time.Duration {
 	switch e.Step {
-	case StepGate, StepGateOld, StepHandOver:
+	case StepGate, StepGateOld, StepHandOver, StepExec, StepExecOld:
 		return e.Timing.Health + effectDeadline
 	case StepWatch:
 		return max(e.Timing.Health, e.Timing.Monitor+e.Timing.Drain) + effectDeadline

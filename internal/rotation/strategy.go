@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,8 +22,14 @@ type Strategy string
 const (
 	Rolling Strategy = label.Rolling // a second container beside the first, then change over
 	Restart Strategy = label.Restart // the same container, restarted in place
-	None    Strategy = label.None    // the files change, nothing else
+	// The files change, and the process is told to read them anew.
+	Signal Strategy = label.BySignal // by a signal
+	Exec   Strategy = label.ByExec   // by a command in the container
+	None   Strategy = label.None     // the files change, nothing else
 )
+
+// Strategies lists them in the order of the documentation.
+var Strategies = []Strategy{Rolling, Restart, Signal, Exec, None}
 
 // ErrPlan is wrapped by every reason why a container cannot be rotated as its
 // labels ask.
@@ -35,6 +42,7 @@ type Observed struct {
 	Dependants []string    // ids of running containers with network_mode container:<this>
 	Ports      []uint16    // TCP ports the container accepts connections on now
 	Files      []secret.ID // secrets that reach it as files
+	Fixed      []secret.ID // secrets that it has as they were at its start, in its environment or at a path of their own
 }
 
 // Choose picks the strategy: the one the label asks for, or for "auto" the one
@@ -59,6 +67,14 @@ func Choose(o Observed) (Strategy, []string, error) {
 		if why := impossibleTwice(o); why != "" {
 			return "", nil, fmt.Errorf("%w: %s asks for dso.update.strategy=rolling but %s; use restart or auto", ErrPlan, c.Name, why)
 		}
+	case label.BySignal:
+		if _, err := signalOf(c); err != nil {
+			return "", nil, err
+		}
+	case label.ByExec:
+		if _, err := commandOf(c); err != nil {
+			return "", nil, err
+		}
 	}
 	return Strategy(asked), []string{"label dso.update.strategy=" + asked}, nil
 }
@@ -71,13 +87,34 @@ func refused(c engine.Container, strategy string) error {
 			return fmt.Errorf("%w: %s has the label %s, which this version does not act on yet: remove it", ErrPlan, c.Name, l)
 		}
 	}
-	switch {
-	case strategy != "" && !slices.Contains(label.Strategies, strategy):
+	if strategy != "" && !slices.Contains(label.Strategies, strategy) {
 		return fmt.Errorf("%w: %s asks for dso.update.strategy=%s; it must be one of %s", ErrPlan, c.Name, strategy, strings.Join(label.Strategies, ", "))
-	case slices.Contains(label.UnsupportedStrategies, strategy):
-		return fmt.Errorf("%w: %s asks for dso.update.strategy=%s, which this version does not do yet; use rolling, restart, none or auto", ErrPlan, c.Name, strategy)
 	}
 	return nil
+}
+
+// signalOf returns the signal of a container with the strategy signal.
+func signalOf(c engine.Container) (string, error) {
+	text := cmp.Or(c.Label(label.Signal), label.DefaultSignal)
+	signal, err := label.ParseSignal(text)
+	if err != nil {
+		return "", fmt.Errorf("%w: label %s=%q of %s %w", ErrPlan, label.Signal, text, c.Name, err)
+	}
+	return signal, nil
+}
+
+// commandOf returns the command of a container with the strategy exec.
+func commandOf(c engine.Container) ([]string, error) {
+	words, line, err := label.ParseCommand(c.Label(label.Exec))
+	switch {
+	case c.Label(label.Exec) == "":
+		return nil, fmt.Errorf("%w: %s asks for dso.update.strategy=exec and has no label %s, which says what to run", ErrPlan, c.Name, label.Exec)
+	case err != nil:
+		return nil, fmt.Errorf("%w: label %s of %s %w", ErrPlan, label.Exec, c.Name, err)
+	case line != "":
+		return engine.InShell(c.Spec.Config, line), nil
+	}
+	return words, nil
 }
 
 func chooseAuto(o Observed) (Strategy, []string, error) {

@@ -8,7 +8,8 @@
 //	                       systemd-creds
 //	  sets/CONTAINER.json  the versions that a container was last given; no value
 //	  values/HASH.json     one value of one version: what it is, in the clear, and the
-//	                       value under AES-256-GCM, bound to what it is
+//	                       value under AES-256-GCM, bound to what it is; notes of the
+//	                       agent's own too
 //
 // Invariants:
 //   - A set is written after the values that it names: what a set names can be read

@@ -353,7 +353,7 @@ func (s *Store) Retain(more ...secret.Versions) error {
 	}
 	var errs []error
 	for n := range s.values {
-		if used[n] {
+		if used[n] || n.note() {
 			continue
 		}
 		if err := durable.Remove(filepath.Join(s.valueDir(), n.file())); err != nil {
@@ -410,7 +410,13 @@ type Info struct {
 func (s *Store) Info() Info {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return Info{Protection: s.key.by, Key: s.key.id, Containers: len(s.sets), Values: len(s.values)}
+	values := 0
+	for n := range s.values {
+		if !n.note() {
+			values++
+		}
+	}
+	return Info{Protection: s.key.by, Key: s.key.id, Containers: len(s.sets), Values: values}
 }
 
 // Destroy removes all that is sealed in dir, and the keys.

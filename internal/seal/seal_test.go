@@ -283,6 +283,34 @@ func TestNewKey_ThatWasCutOffCanBeDoneAgain(t *testing.T) {
 	assert.Equal(t, value(s, db, "1")+value(s, tls, "2"), "ab")
 }
 
+func TestNote_IsKeptBesideTheValuesAndUnderTheNextKey(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sealed")
+	s := open(t, dir)
+	keep(t, s, "one", now, "1=a")
+	assert.NilError(t, s.Note("configuration", []byte("hunter2")))
+	assert.NilError(t, s.Retain())
+	assert.NilError(t, s.NewKey(t.Context(), seal.ByFile))
+	assert.Equal(t, s.Info().Values, 1)
+	s, problems, err := seal.Reopen(t.Context(), dir)
+	assert.NilError(t, err)
+	assert.Equal(t, len(problems), 0)
+	got, err := s.Noted("configuration")
+	assert.NilError(t, err)
+	assert.Equal(t, string(got.Reveal()), "hunter2")
+	for _, path := range files(t, dir, "*/*") {
+		text, err := os.ReadFile(path)
+		assert.NilError(t, err)
+		assert.Assert(t, !bytes.Contains(text, []byte("hunter2")), path)
+	}
+	for range 2 {
+		assert.NilError(t, s.Note("configuration", nil))
+		_, err = s.Noted("configuration")
+		assert.ErrorIs(t, err, seal.ErrNotSealed)
+	}
+	_, _, err = seal.Reopen(t.Context(), filepath.Join(t.TempDir(), "none"))
+	assert.ErrorIs(t, err, seal.ErrNotSealed)
+}
+
 func TestRetain_LetsGoOfWhatNobodyNames(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "sealed"))
 	keep(t, s, "one", now, "1=a")

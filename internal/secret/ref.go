@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -38,7 +40,7 @@ const (
 )
 
 // Ref is one parsed reference: dso://[provider/]path[#field], or
-// dsofile://[provider/]path[?uid=N&gid=N&mode=0NNN][#field].
+// dsofile://[provider/]path[?uid=N&gid=N&mode=0NNN&path=/…][#field].
 type Ref struct {
 	Kind  Kind
 	Path  string // as written, provider included when there is one
@@ -51,6 +53,29 @@ type Ref struct {
 type FileOptions struct {
 	UID, GID *uint32
 	Mode     *fs.FileMode
+	// Path is where the container sees the file; empty: below [FilesDir], by the name
+	// of the secret.
+	Path string
+}
+
+// FilesDir is where a container sees its files, all of them in one mount, in which they
+// change together.
+const FilesDir = "/run/secrets/dso"
+
+// Below reports whether the file is seen in [FilesDir], and by which name when Path
+// gives it one.
+func (o FileOptions) Below() (name string, ok bool) {
+	if o.Path == "" {
+		return "", true
+	}
+	return strings.CutPrefix(o.Path, FilesDir+"/")
+}
+
+// Fixed reports whether a running container keeps what it was given for the reference:
+// a variable, or a file with a mount of its own.
+func (r Ref) Fixed() bool {
+	_, below := r.File.Below()
+	return r.Kind != KindFile || !below
 }
 
 // DefaultFileMode is the mode of a delivered file whose reference names none.
@@ -120,8 +145,13 @@ func (r *Ref) parseOptions(query string) error {
 			}
 			mode := fs.FileMode(n)
 			r.File.Mode = &mode
+		case "path":
+			if err := CheckFilePath(text); err != nil {
+				return fmt.Errorf("option path %w", err)
+			}
+			r.File.Path = text
 		default:
-			return fmt.Errorf("unknown option %q; there are uid, gid and mode", key)
+			return fmt.Errorf("unknown option %q; there are uid, gid, mode and path", key)
 		}
 	}
 	return nil
@@ -150,6 +180,9 @@ func (o FileOptions) query() string {
 	}
 	if o.Mode != nil {
 		parts = append(parts, fmt.Sprintf("mode=%04o", *o.Mode))
+	}
+	if o.Path != "" {
+		parts = append(parts, "path="+o.Path)
 	}
 	if len(parts) == 0 {
 		return ""
@@ -246,6 +279,29 @@ func notPathRune(r rune) bool {
 		return false
 	}
 	return true
+}
+
+// Why a path cannot be a file's. They do not quote it.
+var (
+	errFilePath = errors.New("is not the whole path of a file")
+	errFileRune = errors.New("has a character that is not a letter, a digit or one of / . _ - + @ : ~")
+	errFileHost = errors.New("is below /proc, /sys or /dev")
+	errFileDots = errors.New("has a part that starts with a dot, which below " + FilesDir + " are the agent's own")
+)
+
+// CheckFilePath says why a container cannot see a file at a path.
+func CheckFilePath(p string) error {
+	switch {
+	case !strings.HasPrefix(p, "/") || path.Clean(p) != p || p == "/" || p == FilesDir || strings.HasPrefix(FilesDir, p+"/"):
+		return errFilePath
+	case strings.IndexFunc(p, func(r rune) bool { return notPathRune(r) && !strings.ContainsRune("/+@:~", r) }) >= 0:
+		return errFileRune
+	case slices.Contains([]string{"proc", "sys", "dev"}, strings.SplitN(p, "/", 3)[1]):
+		return errFileHost
+	case strings.HasPrefix(p, FilesDir+"/") && strings.Contains(p, "/."):
+		return errFileDots
+	}
+	return nil
 }
 
 func checkField(field string) error {

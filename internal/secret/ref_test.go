@@ -18,6 +18,7 @@ func TestParseRef_RoundTrips(t *testing.T) {
 	for _, s := range []string{
 		"dso://db_password", "dso://app/db_password", "dso://vault/kv/app#password",
 		"dsofile://app/tls.key", "dsofile://app/tls?uid=1000&gid=1000&mode=0440#key", "dso://a/b#c d/e",
+		"dsofile://app/tls?path=/etc/shop/tls.key", "dsofile://app/tls?uid=1000&path=/run/secrets/dso/a/b#key",
 	} {
 		r, err := ParseRef(s)
 		assert.NilError(t, err, s)
@@ -28,23 +29,42 @@ func TestParseRef_RoundTrips(t *testing.T) {
 
 func TestParseRef_RefusesAndNamesTheReference(t *testing.T) {
 	for s, want := range map[string]string{
-		"dso://":                             "the path is empty",
-		"dso:///a":                           "empty segment",
-		"dso://a//b":                         "empty segment",
-		"dso://a/../b":                       "starts with a dot",
-		"dso://a b":                          "not a letter",
-		"dso://a#":                           "the field after # is empty",
-		"dso://a#b\x00":                      "not allowed",
-		"http://a":                           "neither dso:// nor dsofile://",
-		"dso://a?mode=0400":                  "only a dsofile://",
-		"dsofile://a?mode=999":               "not an octal mode",
-		"dsofile://a?owner=me":               "unknown option",
-		"dsofile://a?uid=-1":                 "is not a number",
-		"dso://" + strings.Repeat("a", 2000): "longer than",
+		"dso://":                            "the path is empty",
+		"dso:///a":                          "empty segment",
+		"dso://a//b":                        "empty segment",
+		"dso://a/../b":                      "starts with a dot",
+		"dso://a b":                         "not a letter",
+		"dso://a#":                          "the field after # is empty",
+		"dso://a#b\x00":                     "not allowed",
+		"http://a":                          "neither dso:// nor dsofile://",
+		"dso://a?mode=0400":                 "only a dsofile://",
+		"dsofile://a?mode=999":              "not an octal mode",
+		"dsofile://a?owner=me":              "unknown option",
+		"dsofile://a?uid=-1":                "is not a number",
+		"dsofile://a?path=etc/x":            "not the whole path",
+		"dsofile://a?path=/etc/../x":        "not the whole path",
+		"dsofile://a?path=/":                "not the whole path",
+		"dsofile://a?path=/run/secrets":     "not the whole path",
+		"dsofile://a?path=/run/secrets/dso": "not the whole path",
+		"dsofile://a?path=/etc/a b":         "has a character",
+		"dsofile://a?path=/proc/1/x":        "below /proc",
+		"dsofile://a?path=/run/secrets/dso/..data/x": "starts with a dot",
+		"dso://" + strings.Repeat("a", 2000):         "longer than",
 	} {
 		_, err := ParseRef(s)
 		assert.ErrorIs(t, err, ErrBadRef)
 		assert.ErrorContains(t, err, want)
+	}
+}
+
+func TestRef_KnowsWhatARunningContainerKeeps(t *testing.T) {
+	for s, fixed := range map[string]bool{
+		"dso://a": true, "dsofile://a": false, "dsofile://a?path=/run/secrets/dso/x": false, "dsofile://a?path=/etc/x": true,
+		"dsofile://a?path=/run/secrets/dso.key": true,
+	} {
+		r, err := ParseRef(s)
+		assert.NilError(t, err)
+		assert.Equal(t, r.Fixed(), fixed, s)
 	}
 }
 
@@ -111,7 +131,7 @@ func TestVersions_AreReadableJSON(t *testing.T) {
 }
 
 func FuzzParseRef(f *testing.F) {
-	for _, s := range []string{"dso://a/b#c", "dsofile://x?mode=0400&uid=1#k", "dso://", "x"} {
+	for _, s := range []string{"dso://a/b#c", "dsofile://x?mode=0400&uid=1#k", "dsofile://x?path=/etc/x", "dso://", "x"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/durable"
 )
@@ -20,6 +21,15 @@ const File = "/var/lib/dso/state/targets.json"
 type Reference struct {
 	Variable string `json:"variable"`
 	Ref      string `json:"ref"`
+	// Hold says when a change of the secret may lead to a rotation; nil: as others.
+	Hold *Hold `json:"hold,omitempty"`
+}
+
+// Hold says when a change of a secret may lead to a rotation by itself.
+type Hold struct {
+	Off    bool          `json:"off,omitempty"`    // never
+	Cron   string        `json:"cron,omitempty"`   // when a window opens, and for how long; see package window
+	Length time.Duration `json:"length,omitempty"` // nanoseconds
 }
 
 // Rule gives containers references, and settings that count where they have no label

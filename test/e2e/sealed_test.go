@@ -25,12 +25,15 @@ type webStore struct {
 
 const storeAddress = "127.0.0.1:18200"
 
-func (s *webStore) up() {
+func (s *webStore) up() { s.serve("db") }
+
+// serve returns when the store answers for a path.
+func (s *webStore) serve(path string) {
 	s.h.t.Helper()
 	s.cmd = s.h.Command(context.Background(), "busybox", "httpd", "-f", "-p", storeAddress, "-h", s.dir)
 	assert.NilError(s.h.t, s.cmd.Start())
 	lab.Eventually(s.h.t, "the store answers", func() bool {
-		return s.h.Command(s.h.t.Context(), "busybox", "wget", "-q", "-O", "/dev/null", "http://"+storeAddress+"/db").Run() == nil
+		return s.h.Command(s.h.t.Context(), "busybox", "wget", "-q", "-O", "/dev/null", "http://"+storeAddress+"/"+path).Run() == nil
 	})
 }
 

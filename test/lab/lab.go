@@ -200,7 +200,7 @@ func (l *Lab) Project(name, text string) (string, error) {
 	return dir, os.WriteFile(filepath.Join(dir, "compose.yaml"), []byte(text), 0o600)
 }
 
-// Load is a running load client on "another host".
+// Load is a running load client.
 type Load struct {
 	cmd   *exec.Cmd
 	out   string
@@ -209,15 +209,43 @@ type Load struct {
 	said  bytes.Buffer
 }
 
-// StartLoad starts a load client; url is as seen from the other host.
+// Place makes the command of a load client that runs somewhere; what is in dir must
+// be there under the same path.
+type Place func(ctx context.Context, dir string, args []string) *exec.Cmd
+
+// OtherHost is a place on another host.
+func (l *Lab) OtherHost(ctx context.Context, _ string, args []string) *exec.Cmd {
+	return l.ClientCommand(ctx, "load", args...)
+}
+
+// OnHost is a place on the engine's host.
+func (l *Lab) OnHost(ctx context.Context, _ string, args []string) *exec.Cmd {
+	return l.Command(ctx, "load", args...)
+}
+
+// InContainer returns a place in a container of its own on a network. The image's
+// program must be load.
+func (l *Lab) InContainer(image, network string) Place {
+	return func(ctx context.Context, dir string, args []string) *exec.Cmd {
+		run := []string{"run", "--rm", "--network", network, "-v", dir + ":" + dir, image}
+		return l.Command(ctx, "docker", append(run, args...)...)
+	}
+}
+
+// StartLoad starts a load client on another host.
 func (l *Lab) StartLoad(ctx context.Context, url string, args ...string) (*Load, error) {
+	return l.StartLoadAt(ctx, l.OtherHost, url, args...)
+}
+
+// StartLoadAt starts a load client; url is as seen from its place.
+func (l *Lab) StartLoadAt(ctx context.Context, place Place, url string, args ...string) (*Load, error) {
 	dir, err := os.MkdirTemp(l.Dir, "load-")
 	if err != nil {
 		return nil, err
 	}
 	ld := &Load{out: filepath.Join(dir, "result.json"), stop: filepath.Join(dir, "stop"), floor: filepath.Join(dir, "floor")}
 	args = append([]string{"-url", url, "-out", ld.out, "-stop-file", ld.stop, "-floor-file", ld.floor}, args...)
-	ld.cmd = l.ClientCommand(ctx, "load", args...)
+	ld.cmd = place(ctx, dir, args)
 	ld.cmd.Stdout, ld.cmd.Stderr = &ld.said, &ld.said
 	return ld, ld.cmd.Start()
 }

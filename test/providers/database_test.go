@@ -1,6 +1,7 @@
 package providers
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -65,7 +66,21 @@ func TestVault_ReadsAStaticRoleOfTheDatabase(t *testing.T) {
 type memory struct {
 	mu     sync.Mutex
 	data   []byte
+	token  secret.Value
 	sealed map[secret.Version]secret.Value
+}
+
+func (m *memory) Token() (secret.Value, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.token, nil
+}
+
+func (m *memory) KeepToken(token secret.Value) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.token = token
+	return nil
 }
 
 func (m *memory) Load() ([]byte, error) {
@@ -171,6 +186,51 @@ func TestVault_LeasesOutliveTheAgent(t *testing.T) {
 	assert.Assert(t, v != first)
 	username, password = login(t, other)
 	assert.NilError(t, d.pg.try(username, password, "select 1"))
+}
+
+// A login gives another token each time, and a lease dies with the one that made it: the
+// token is kept, and used again by the same login only.
+func TestVault_LeasesOutliveTheAgentUnderALogin(t *testing.T) {
+	d := newDynamic(t, "3s", "1h", nil)
+	role, id := d.bao.approle(t, d.mount)
+	m := &memory{sealed: map[secret.Version]secret.Value{}}
+	// begin is the next agent, whose provider looks after its leases.
+	begin := func(resume string) (p *vault.Provider, stop func()) {
+		p = open(t, vault.Config{Address: d.bao.addr, Login: vault.AppRole("approle-"+d.mount, role, fixed(id), false), Memory: m, Resume: resume})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); p.Keep(ctx) }()
+		return p, func() { cancel(); <-done }
+	}
+	p, stop := begin("approle dso")
+	first, value := d.read(t, p)
+	m.sealed[first] = value
+	stop()
+	var kept struct{ Token string }
+	assert.NilError(t, json.Unmarshal(m.token.Reveal(), &kept))
+	assert.Assert(t, kept.Token != "" && !strings.Contains(string(m.data), kept.Token))
+
+	p, stop = begin("approle dso")
+	began := time.Now()
+	assert.NilError(t, until(30*time.Second, func() error {
+		v, again := d.read(t, p)
+		assert.Equal(t, v, first, "another account after %s", time.Since(began))
+		assert.DeepEqual(t, again.Reveal(), value.Reveal())
+		if time.Since(began) < 6*time.Second {
+			return errors.New("it may be the first life still")
+		}
+		return nil
+	}))
+	stop()
+
+	p, stop = begin("approle another")
+	defer stop()
+	assert.NilError(t, until(30*time.Second, func() error {
+		if v, _ := d.read(t, p); v == first {
+			return errors.New("still the first")
+		}
+		return nil
+	}))
 }
 
 // While Keep runs a lease is renewed; when it cannot be renewed any more there is another

@@ -37,11 +37,12 @@ func Established(ns *os.File, addrs []netip.Addr) (int, error) {
 	return n, nil
 }
 
-// Forget deletes, in the namespace of this process, the flows that NAT would keep on
-// the addresses: UDP ones, and TCP handshakes that nobody has answered.
-func Forget(addrs []netip.Addr) error {
+// Forget deletes, in the namespace of this process, the flows that are stuck: those
+// that NAT would keep where they are although nobody there need know them, and that
+// do not belong there. They are UDP ones, and TCP handshakes without an answer.
+func Forget(stuck func(f conntrack.Flow) bool) error {
 	return each(nil, func(c *conntrack.Conn, f conntrack.Flow) error {
-		if !f.Status.DstNAT() || !slices.Contains(addrs, f.TupleReply.IP.SourceAddress) || !Unsettled(f) {
+		if !Unsettled(f) || !stuck(f) {
 			return nil
 		}
 		if err := c.Delete(f); err != nil && !errors.Is(err, unix.ENOENT) {

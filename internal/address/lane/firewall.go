@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"github.com/google/nftables"
@@ -21,6 +23,34 @@ const dockerUser = "DOCKER-USER"
 var passRule = []string{
 	"-m", "mark", "--mark", fmt.Sprintf("0x%x/0x%x", Mark, Mark),
 	"-m", "comment", "--comment", "dso fast lane", "-j", "ACCEPT",
+}
+
+// natFamilies says in which families somebody else has the kernel translate
+// addresses. Where nobody does, the connections of the lane would end with its table:
+// the kernel goes on translating what is established only while any table does.
+func natFamilies() (v4, v6 bool, err error) {
+	c, err := nftables.New()
+	if err != nil {
+		return false, false, fmt.Errorf("open nftables: %w", err)
+	}
+	chains, err := c.ListChains()
+	if err != nil {
+		return false, false, fmt.Errorf("list chains: %w", err)
+	}
+	for _, ch := range chains {
+		if ch.Type != nftables.ChainTypeNAT || ch.Table.Name == Table {
+			continue
+		}
+		v4 = v4 || ch.Table.Family == nftables.TableFamilyIPv4 || ch.Table.Family == nftables.TableFamilyINet
+		v6 = v6 || ch.Table.Family == nftables.TableFamilyIPv6 || ch.Table.Family == nftables.TableFamilyINet
+	}
+	// The older kind of iptables, which nft does not see.
+	return v4 || legacyNAT("ip"), v6 || legacyNAT("ip6"), nil
+}
+
+func legacyNAT(family string) bool {
+	names, err := os.ReadFile("/proc/self/net/" + family + "_tables_names")
+	return err == nil && slices.Contains(strings.Fields(string(names)), "nat")
 }
 
 // pass makes sure that the engine's firewall lets the lane's connections through.

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ti-mo/conntrack"
+
 	"github.com/docker-secret-operator/dso/internal/address/flow"
 )
 
@@ -28,7 +30,9 @@ type Lane struct {
 	mu       sync.Mutex
 	table    *table // nil: there is no lane now
 	services map[string]*lived
+	families families
 	inForce  []route
+	late     map[int][]late // by the process that they are of
 	trouble  string // why there is none
 }
 
@@ -40,7 +44,7 @@ type lived struct {
 
 // New returns a lane that takes nothing until it runs.
 func New(log *slog.Logger) *Lane {
-	return &Lane{log: log, services: map[string]*lived{}, trouble: "not started"}
+	return &Lane{log: log, services: map[string]*lived{}, late: map[int][]late{}, trouble: "not started"}
 }
 
 // Run keeps the lane until ctx ends; then everything takes the fronts again and
@@ -79,7 +83,7 @@ func (l *Lane) State() (services []string, trouble string) {
 		return nil, l.trouble
 	}
 	for key, s := range l.services {
-		if len(routes(map[string]Service{key: s.Service})) > 0 {
+		if len(routes(map[string]Service{key: s.Service}, l.families)) > 0 {
 			services = append(services, key)
 		}
 	}
@@ -91,6 +95,10 @@ func (l *Lane) State() (services []string, trouble string) {
 // through, or that there is no table.
 func (l *Lane) up(ctx context.Context) {
 	err := pass(ctx)
+	var nat families
+	if err == nil {
+		nat.v4, nat.v6, err = natFamilies()
+	}
 	if ctx.Err() != nil {
 		return
 	}
@@ -100,11 +108,13 @@ func (l *Lane) up(ctx context.Context) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.families = nat
 	if l.table == nil {
-		if l.table, err = openTable(); err == nil {
-			l.inForce = nil
-			err = l.write()
-		}
+		l.inForce = nil
+		l.table, err = openTable()
+	}
+	if err == nil {
+		err = l.write()
 	}
 	switch {
 	case err != nil:
@@ -168,12 +178,44 @@ func (l *Lane) Set(key string, s Service) error {
 func (l *Lane) Drop(key string) error { return l.Set(key, Service{}) }
 
 func (l *Lane) replace(key string, s *lived) {
-	if old := l.services[key]; old != nil {
-		old.cancel()
-	}
+	old := l.services[key]
 	delete(l.services, key)
 	if s != nil && len(s.Targets) > 0 {
 		l.services[key] = s
+		for _, t := range s.Targets {
+			delete(l.late, t.Pid)
+		}
+	}
+	if old == nil {
+		return
+	}
+	old.cancel()
+	if s != nil {
+		for _, t := range old.Targets {
+			only := old.Service
+			only.Targets = []Target{t}
+			l.owes(t.Pid, latecomers(only, s.Service))
+		}
+	}
+}
+
+// owes keeps a process that new connections do not go to any more from beginning
+// flows, for as long as it lives.
+func (l *Lane) owes(pid int, what []late) {
+	if len(what) == 0 {
+		return
+	}
+	_, err := onExit(pid, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.late, pid)
+		l.inForce = nil // what is written is not what is wanted
+		if err := l.write(); err != nil {
+			l.log.Warn("fast lane not written", "error", err)
+		}
+	})
+	if err == nil {
+		l.late[pid] = what
 	}
 }
 
@@ -235,22 +277,28 @@ func (l *Lane) write() error {
 	for key, s := range l.services {
 		wanted[key] = s.Service
 	}
-	now := routes(wanted)
+	now := routes(wanted, l.families)
 	if slices.EqualFunc(now, l.inForce, route.equal) {
 		return nil
 	}
-	if err := l.table.write(now); err != nil {
+	var owed []late
+	for _, pid := range slices.Sorted(maps.Keys(l.late)) {
+		owed = append(owed, l.late[pid]...)
+	}
+	if err := l.table.write(now, owed); err != nil {
 		l.drop(err.Error())
 		return err
 	}
-	gone := left(l.inForce, now)
 	l.inForce = now
-	l.log.Debug("fast lane written", "routes", len(now), "services", slices.Sorted(maps.Keys(wanted)))
-	if len(gone) == 0 {
+	l.log.Debug("fast lane written", "services", slices.Sorted(maps.Keys(wanted)), "routes", len(now))
+	if len(now) == 0 {
 		return nil
 	}
-	if err := flow.Forget(gone); err != nil {
-		return fmt.Errorf("forget flows to %s: %w", gone, err)
+	err := flow.Forget(func(f conntrack.Flow) bool {
+		return slices.ContainsFunc(now, func(r route) bool { return r.astray(f) })
+	})
+	if err != nil {
+		return fmt.Errorf("forget flows that went elsewhere: %w", err)
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+
+	"github.com/ti-mo/conntrack"
 )
 
 // Service is what the lane is to do for one front.
@@ -52,14 +54,17 @@ type route struct {
 
 func (r route) equal(o route) bool { return r.port == o.port && slices.Equal(r.to, o.to) }
 
+// families says which of them the lane takes.
+type families struct{ v4, v6 bool }
+
 // routes turns services into rules. A port that only the host itself can reach has
 // none, and neither has one whose containers have no address of its family.
-func routes(services map[string]Service) []route {
+func routes(services map[string]Service, of families) []route {
 	var all []route
 	for _, key := range slices.Sorted(maps.Keys(services)) {
 		s := services[key]
 		for _, p := range s.Ports {
-			if p.Host.IsLoopback() || p.Proto != TCP && p.Proto != UDP {
+			if p.Host.IsLoopback() || p.Host.Is4() && !of.v4 || p.Host.Is6() && !of.v6 || p.Proto != TCP && p.Proto != UDP {
 				continue
 			}
 			r := route{port: p}
@@ -78,17 +83,51 @@ func routes(services map[string]Service) []route {
 	return all
 }
 
-// left returns the addresses that the old routes lead to for some port and the new
-// ones do not.
-func left(old, now []route) []netip.Addr {
-	var gone []netip.Addr
-	for _, o := range old {
-		for _, a := range o.to {
-			kept := slices.ContainsFunc(now, func(n route) bool { return n.port == o.port && slices.Contains(n.to, a) })
-			if !kept && !slices.Contains(gone, a) {
-				gone = append(gone, a)
+// at says whether an address and a port are where the route begins.
+func (r route) at(a netip.Addr, port uint16) bool {
+	bound := r.port.Host == a || r.port.Host.IsUnspecified() && r.port.Host.Is4() == a.Is4()
+	return port == r.port.Number && bound && !a.IsLoopback()
+}
+
+// astray says whether a flow joins the beginning of the route with something that is
+// not one of its containers: an agent before may have sent it elsewhere, or an answer
+// that came too late may have made it, which is in the other direction then.
+func (r route) astray(f conntrack.Flow) bool {
+	if f.TupleOrig.Proto.Protocol != byte(r.port.Proto) {
+		return false
+	}
+	asked, answered := f.TupleOrig, f.TupleReply
+	switch {
+	case f.Status.DstNAT() && r.at(asked.IP.DestinationAddress, asked.Proto.DestinationPort):
+		return !slices.Contains(r.to, answered.IP.SourceAddress)
+	case f.Status.SrcNAT() && r.at(answered.IP.DestinationAddress, answered.Proto.DestinationPort):
+		return !slices.Contains(r.to, asked.IP.SourceAddress)
+	}
+	return false
+}
+
+// late is what may not begin a flow any more: the UDP port of a container that new
+// connections do not go to. An answer that it still owes would begin one, and the
+// client's next datagram would go back to it.
+type late struct {
+	addr netip.Addr
+	port uint16
+}
+
+// latecomers returns what the old service has and the new one has not.
+func latecomers(old, now Service) []late {
+	var all []late
+	for _, t := range old.Targets {
+		if slices.ContainsFunc(now.Targets, func(n Target) bool { return n.Pid == t.Pid }) {
+			continue
+		}
+		for _, p := range old.Ports {
+			for _, a := range t.Addrs {
+				if p.Proto == UDP {
+					all = append(all, late{a, p.Inside})
+				}
 			}
 		}
 	}
-	return gone
+	return all
 }

@@ -37,7 +37,8 @@ var ErrUnsupported = errors.New("no fast lane on this host")
 // table is the table in the kernel. Its socket owns it.
 type table struct {
 	conn  *nftables.Conn
-	chain *nftables.Chain
+	lane  *nftables.Chain
+	late  *nftables.Chain
 	alive *nftables.Set
 }
 
@@ -57,9 +58,13 @@ func openTable() (*table, error) {
 	}
 	t := &nftables.Table{Name: Table, Family: nftables.TableFamilyINet}
 	tb := &table{conn: conn}
-	tb.chain = conn.AddChain(&nftables.Chain{
+	tb.lane = conn.AddChain(&nftables.Chain{
 		Name: "prerouting", Table: t, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(beforeDocker),
+	})
+	tb.late = conn.AddChain(&nftables.Chain{
+		Name: "late", Table: t, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
 	})
 	tb.alive = &nftables.Set{Table: t, Name: "alive", KeyType: nftables.TypeNFProto, HasTimeout: true, Timeout: lapse}
 	err = errors.Join(conn.AddSet(tb.alive, nil), conn.Flush())
@@ -104,31 +109,40 @@ func own(socket *netlink.Conn) error {
 	return nil
 }
 
-// write puts the routes in force, in one transaction.
-func (t *table) write(routes []route) error {
-	t.conn.FlushChain(t.chain)
-	add := func(parts ...[]expr.Any) {
-		t.conn.AddRule(&nftables.Rule{Table: t.chain.Table, Chain: t.chain, Exprs: nftrule.Join(parts...)})
+// write puts the routes in force, and keeps the late from beginning flows, in one
+// transaction.
+func (t *table) write(routes []route, late []late) error {
+	t.conn.FlushChain(t.lane)
+	t.conn.FlushChain(t.late)
+	add := func(chain *nftables.Chain, parts ...[]expr.Any) {
+		t.conn.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: nftrule.Join(parts...)})
+	}
+	for _, l := range late {
+		add(t.late, family(l.addr).Is(), nftrule.L4(unix.IPPROTO_UDP), nftrule.FromPort(l.port), nftrule.FromAddr(l.addr), nftrule.NewFlow(), nftrule.Drop())
 	}
 	if len(routes) > 0 {
-		add(nftrule.FamilyNotIn(t.alive), nftrule.Return())
-		add(nftrule.FromBridge(), nftrule.Return())
+		add(t.lane, nftrule.FamilyNotIn(t.alive), nftrule.Return())
+		add(t.lane, nftrule.FromBridge(), nftrule.Return())
 	}
 	for _, r := range routes {
-		f := nftrule.IPv4
-		if r.port.Host.Is6() {
-			f = nftrule.IPv6
-		}
+		f := family(r.port.Host)
 		to := nftrule.ToAddr(r.port.Host)
 		if r.port.Host.IsUnspecified() {
 			to = nftrule.ToThisHost()
 		}
 		for i, a := range r.to {
-			add(f.Is(), nftrule.L4(byte(r.port.Proto)), nftrule.ToPort(r.port.Number), to, nftrule.OneIn(len(r.to)-i),
+			add(t.lane, f.Is(), nftrule.L4(byte(r.port.Proto)), nftrule.ToPort(r.port.Number), to, nftrule.OneIn(len(r.to)-i),
 				nftrule.Mark(Mark), f.ForwardToPort(netip.AddrPortFrom(a, r.port.Inside)))
 		}
 	}
 	return t.confirm()
+}
+
+func family(a netip.Addr) nftrule.Family {
+	if a.Is6() {
+		return nftrule.IPv6
+	}
+	return nftrule.IPv4
 }
 
 // confirm keeps the table in force for another while. It also flushes what is

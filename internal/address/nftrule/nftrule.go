@@ -78,9 +78,18 @@ func meta(key expr.MetaKey, op expr.CmpOp, data []byte) []expr.Any {
 
 // ToPort is th dport: it is in the same place for TCP and UDP.
 func ToPort(port uint16) []expr.Any {
+	return payload(expr.PayloadBaseTransportHeader, 2, binaryutil.BigEndian.PutUint16(port))
+}
+
+// FromPort is th sport.
+func FromPort(port uint16) []expr.Any {
+	return payload(expr.PayloadBaseTransportHeader, 0, binaryutil.BigEndian.PutUint16(port))
+}
+
+func payload(base expr.PayloadBase, offset uint32, data []byte) []expr.Any {
 	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(port)},
+		&expr.Payload{DestRegister: 1, Base: base, Offset: offset, Len: uint32(len(data))},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data},
 	}
 }
 
@@ -92,16 +101,20 @@ func ToThisHost() []expr.Any {
 	}
 }
 
-// ToAddr is ip daddr or ip6 daddr.
+// ToAddr is ip daddr or ip6 daddr; where it is, RFC 791 and RFC 8200 say.
 func ToAddr(a netip.Addr) []expr.Any {
-	offset, size := uint32(16), uint32(4) // RFC 791
 	if a.Is6() {
-		offset, size = 24, 16 // RFC 8200
+		return payload(expr.PayloadBaseNetworkHeader, 24, a.AsSlice())
 	}
-	return []expr.Any{
-		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: offset, Len: size},
-		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: a.AsSlice()},
+	return payload(expr.PayloadBaseNetworkHeader, 16, a.AsSlice())
+}
+
+// FromAddr is ip saddr or ip6 saddr.
+func FromAddr(a netip.Addr) []expr.Any {
+	if a.Is6() {
+		return payload(expr.PayloadBaseNetworkHeader, 8, a.AsSlice())
 	}
+	return payload(expr.PayloadBaseNetworkHeader, 12, a.AsSlice())
 }
 
 // OneIn lets every nth flow pass. In a row of rules with n, n-1, … 1 each gets
@@ -158,6 +171,9 @@ func (f Family) Unreachable() []expr.Any {
 
 // Return ends the chain.
 func Return() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}} }
+
+// Drop is the verdict.
+func Drop() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
 
 // FamilyNotIn is meta nfproto != @set.
 func FamilyNotIn(set *nftables.Set) []expr.Any {

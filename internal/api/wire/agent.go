@@ -107,7 +107,16 @@ type Status struct {
 	Providers    []ProviderStatus  `json:"providers"`
 	Containers   []ContainerStatus `json:"containers"`
 	Rotations    RotationStatus    `json:"rotations"`
-	Health       string            `json:"health"` // healthy, degraded
+	// Configuration is set when the file is not what holds.
+	Configuration *RejectedConfiguration `json:"configuration,omitempty"`
+	Health        string                 `json:"health"` // healthy, degraded
+}
+
+// RejectedConfiguration says why the last good configuration holds instead of what stands
+// in the file.
+type RejectedConfiguration struct {
+	File     string   `json:"file"`
+	Problems []string `json:"problems"`
 }
 
 // RuntimeStatus describes the agent's process.
@@ -173,7 +182,9 @@ type ContainerStatus struct {
 	Pinned   bool              `json:"pinned,omitempty"`
 	Stale    *Stale            `json:"stale,omitempty"`
 	UpToDate bool              `json:"up_to_date"`
-	// HeldUntil is when the rotation that it waits for may begin; see RotationWindow.
+	// Held says why the rotation that it waits for may not begin by itself, and
+	// HeldUntil when it may, where a window holds it back; see RotationWindow.
+	Held      string    `json:"held,omitempty"`
 	HeldUntil time.Time `json:"held_until,omitzero"`
 	Strategy  string    `json:"strategy,omitempty"`
 	Reasons   []string  `json:"reasons,omitempty"`

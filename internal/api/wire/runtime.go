@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // Default paths of the agent's sockets. Both lie in a directory that only root
@@ -14,7 +16,7 @@ const (
 )
 
 // FilesTarget is where a container sees its files.
-const FilesTarget = "/run/secrets/dso"
+const FilesTarget = secret.FilesDir
 
 // DeliverRequest asks for the values of one container's references. It is sent
 // by dso-runtime at create and at exec, as the only message of a connection.
@@ -73,6 +75,9 @@ type DeliverResponse struct {
 	// FilesDir is the host directory to mount at [FilesTarget]; empty when no
 	// reference asks for a file.
 	FilesDir string `json:"files_dir,omitempty"`
+	// Mounts are files that are seen elsewhere too: by their path in the container, the
+	// file of the host.
+	Mounts map[string]string `json:"mounts,omitempty"`
 	// Error says in one line which reference could not be resolved and why.
 	Error string `json:"error,omitempty"`
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // Behaviour is what a container's process does after a start. The zero value
@@ -47,6 +48,12 @@ type Engine struct {
 	// start, without the engine's lock, and says how the container behaves. An
 	// error fails the start. It may be nil.
 	OnStart func(c engine.Container) (Behaviour, error)
+	// OnSignal and OnExec stand for a process that is told to read its files anew; by
+	// a command, which ends with the behaviour's ExitCode. They may be nil.
+	OnSignal func(c engine.Container) Behaviour
+	OnExec   func(c engine.Container) Behaviour
+	// Targets, when set, says what a container is given beside its specification.
+	Targets func(target.Container) target.Given
 
 	mu         sync.Mutex
 	containers map[string]*entry
@@ -156,7 +163,7 @@ func (e *Engine) All() []engine.Container {
 	defer e.mu.Unlock()
 	var out []engine.Container
 	for _, c := range e.sorted() {
-		out = append(out, seen(c.Container))
+		out = append(out, e.look(c))
 	}
 	return out
 }
@@ -231,7 +238,7 @@ func (e *Engine) Inspect(ctx context.Context, id string) (engine.Container, erro
 	if err != nil {
 		return engine.Container{}, err
 	}
-	return seen(c.Container), nil
+	return e.look(c), nil
 }
 
 // List returns the ids of the containers with all of the labels, oldest first.
@@ -543,6 +550,15 @@ func (e *Engine) publish(action string, c *entry) {
 func (e *Engine) endSession() {
 	close(e.session.gone)
 	e.session = &session{gone: make(chan struct{})}
+}
+
+// look is what a caller gets of a container.
+func (e *Engine) look(c *entry) engine.Container {
+	out := seen(c.Container)
+	if e.Targets != nil {
+		out.Given = e.Targets(target.Container{Name: out.Name, Labels: out.Labels()})
+	}
+	return out
 }
 
 // seen is a container as a caller sees it: what the engine changes later is not

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -46,7 +47,7 @@ func (e *Engine) start(c *entry) error {
 	err := errors.Join(e.addressFree(c), e.networkRuns(c))
 	var b Behaviour
 	if hook := e.OnStart; err == nil && hook != nil {
-		now := seen(c.Container)
+		now := e.look(c)
 		e.mu.Unlock()
 		b, err = hook(now)
 		e.mu.Lock()
@@ -69,6 +70,9 @@ func (e *Engine) start(c *entry) error {
 		end.Addresses = []netip.Addr{ep.IPAddress}
 		c.Networks[net] = end
 	}
+	if b.HealthyAfter > 0 || b.UnhealthyAfter > 0 {
+		c.State.Health = container.Starting
+	}
 	e.publish("start", c)
 	e.live(c, b)
 	return nil
@@ -76,9 +80,6 @@ func (e *Engine) start(c *entry) error {
 
 // live sets the timers of the process's behaviour.
 func (e *Engine) live(c *entry, b Behaviour) {
-	if b.HealthyAfter > 0 || b.UnhealthyAfter > 0 {
-		c.State.Health = container.Starting
-	}
 	e.later(c, b.HealthyAfter, func() { e.health(c, container.Healthy) })
 	e.later(c, b.UnhealthyAfter, func() { e.health(c, container.Unhealthy) })
 	e.later(c, b.ExitAfter, func() { e.ended(c, b.ExitCode) })
@@ -195,6 +196,50 @@ func (e *Engine) Stop(ctx context.Context, id string) error {
 		e.delete(c)
 	}
 	return after
+}
+
+// Signal tells a container's process to read its files anew.
+func (e *Engine) Signal(ctx context.Context, id, signal string) error {
+	_, err := e.reload(ctx, "Signal", id, "signal %s "+signal, e.OnSignal)
+	return err
+}
+
+// Exec runs a command in a container that tells its process to read its files anew.
+func (e *Engine) Exec(ctx context.Context, id string, command []string) (code int, err error) {
+	return e.reload(ctx, "Exec", id, "exec in %s: "+strings.Join(command, " "), e.OnExec)
+}
+
+func (e *Engine) reload(ctx context.Context, call, id, note string, hook func(engine.Container) Behaviour) (code int, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	after, err := e.begin(ctx, call)
+	if err != nil {
+		return 0, err
+	}
+	c, err := e.find(id)
+	if err != nil {
+		return 0, err
+	}
+	if !c.Running() {
+		return 0, fmt.Errorf("container %s is not running: %w", c.Name, errdefs.ErrConflict)
+	}
+	e.note(note, c.Name)
+	if hook == nil {
+		return 0, after
+	}
+	now := e.look(c)
+	e.mu.Unlock()
+	b := hook(now)
+	e.mu.Lock()
+	if e.containers[c.ID] == nil || !c.Running() {
+		return 0, fmt.Errorf("container %s is not running: %w", c.Name, errdefs.ErrConflict)
+	}
+	if call == "Exec" && b.ExitCode != 0 {
+		return b.ExitCode, after // nothing has changed in the process
+	}
+	c.generation++ // what it would have become before does not come
+	e.live(c, b)
+	return 0, after
 }
 
 // Restart stops and starts a container.

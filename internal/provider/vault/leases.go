@@ -23,6 +23,10 @@ type Memory interface {
 	// Recall returns the value that was given out as that version, from where values
 	// are sealed.
 	Recall(path string, v secret.Version) (secret.Value, error)
+	// Token returns what KeepToken was given last; an error when that is not there.
+	Token() (secret.Value, error)
+	// KeepToken keeps the token that the leases die with, sealed.
+	KeepToken(secret.Value) error
 }
 
 // lease is an account that the server made for one path.
@@ -65,6 +69,7 @@ const idle = 48 * time.Hour
 type leases struct {
 	memory Memory // nil: nothing outlives the provider
 	server string // whose leases they are
+	resume string // which login the token is of; empty: it is not kept
 
 	changed  chan struct{} // Keep has something else to wait for
 	replaced chan struct{} // a path has another account
@@ -74,6 +79,8 @@ type leases struct {
 
 	mu     sync.Mutex
 	byPath map[string]*lease
+	before string // the token of the agent before, until it is used or no good
+	kept   string // fingerprint of the token that is kept
 }
 
 func tell(c chan<- struct{}) {
@@ -91,8 +98,8 @@ type saved struct {
 
 // newLeases remembers the leases of before. One that is lost costs a new account, and
 // ends by itself.
-func newLeases(memory Memory, server string, now time.Time) *leases {
-	ls := &leases{memory: memory, server: server, turn: make(chan struct{}, 1), changed: make(chan struct{}, 1), replaced: make(chan struct{}, 1), byPath: map[string]*lease{}}
+func newLeases(memory Memory, server, resume string, now time.Time) *leases {
+	ls := &leases{memory: memory, server: server, resume: resume, turn: make(chan struct{}, 1), changed: make(chan struct{}, 1), replaced: make(chan struct{}, 1), byPath: map[string]*lease{}}
 	if memory == nil {
 		return ls
 	}
@@ -107,6 +114,7 @@ func newLeases(memory Memory, server string, now time.Time) *leases {
 			ls.byPath[path] = l
 		}
 	}
+	ls.loadToken()
 	return ls
 }
 
@@ -232,6 +240,7 @@ func (p *Provider) makeLease(ctx context.Context, token string, at location, pat
 		return nil, err
 	}
 	l.last(now, a.LeaseDuration, p.session.end(ctx))
+	p.leases.keepToken(token)
 	return p.remember(path, l), nil
 }
 

@@ -24,6 +24,10 @@ type Config struct {
 	TLS       rest.TLS
 	Login     Login
 	Memory    Memory // nil: no lease outlives the provider
+	// Resume names what Login logs in as, without its credential. The token that it gets
+	// is kept with the leases that die with it, and the next provider of the same name
+	// goes on with it. Empty: it is not kept.
+	Resume string
 }
 
 // Provider reads the KV and database engines of one server.
@@ -47,10 +51,10 @@ func New(name string, cfg Config, fp provider.Fingerprint) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provider %s: %w", name, err)
 	}
-	s := newSession(c, cfg.Login)
 	server := cfg.Address + " " + cfg.Namespace + " " + cfg.Mount
+	leases := newLeases(cfg.Memory, server, cfg.Resume, time.Now())
 	return &Provider{
-		name: name, session: s, mounts: newMounts(cfg.Mount, cfg.KVVersion), leases: newLeases(cfg.Memory, server, s.now()), fp: fp,
+		name: name, session: newSession(c, resuming(leases, cfg.Login)), mounts: newMounts(cfg.Mount, cfg.KVVersion), leases: leases, fp: fp,
 	}, nil
 }
 

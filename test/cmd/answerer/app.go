@@ -82,6 +82,12 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/healthz":
 		secret = "ok"
+	case "/self":
+		var err error
+		if secret, err = fetch(r.Context(), r.URL.Query().Get("url")); err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
 	case "/client":
 		secret, _, _ = net.SplitHostPort(r.RemoteAddr)
 	}

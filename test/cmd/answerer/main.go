@@ -1,11 +1,15 @@
 // Command answerer is the test's web application: it answers the secret that it
 // was given. The secrets of the tests are markers such as v3, so the answer
 // tells which version a request was served with. It answers over HTTP and, on the
-// same port, every datagram; /client answers the address that the client has.
+// same port, every datagram; /client answers the address that the client has, and
+// /self?url= what a URL answers that it asks itself.
 //
 //	answerer                 serve
 //	answerer healthcheck     exit 0 when the server in this container is healthy
+//	answerer reload          make the server in this container read its file again, exit 0
+//	                         when it answers what stands there, with 4 when that is bad
 //	answerer get URL         print what the URL answers, exit 1 unless it is 200
+//	answerer splice FROM TO  pass what connects to FROM on to TO, as a proxy would
 //
 // Environment:
 //
@@ -29,6 +33,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -55,8 +60,12 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		return serve(ctx, getenv)
 	case args[0] == "healthcheck":
 		return healthcheck(ctx, getenv)
+	case args[0] == "reload":
+		return reload(ctx, getenv)
 	case args[0] == "get" && len(args) == 2:
 		return get(ctx, args[1], out)
+	case args[0] == "splice" && len(args) == 3:
+		return splice(ctx, args[1], args[2])
 	default:
 		return fmt.Errorf("unknown arguments %q", args)
 	}
@@ -119,21 +128,56 @@ func healthcheck(ctx context.Context, getenv func(string) string) error {
 	return get(ctx, "http://127.0.0.1:"+port(getenv)+"/healthz", io.Discard)
 }
 
+// reload is for a container whose first process is the server.
+func reload(ctx context.Context, getenv func(string) string) error {
+	app, err := newApp(getenv)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Kill(1, syscall.SIGHUP); err != nil {
+		return err
+	}
+	want := *app.current.Load() + "\n"
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		var got strings.Builder
+		err := get(ctx, "http://127.0.0.1:"+port(getenv)+"/", &got)
+		if err == nil && got.String() == want {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(errors.New("the server answers something else"), err)
+		}
+		if err := wait(ctx, 10*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
+
 func get(ctx context.Context, url string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
+	answer, err := fetch(ctx, url)
+	if err == nil {
+		_, err = fmt.Fprintln(out, answer)
+	}
+	return err
+}
+
+// fetch returns what a URL answers, without the white space around it.
+func fetch(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
+	req.Close = true // the next question may be for another container
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("get %s: %s", url, resp.Status)
+		return "", fmt.Errorf("get %s: %s", url, resp.Status)
 	}
-	_, err = io.Copy(out, resp.Body)
-	return err
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	return strings.TrimSpace(string(answer)), err
 }

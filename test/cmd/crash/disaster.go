@@ -14,7 +14,8 @@ func struck(p rotation.Point) bool {
 	switch p.Step {
 	case rotation.StepStart, rotation.StepCutOver, rotation.StepNameOriginal, rotation.StepStop, rotation.StepRemove,
 		rotation.StepRevive, rotation.StepRemoveReplacement,
-		rotation.StepRestart, rotation.StepRestartOld, rotation.StepRefresh, rotation.StepRefreshOld:
+		rotation.StepRestart, rotation.StepRestartOld, rotation.StepRefresh, rotation.StepRefreshOld,
+		rotation.StepSignal, rotation.StepSignalOld, rotation.StepExec, rotation.StepExecOld:
 		return p.Moment == rotation.After
 	}
 	return false

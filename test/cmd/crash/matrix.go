@@ -131,7 +131,7 @@ func (m *matrix) page() string {
 	var b strings.Builder
 	b.WriteString(intro)
 	_, _ = fmt.Fprintf(&b, "\nThe last run: `%s`, with %d requests while agents died.\n", m.line(), m.requests)
-	for _, s := range []rotation.Strategy{rotation.Rolling, rotation.Restart, rotation.None} {
+	for _, s := range rotation.Strategies {
 		_, _ = fmt.Fprintf(&b, "\n## %s\n\n| phase | step | recorded | before | after | end state |\n|---|---|---|---|---|---|\n", s)
 		b.WriteString(m.rows(s))
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // pointName finds the point in the name of a test of internal/rotation.
-var pointName = regexp.MustCompile(`/((?:rolling|restart|none)/(?:forward|back|adopt|recreate|yield)/[a-z-]+/(?:recorded|before|after))`)
+var pointName = regexp.MustCompile(`/((?:rolling|restart|signal|exec|none)/(?:forward|back|adopt|recreate|yield)/[a-z-]+/(?:recorded|before|after))`)
 
 // runInMemory runs the loops over all points, of internal/rotation and, with three
 // replicas, of internal/reconcile, and counts what they report.

@@ -37,15 +37,26 @@ services:
     restart: always
     environment: {APP_SECRET_FILE: "dsofile://none#answer", APP_RELOAD: "1"}
     labels: {dso.update.strategy: none}
+  sig:
+    image: ` + lab.Answerer + `
+    restart: always
+    environment: {APP_SECRET_FILE: "dsofile://signal", APP_UNHEALTHY_IF: bad}
+    labels: {dso.update.strategy: signal, dso.monitor: 100ms}
+  cmd:
+    image: ` + lab.Answerer + `
+    restart: always
+    environment: {APP_SECRET_FILE: "dsofile://exec", APP_EXIT_IF: bad}
+    labels: {dso.update.strategy: exec, dso.update.exec: '["/answerer", "reload"]', dso.monitor: 100ms}
 volumes: {data: }
 `
 
 // service is the container that is rotated with each strategy.
 var service = map[rotation.Strategy]string{
 	rotation.Rolling: "crash-web-1", rotation.Restart: "crash-api-1", rotation.None: "crash-files-1",
+	rotation.Signal: "crash-sig-1", rotation.Exec: "crash-cmd-1",
 }
 
-var places = []string{"crash-web-1", "crash-api-1", "crash-data-1", "crash-files-1"}
+var places = []string{"crash-web-1", "crash-api-1", "crash-data-1", "crash-files-1", "crash-sig-1", "crash-cmd-1"}
 
 // real is the ground on the real engine.
 type real struct {

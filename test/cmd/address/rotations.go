@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/docker-secret-operator/dso/test/load"
+)
+
+// rotateUnderLoad rotates as often as asked, and on until there were enough requests.
+func (b *bench) rotateUnderLoad(ctx context.Context) error {
+	if err := b.startClients(ctx); err != nil {
+		return err
+	}
+	b.say("%d clients send %d requests per second each", len(b.clients), b.rate)
+	begun := time.Now()
+	enough := func() bool {
+		sent := int(time.Since(begun).Seconds() * float64(b.rate*len(b.clients)))
+		return b.rotated >= b.rotations && sent > b.requests+b.requests/50
+	}
+	for !enough() {
+		n := b.rotated + 1
+		killed := b.kills > 0 && n%(max(b.rotations/b.kills, 1)) == 0 && n <= b.rotations
+		if err := b.rotate(ctx, killed); err != nil {
+			return fmt.Errorf("rotation %d: %w", n, err)
+		}
+		b.rotated = n
+		if n%10 == 0 {
+			b.say("%d rotations", n)
+		}
+	}
+	return b.stopClients()
+}
+
+func (b *bench) rotate(ctx context.Context, killed bool) error {
+	if killed {
+		if err := b.rotateAndKill(ctx); err != nil {
+			return err
+		}
+	} else if out, err := b.store(ctx); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	} else if !strings.Contains(out, "rotated") {
+		return fmt.Errorf("no rotation: %s", out)
+	}
+	if err := b.timeSwitch(ctx); err != nil {
+		return err
+	}
+	for _, c := range b.clients {
+		if err := c.load.Floor(b.marker()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rotateAndKill kills the agent once the replacement exists, each time at another
+// moment from then on, and starts another one.
+func (b *bench) rotateAndKill(ctx context.Context) error {
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.store(ctx)
+		done <- err
+	}()
+	steps := []string{"start", "gate", "cut-over", "watch", "stop"} // those that take a while
+	n := b.rotated / max(b.rotations/b.kills, 1) % len(steps)
+	step := steps[n]
+	reached := func(journal string) bool {
+		return slices.ContainsFunc(steps[n:], func(s string) bool { return strings.Contains(journal, `"step": "`+s+`"`) })
+	}
+	if err := b.await(ctx, reached); err != nil {
+		return fmt.Errorf("step %s: %w", step, err)
+	}
+	if err := b.lab.KillAgent(); err != nil {
+		return err
+	}
+	<-done
+	if err := b.lab.StartAgent(ctx); err != nil {
+		return err
+	}
+	b.say("the agent was killed at %s; the next one has carried the rotation on", step)
+	return b.await(ctx, func(j string) bool { return !strings.Contains(j, `"in_progress"`) })
+}
+
+func (b *bench) await(ctx context.Context, is func(journal string) bool) error {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(time.Minute)
+	for {
+		data, err := os.ReadFile(b.lab.HostPath("/var/lib/dso/state/rotations.json"))
+		if err == nil && is(string(data)) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return errors.New("the journal never says it")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// timeSwitch takes the time from the moment at which the map was put in place, to the
+// line that the front writes when the kernel has it.
+func (b *bench) timeSwitch(ctx context.Context) error {
+	info, err := os.Stat(b.lab.HostPath("/var/lib/dso/fronts/shop_web/map.json"))
+	if err != nil {
+		return err
+	}
+	out, err := b.lab.Docker(ctx, "logs", "--tail", "1", "shop-web-front-1")
+	if err != nil {
+		return err
+	}
+	var line struct {
+		Time time.Time `json:"time"`
+		Msg  string    `json:"msg"`
+	}
+	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Msg != "applied" {
+		return nil // a front that said something else since
+	}
+	if d := line.Time.Sub(info.ModTime()); d > 0 {
+		b.switches = append(b.switches, d)
+	}
+	return nil
+}
+
+func (b *bench) stopClients() error {
+	for _, c := range b.clients {
+		r, err := c.load.Stop()
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		b.sent += r.Requests
+		b.failed += r.Failed + r.WrongVersion
+		b.say("%-44s %6d requests, %d failed, %d wrong, p99 %.1f ms, longest gap %.0f ms", c.name, r.Requests, r.Failed, r.WrongVersion, r.P99MS, r.GapMS)
+		b.show(r)
+	}
+	return nil
+}
+
+func (b *bench) show(r *load.Result) {
+	for _, f := range r.Errors {
+		b.say("    failed at %s: %s", r.Start.Add(time.Duration(f.StartedAt*float64(time.Millisecond))).UTC().Format("15:04:05.000"), f.Error)
+	}
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// way is one way to an application that answers the same.
+type way struct {
+	name string
+	url  string
+	rps  []float64
+	p99  []float64 // milliseconds
+	// begin makes it so that the requests go this way.
+	begin func(ctx context.Context) error
+}
+
+const published = "docker -p"
+
+// time measures every way in turn, several times, and says what the front costs.
+func (b *bench) time(ctx context.Context) error {
+	if b.rounds == 0 {
+		return nil
+	}
+	if err := b.prepareWays(ctx); err != nil {
+		return err
+	}
+	for range b.rounds {
+		for _, w := range b.ways {
+			if err := b.timeOnce(ctx, w); err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+		}
+	}
+	for _, w := range b.ways {
+		b.say("%-26s %7.0f requests per second, %.2f of %s, p99 %.2f ms", w.name, median(w.rps), b.ratio(w.name), published, median(w.p99))
+	}
+	b.must(b.ratio("fast lane") >= minFastLane, "the fast lane has %.2f of %s, at least %.2f", b.ratio("fast lane"), published, minFastLane)
+	b.must(b.ratio("front") >= minFront, "the front has %.2f of %s, at least %.2f", b.ratio("front"), published, minFront)
+	b.must(b.rotated == 0 || len(b.switches) > 0, "no switch was timed")
+	if len(b.switches) > 0 {
+		b.say("switch: median %.2f ms, longest %.2f ms, from the agent's decision to its effect", ms(median(b.switches)), ms(slices.Max(b.switches)))
+		b.must(median(b.switches) < maxSwitch, "a switch takes %s, less than %s", median(b.switches), maxSwitch)
+	}
+	mb, err := b.frontMemory(ctx)
+	if err != nil {
+		return err
+	}
+	b.say("a front has %.1f MB of memory", mb)
+	b.must(mb < maxFrontMB, "a front has %.1f MB of memory, less than %.0f", mb, maxFrontMB)
+	return nil
+}
+
+func (b *bench) prepareWays(ctx context.Context) error {
+	there := b.lab.Address()
+	for _, args := range [][]string{
+		{"run", "-d", "--name", "plain", "-p", "8090:8080", "-e", "APP_SECRET=plain", "answerer:test"},
+	} {
+		if out, err := b.lab.Docker(ctx, args...); err != nil {
+			return fmt.Errorf("%w: %s", err, out)
+		}
+	}
+	own, err := b.lab.Docker(ctx, "inspect", "-f", "{{.NetworkSettings.IPAddress}}", "plain")
+	if err != nil {
+		return err
+	}
+	// The other host may reach the container itself.
+	for _, cmd := range [][]string{
+		{"iptables", "-I", "DOCKER-USER", "-d", own, "-j", "ACCEPT"},
+	} {
+		if out, err := b.lab.Command(ctx, cmd[0], cmd[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", cmd, err, out)
+		}
+	}
+	if out, err := b.lab.ClientCommand(ctx, "ip", "route", "add", own+"/32", "via", there).CombinedOutput(); err != nil {
+		return fmt.Errorf("route: %w: %s", err, out)
+	}
+	proxy := b.lab.Command(context.WithoutCancel(ctx), "answerer", "splice", there+":8091", own+":8080")
+	if err := proxy.Start(); err != nil {
+		return err
+	}
+	b.ways = []*way{
+		{name: published, url: "http://" + there + ":8090/"},
+		{name: "the container's own address", url: "http://" + own + ":8080/"},
+		{name: "a splice proxy", url: "http://" + there + ":8091/"},
+		{name: "fast lane", url: "http://" + there + ":8080/", begin: func(ctx context.Context) error { return b.lane(ctx, true) }},
+		{name: "front", url: "http://" + there + ":8080/", begin: func(ctx context.Context) error { return b.lane(ctx, false) }},
+	}
+	return nil
+}
+
+// lane waits until the service is reached by the fast lane, or by its front: without
+// an agent there is no lane.
+func (b *bench) lane(ctx context.Context, on bool) error {
+	if b.lab.AgentRuns() != on {
+		var err error
+		if on {
+			err = b.lab.StartAgent(ctx)
+		} else {
+			err = b.lab.KillAgent()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+		out, err := b.lab.ClientCommand(ctx, "answerer", "get", "http://"+b.lab.Address()+":8080/client").Output()
+		if err == nil && (strings.TrimSpace(string(out)) == "10.231.0.2") == on {
+			return nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return errors.New("the requests do not go this way")
+}
+
+var (
+	rpsLine = regexp.MustCompile(`Requests/sec:\s+([\d.]+)`)
+	p99Line = regexp.MustCompile(`99%\s+([\d.]+)(us|ms|s)`)
+)
+
+func (b *bench) timeOnce(ctx context.Context, w *way) error {
+	if w.begin != nil {
+		if err := w.begin(ctx); err != nil {
+			return err
+		}
+	}
+	out, err := b.lab.ClientCommand(ctx, "wrk", "-t1", "-c16", "-d3s", "--latency", w.url).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("wrk: %w: %s", err, out)
+	}
+	rps, p99 := rpsLine.FindStringSubmatch(string(out)), p99Line.FindStringSubmatch(string(out))
+	if rps == nil || p99 == nil || strings.Contains(string(out), "Socket errors") {
+		return fmt.Errorf("wrk: %s", out)
+	}
+	r, _ := strconv.ParseFloat(rps[1], 64)
+	d, err := time.ParseDuration(p99[1] + p99[2])
+	w.rps, w.p99 = append(w.rps, r), append(w.p99, ms(d))
+	return err
+}
+
+// ratio is the throughput of a way, of that of docker -p: the median of the ratios of
+// each round.
+func (b *bench) ratio(name string) float64 {
+	var base, of *way
+	for _, w := range b.ways {
+		if w.name == published {
+			base = w
+		}
+		if w.name == name {
+			of = w
+		}
+	}
+	if of == nil || len(of.rps) == 0 {
+		return 0
+	}
+	ratios := make([]float64, len(of.rps))
+	for i := range of.rps {
+		ratios[i] = of.rps[i] / base.rps[i]
+	}
+	return median(ratios)
+}
+
+// frontMemory is the resident memory of the front's process, in MB.
+func (b *bench) frontMemory(ctx context.Context) (float64, error) {
+	pid, err := b.lab.Docker(ctx, "inspect", "-f", "{{.State.Pid}}", "shop-web-front-1")
+	if err != nil {
+		return 0, err
+	}
+	status, err := os.ReadFile("/proc/" + pid + "/status")
+	if err != nil {
+		return 0, err
+	}
+	m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(status)
+	if m == nil {
+		return 0, fmt.Errorf("no VmRSS in the status of process %s", pid)
+	}
+	kb, err := strconv.ParseFloat(string(m[1]), 64)
+	return kb / 1024, err
+}
+
+func median[T float64 | time.Duration](all []T) T {
+	sorted := slices.Sorted(slices.Values(all))
+	return sorted[len(sorted)/2]
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
