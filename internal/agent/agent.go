@@ -249,6 +249,9 @@ func (a *Agent) openStores() error {
 		return err
 	}
 	a.controller = a.newController(aliases)
+	if a.controller.Frozen {
+		a.log.Error("the state directory is on a disk that is read-only: containers start, nothing is rotated by itself, and what is recorded is lost with the next boot", "dir", a.cfg.StateDir)
+	}
 	return nil
 }
 
@@ -331,6 +334,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Aliases:    aliases,
 		Log:        a.log,
 		Metrics:    a.metrics.Events,
+		Frozen:     volatile(a.cfg.StateDir, a.private()),
 		Parallel:   4,
 		Interval:   compareEvery,
 	}

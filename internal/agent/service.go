@@ -124,5 +124,8 @@ func Prepare(cfg Config) error {
 	if swappable {
 		cfg.Log.Warn(msgSwappable, "dir", dir)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return coverReadOnly(cfg.StateDir, dir)
 }

@@ -14,7 +14,6 @@ import (
 	"gotest.tools/v3/assert"
 
 	testhost "github.com/docker-secret-operator/dso/test/host"
-	"github.com/docker-secret-operator/dso/test/lab"
 )
 
 func repository(t *testing.T) string {
@@ -112,9 +111,26 @@ func (d *debian) fails(name string, args ...string) string {
 	return out
 }
 
+// patience bounds a wait. A host boots in two seconds, or in thirty on a machine that
+// has other things to do.
+const (
+	patience = 2 * time.Minute
+	pause    = 50 * time.Millisecond
+)
+
+// eventually waits until done.
 func (d *debian) eventually(what string, done func() bool) {
 	d.t.Helper()
-	lab.Eventually(d.t, what, done)
+	deadline := time.After(patience)
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			d.t.Fatalf("%s: not within %s", what, patience)
+		}
+	}
 }
 
 // engineAnswers waits for the engine.

@@ -54,7 +54,7 @@ func (d *debian) picture() map[string]string {
 	out["groups"] = d.run("getent", "group")
 	out["tables"] = d.run("nft", "list", "tables")
 	out["runtime"] = d.run("docker", "info", "-f", "{{.DefaultRuntime}} {{index .Runtimes \"dso\"}}")
-	out["units"] = d.run("systemctl", "list-unit-files", "--no-legend", "--no-pager", "dso*")
+	out["units"] = d.sh("systemctl list-unit-files --no-legend --no-pager 'dso*' || true")
 	out["run"] = d.sh("ls -d /run/dso /run/dso/private 2>&1 || true")
 	return out
 }
