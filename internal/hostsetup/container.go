@@ -69,12 +69,12 @@ func runOptions() []string {
 		"--name", agentContainer, "--restart", "always", "--runtime", stock,
 		"--pid", "host", "--network", "host", "--read-only", "--init=false",
 		"--security-opt", "no-new-privileges", "--security-opt", "apparmor=unconfined",
-		"--ulimit", "core=0", "--ulimit", "memlock=-1", "--stop-timeout", "60",
+		"--ulimit", "core=0", "--stop-timeout", "60",
 		"--cap-drop", "ALL", "--env", "HOME=/root",
 		"--log-opt", "max-size=10m", "--log-opt", "max-file=3",
 		"--tmpfs", "/tmp:mode=1777,noexec",
 	}
-	for _, c := range []string{"SYS_ADMIN", "SYS_PTRACE", "NET_ADMIN", "CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "SYS_CHROOT"} {
+	for _, c := range []string{"SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "NET_ADMIN", "IPC_LOCK", "CHOWN"} {
 		args = append(args, "--cap-add", c)
 	}
 	for _, m := range []string{

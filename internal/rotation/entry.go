@@ -43,7 +43,6 @@ const (
 // versions and references, never a value.
 type Entry struct {
 	ID                  string          `json:"id"`
-	Format              int             `json:"format"` // of this entry, see journalFormat
 	ProviderName        string          `json:"provider_name"`
 	SecretName          string          `json:"secret_name"`
 	ContainerName       string          `json:"container_name"`
