@@ -87,7 +87,7 @@ func CallerOf(ctx context.Context) (who Caller, known bool) {
 // Serve answers on the listener until ctx ends.
 func Serve(ctx context.Context, l net.Listener, b Backend, log *slog.Logger) error {
 	srv := &http.Server{
-		Handler:           routes(b, log),
+		Handler:           routes(b, log, nil),
 		ReadHeaderTimeout: 5 * time.Second,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
@@ -125,10 +125,19 @@ func peer(c net.Conn) (Caller, error) {
 	return Caller{UID: cred.Uid, PID: cred.Pid}, nil
 }
 
-func routes(b Backend, log *slog.Logger) http.Handler {
+// Access says who may use each route: only the owner, who is root and the agent's user,
+// or whoever can open the socket, which is the group dso too.
+func Access() (ownerOnly map[string]bool) {
+	ownerOnly = map[string]bool{}
+	routes(struct{ Backend }{}, nil, ownerOnly)
+	return ownerOnly
+}
+
+func routes(b Backend, log *slog.Logger, ownerOnly map[string]bool) http.Handler {
 	mux := http.NewServeMux()
 	// group: whoever can open the socket; owner: root and the agent's user.
-	group, owner := router{mux, log, false, b.Denied}, router{mux, log, true, b.Denied}
+	denied := func(who Caller, call string) { b.Denied(who, call) }
+	group, owner := router{mux, log, false, denied, ownerOnly}, router{mux, log, true, denied, ownerOnly}
 	route(owner, "POST /v1/vault", func(ctx context.Context, _ Caller, _ struct{}) (wire.VaultInfo, error) { return b.Init(ctx) })
 	route(group, "PUT /v1/secret", b.Set)
 	route(owner, "POST /v1/secret/get", func(ctx context.Context, _ Caller, r wire.NameRequest) (wire.ValueResponse, error) {
@@ -173,7 +182,7 @@ func routes(b Backend, log *slog.Logger) http.Handler {
 	route(group, "POST /v1/notifications/test", func(ctx context.Context, _ Caller, r wire.NotifyRequest) ([]wire.NotifyResult, error) {
 		return b.TestNotifications(ctx, r)
 	})
-	group.pass("GET /metrics", b.Metrics())
+	group.pass("GET /metrics", func() http.Handler { return b.Metrics() })
 	stream(group, "POST /v1/rotate", b.Rotate)
 	stream(group, "POST /v1/recover", b.Recover)
 	return mux
@@ -185,6 +194,14 @@ type router struct {
 	log       *slog.Logger
 	ownerOnly bool
 	denied    func(who Caller, call string)
+	access    map[string]bool // may be nil
+}
+
+func (r router) handle(pattern string, h http.HandlerFunc) {
+	if r.access != nil {
+		r.access[pattern] = r.ownerOnly
+	}
+	r.mux.HandleFunc(pattern, h)
 }
 
 // allow tells who asks, or why they may not.
@@ -201,18 +218,18 @@ func (r router) allow(hr *http.Request) (Caller, error) {
 }
 
 // pass is a route that is answered by somebody else.
-func (r router) pass(pattern string, to http.Handler) {
-	r.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+func (r router) pass(pattern string, to func() http.Handler) {
+	r.handle(pattern, func(w http.ResponseWriter, hr *http.Request) {
 		if _, err := r.allow(hr); err != nil {
 			problem(w, err)
 			return
 		}
-		to.ServeHTTP(w, hr)
+		to().ServeHTTP(w, hr)
 	})
 }
 
 func route[Req, Resp any](r router, pattern string, call func(context.Context, Caller, Req) (Resp, error)) {
-	r.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+	r.handle(pattern, func(w http.ResponseWriter, hr *http.Request) {
 		who, err := r.allow(hr)
 		if err != nil {
 			problem(w, err)
@@ -274,7 +291,7 @@ func problem(w http.ResponseWriter, err error) {
 
 // stream is a route that tells the steps of rotations as they happen.
 func stream[Req any](r router, pattern string, call func(context.Context, Req, func(wire.RotateStep)) ([]wire.RotateResult, error)) {
-	r.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+	r.handle(pattern, func(w http.ResponseWriter, hr *http.Request) {
 		_, err := r.allow(hr)
 		var req Req
 		if err == nil {

@@ -87,7 +87,7 @@ func (a *app) repair(ctx context.Context, h host.Host, report doctor.Report, yes
 					_, _ = fmt.Fprintf(a.err, "%s: not done, nobody is here to be asked: %s (--yes does it)\n", c.ID, f.What)
 					continue
 				}
-				agreed, err := a.agreed(c.ID + ": " + f.What + "?")
+				agreed, err := a.agreed("the host", c.ID+": "+f.What+"?")
 				if err != nil {
 					return done, err
 				}

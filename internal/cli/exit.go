@@ -38,6 +38,9 @@ type hinted struct {
 func (h *hinted) Error() string { return h.err.Error() }
 func (h *hinted) Unwrap() error { return h.err }
 
+// Hint is the way out.
+func (h *hinted) Hint() string { return h.hint }
+
 func withHint(err error, hint string) error { return &hinted{err, hint} }
 
 // coded is an error with an exit code of its own.
@@ -116,11 +119,11 @@ func PrintError(w io.Writer, err error) {
 }
 
 func hintFor(err error) string {
-	var h *hinted
+	var h interface{ Hint() string }
 	var remote *client.RemoteError
 	switch {
 	case errors.As(err, &h):
-		return h.hint
+		return h.Hint()
 	case errors.As(err, &remote) && remote.Hint != "":
 		return remote.Hint
 	case errors.Is(err, client.ErrNoAgent):

@@ -85,7 +85,7 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) error {
 		return err
 	}
 	if !o.yes {
-		if agreed, err := a.agreed("Store them, and write the new files?"); err != nil || !agreed {
+		if agreed, err := a.agreed("the vault and this directory", "Store them, and write the new files?"); err != nil || !agreed {
 			return err
 		}
 	}

@@ -77,6 +77,7 @@ func terminal(stream any) bool {
 
 // New returns the root command. asPlugin says that docker runs it.
 func New(in io.Reader, out, errw io.Writer, asPlugin bool, options ...Option) *cobra.Command {
+	useAgentCredentials()
 	a := &app{in: in, out: out, err: errw, endpoint: func() Endpoint { return Endpoint{} }}
 	for _, o := range options {
 		o(a)
@@ -106,6 +107,7 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool, options ...Option) *c
 		a.whoUsesCommand(), a.inspectCommand(), a.diffCommand(), a.historyCommand(), a.auditCommand(), a.notificationsCommand(),
 		a.doctorCommand(), a.supportBundleCommand(), a.migrateCommand(), a.envCommand(), a.exportCommand(), a.fetchCommand(), a.injectCommand(),
 		a.topCommand(), a.trialCommand(),
+		a.setupCommand(), a.bootstrapCommand(), a.systemCommand(),
 	)
 	return root
 }

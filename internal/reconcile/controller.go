@@ -91,6 +91,8 @@ type Controller struct {
 	Aliases    *Aliases
 	Log        *slog.Logger
 	Metrics    *metrics.Events
+	// Frozen keeps everything from leading to a rotation by itself.
+	Frozen bool
 	// Parallel bounds how many groups are worked on at once.
 	Parallel int
 	// Interval is the longest time between two comparisons.
