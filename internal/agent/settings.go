@@ -366,6 +366,13 @@ func (s *settings) rejected() (file string, problems []string) {
 
 func (s *settings) names() []string { return s.resolver.Providers().Names() }
 
+// fastLane says whether the fast lane is wanted.
+func (s *settings) fastLane() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.Agent.FastLane != "off"
+}
+
 // window is when rotations may begin.
 func (s *settings) window() window.Window {
 	s.mu.Lock()

@@ -48,6 +48,8 @@ type Agent struct {
 	// Policy is open or strict.
 	Policy string `yaml:"policy" enum:"open,strict" default:"open" doc:"open: a container may read what its specification names. strict: only the secrets of its own Compose project in the local vault, and what a target gives it."`
 	Seal   string `yaml:"seal" enum:"auto,tpm2,host,file,off" default:"auto" doc:"What protects the key of the sealed last-known-good values. auto: tpm2 where the host has one, else file. off: none are kept."`
+	// FastLane is auto or off.
+	FastLane string `yaml:"fast_lane" enum:"auto,off" default:"auto" doc:"auto: where the kernel and the engine can, what comes from outside goes past the front, straight to the container. off: it takes the front."`
 }
 
 // Watch says how changes in the stores are noticed. What a store reports by itself
