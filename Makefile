@@ -68,8 +68,26 @@ tools/bin/kumo: tools/kumo/go.mod tools/kumo/go.sum
 	cd tools/kumo && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/kumo github.com/sivchari/kumo/cmd/kumo
 	@touch $@
 
+tools/bin/nfpm: tools/nfpm/go.mod tools/nfpm/go.sum
+	cd tools/nfpm && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/nfpm github.com/goreleaser/nfpm/v2/cmd/nfpm
+	@touch $@
+
+tools/bin/cyclonedx-gomod: tools/sbom/go.mod tools/sbom/go.sum
+	cd tools/sbom && CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o ../bin/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+	@touch $@
+
+# A Debian system with systemd and Docker, what a test host boots from. Nothing of DSO is
+# in it.
+BASE_PACKAGES := systemd,systemd-sysv,dbus,docker.io,iptables,nftables,procps,iproute2,ca-certificates,bash-completion,man-db,jq
+tools/bin/bookworm/.made: Makefile
+	@command -v debootstrap >/dev/null || { apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null; }
+	rm -rf $(@D)
+	debootstrap --variant=minbase --include=$(BASE_PACKAGES) bookworm $(@D) $(DEBIAN_MIRROR) >$(@D).log 2>&1 || { tail -5 $(@D).log >&2; exit 1; }
+	touch $@
+
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
 # package of our choice.
+DEBIAN_MIRROR ?= http://deb.debian.org/debian
 DEBIAN_PACKAGES := iproute2 iptables nftables conntrack busybox-static jq curl openssl
 .PHONY: deps
 deps: ## Install the Debian packages the tests need, where they are missing (as root)
@@ -105,6 +123,15 @@ providers: tools/bin/bao tools/bin/kumo postgresql ## Run the providers against 
 	go test -race -count=1 -run '$(RUN)' ./test/providers/...
 	@for p in $(PROGRAMS); do (cd cmd/$$p && go test -race -count=1 -run '$(RUN)' ./...); done
 
+# promtool alone, out of Debian's package: nothing is installed and no service is started.
+tools/bin/promtool:
+	@mkdir -p tools/bin && cd $$(mktemp -d) && apt-get update -qq >/dev/null && apt-get download -qq prometheus >/dev/null && \
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool $(CURDIR)/$@
+
+.PHONY: alerts
+alerts: tools/bin/promtool ## Test the alert rules with promtool
+	cd packaging/prometheus && $(CURDIR)/tools/bin/promtool test rules alerts_test.yml
+
 .PHONY: check
 check: lint unit ## Run lint and unit
 
@@ -114,6 +141,18 @@ ENGINE_TEST := go test -count=1 -p 1 -timeout 30m -run '$(RUN)'
 .PHONY: e2e
 e2e: deps build tools/bin/docker-compose ## Run the tests against a private Docker engine (as root)
 	$(ENGINE_TEST) $(or $(PKG),./test/engine/... ./test/e2e/... ./test/docs/...)
+
+.PHONY: e2e-host
+e2e-host: deps build package tools/bin/bookworm/.made tools/bin/docker-compose ## Run the tests on a Debian host with systemd that is booted for it (as root)
+	$(ENGINE_TEST) -v $(or $(PKG),./test/e2e/host/...)
+
+.PHONY: package
+package: tools/bin/nfpm tools/bin/cyclonedx-gomod ## Build the packages for this machine into bin/package
+	@VERSION=$(VERSION) MODULE=$(MODULE) ARCHES=$$(go env GOARCH) DIST=bin/package packaging/dist.sh >/dev/null
+
+.PHONY: dist
+dist: tools/bin/nfpm tools/bin/cyclonedx-gomod ## Build packages and archives for amd64 and arm64 into bin/dist, with checksums and bills of materials
+	VERSION=$(VERSION) MODULE=$(MODULE) packaging/dist.sh
 
 .PHONY: leak
 leak: deps build tools/bin/docker-compose ## Look for secrets where none may be (as root)
@@ -150,8 +189,9 @@ lab: deps build tools/bin/docker-compose ## Open a shell in a private engine wit
 	bin/lab
 
 .PHONY: test
-test: deps ## Run everything: check, e2e, leak
+test: deps ## Run everything: check, alerts, e2e, leak
 	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory alerts
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory leak
 

@@ -13,10 +13,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/mattn/go-isatty"
 
 	"github.com/docker-secret-operator/dso/internal/agent"
+	"github.com/docker-secret-operator/dso/internal/agentlog"
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/version"
 )
@@ -35,15 +37,34 @@ func main() {
 	for _, name := range []string{"c", "config"} {
 		flag.StringVar(&cfg.ConfigFile, name, "", "the configuration `file` (default: "+config.SystemFile+", or ./"+config.LocalFile+", or none)")
 	}
+	flag.BoolVar(&cfg.OnHost, "in-container", false, "this is a container that sees the host's processes: mount the private tmpfs on the host")
+	prepare := flag.Bool("prepare", false, "make the directories and mount the private tmpfs, and exit: what a sandboxed agent cannot do for the engine to see")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *showVersion {
 		fmt.Println(version.Version)
 		return
 	}
-	if err := run(&cfg); err != nil {
+	do := run
+	if *prepare {
+		do = func(cfg *agent.Config) error { return agent.Prepare(*cfg) }
+	}
+	begun := time.Now()
+	if err := do(&cfg); err != nil {
 		fail(cfg.Log, err)
+		rest(begun)
 		os.Exit(1)
+	}
+}
+
+// restFor is the shortest time between two agents that end with an error.
+const restFor = time.Second
+
+// rest is a pause that systemd does not make: as long as a connection waits in one of its
+// sockets, it starts the next agent at once.
+func rest(begun time.Time) {
+	if os.Getenv("NOTIFY_SOCKET") != "" {
+		time.Sleep(time.Until(begun.Add(restFor)))
 	}
 }
 
@@ -71,6 +92,10 @@ func run(cfg *agent.Config) error {
 	if cfg.Loaded, cfg.Bad = agent.LoadConfig(cfg.ConfigFile); cfg.Bad == nil {
 		cfg.Log = logger(cfg.Loaded.Logging, cfg.Level)
 	}
+	if err := agent.LockMemory(); err != nil {
+		cfg.Log.Warn("values in memory may be swapped out", "error", err)
+	}
+	cfg.Sockets = agent.InheritSockets()
 	signal.Ignore(syscall.SIGHUP) // until there is something to reload: it would end a standby
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -83,7 +108,11 @@ func logger(l config.Logging, level *slog.LevelVar) *slog.Logger {
 	if l.Format == "text" || l.Format == "auto" && isatty.IsTerminal(os.Stderr.Fd()) {
 		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	}
-	return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: lowerLevel}))
+	options := &slog.HandlerOptions{Level: level, ReplaceAttr: lowerLevel}
+	if os.Getenv("JOURNAL_STREAM") != "" {
+		return slog.New(agentlog.NewHandler(os.Stderr, options))
+	}
+	return slog.New(slog.NewJSONHandler(os.Stderr, options))
 }
 
 // lowerLevel writes levels as the log lines in the documentation show them.

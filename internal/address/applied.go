@@ -58,7 +58,7 @@ func WaitApplied(ctx context.Context, pid int, generation uint64) error {
 		if err == nil {
 			err = fmt.Errorf("generation %d is in force", shown)
 		}
-		if _, gone := os.Stat(networkOf(pid)); gone != nil {
+		if _, gone := os.Stat(fmt.Sprintf("/proc/%d", pid)); gone != nil {
 			return fmt.Errorf("wait for generation %d: %w", generation, gone)
 		}
 		select {
@@ -111,18 +111,3 @@ func Established(pid int, addrs ...netip.Addr) (int, error) {
 	defer func() { _ = ns.Close() }()
 	return flow.Established(ns, addrs)
 }
-
-// openNetwork opens the network namespace of a process. The pid 0 that the engine
-// reports for a stopped container is an error: netlink would take it for "here".
-func openNetwork(pid int) (*os.File, error) {
-	if pid <= 0 {
-		return nil, fmt.Errorf("open network of pid %d: %w", pid, os.ErrInvalid)
-	}
-	ns, err := os.Open(networkOf(pid))
-	if err != nil {
-		return nil, fmt.Errorf("open network of pid %d: %w", pid, err)
-	}
-	return ns, nil
-}
-
-func networkOf(pid int) string { return fmt.Sprintf("/proc/%d/ns/net", pid) }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -19,6 +20,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/address/lane"
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/vault"
+	"github.com/docker-secret-operator/dso/internal/audit"
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/durable"
@@ -26,6 +28,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/eventlog"
 	"github.com/docker-secret-operator/dso/internal/localvault"
 	"github.com/docker-secret-operator/dso/internal/metrics"
+	"github.com/docker-secret-operator/dso/internal/notify"
 	"github.com/docker-secret-operator/dso/internal/private"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/local"
@@ -37,13 +40,15 @@ import (
 
 // Config says where the agent finds and keeps things.
 type Config struct {
-	Engine   string // the engine's address; empty: DOCKER_HOST or the default socket
-	StateDir string // durable state
-	RunDir   string // sockets and the private tmpfs, gone with the host
-	VaultDir string // of the local vault; empty: ~/.dso of the agent's user
-	LockDir  string // of the engines' locks: the same one for every agent of the host
-	Front    string // the program dso-front; empty: beside the agent's own
-	Standby  bool   // wait for another agent's end instead of failing
+	Engine   string    // the engine's address; empty: DOCKER_HOST or the default socket
+	StateDir string    // durable state
+	RunDir   string    // sockets and the private tmpfs, gone with the host
+	VaultDir string    // of the local vault; empty: ~/.dso of the agent's user
+	LockDir  string    // of the engines' locks: the same one for every agent of the host
+	Front    string    // the program dso-front; empty: beside the agent's own
+	Standby  bool      // wait for another agent's end instead of failing
+	OnHost   bool      // it is a container: what it mounts must be seen by the host
+	Sockets  Inherited // those that systemd listens on
 	Version  string
 	Log      *slog.Logger
 
@@ -73,6 +78,8 @@ type Agent struct {
 	controller *reconcile.Controller
 	hub        hub
 	events     *eventlog.Log
+	audit      *audit.Log
+	notifier   *notify.Notifier
 }
 
 // Run opens an agent and lets it work until ctx ends, then parks what is going on
@@ -198,14 +205,19 @@ func (a *Agent) openDirs() error {
 }
 
 func (a *Agent) openStores() error {
+	var err error
+	// First, before anything is changed: one of a newer version ends this agent.
+	if a.journal, err = rotation.OpenJournal(a.state("state", "rotations.json"), time.Now()); a.broken(err) {
+		return err
+	}
 	a.locks = rotation.NewLocks(a.state("locks"))
 	a.sweepLocks()
-	swappable, err := private.Mount(a.private())
+	swappable, err := a.cfg.mountPrivate(a.private())
 	if err != nil {
 		return err
 	}
 	if swappable {
-		a.log.Warn("this kernel has no noswap for tmpfs (it came with Linux 6.4): delivered values may be swapped out", "dir", a.private())
+		a.log.Warn(msgSwappable, "dir", a.private())
 	}
 	if a.vault.Dir = a.cfg.VaultDir; a.vault.Dir == "" {
 		if a.vault.Dir, err = localvault.DefaultDir(); err != nil {
@@ -217,6 +229,10 @@ func (a *Agent) openStores() error {
 		return err
 	}
 	if err := a.openSettings(provider.NewFingerprint(key)); err != nil {
+		return err
+	}
+	a.openNotifier()
+	if err := a.openAudit(); err != nil {
 		return err
 	}
 	a.engine.Targets = func(c target.Container) target.Given { return a.settings.rules.Load().For(c) }
@@ -231,19 +247,21 @@ func (a *Agent) openStores() error {
 		return err
 	}
 	a.metrics.Stale(a.deliveries.StaleSince)
+	a.metrics.Open(a.open)
+	a.metrics.Agent.Began(a.cfg.Version, a.started)
 	if err := a.sweep(); err != nil {
 		return err
 	}
-	if a.journal, err = rotation.OpenJournal(a.state("state", "rotations.json"), time.Now()); a.broken(err) {
-		return err
-	}
-	a.lane = lane.New(a.log)
+	a.lane = lane.New(a.log, a.settings.fastLane)
 	a.fronts = &fronts{engine: a.engine, maps: address.New(a.state("fronts")), lane: a.lane, log: a.log, dir: a.state("fronts"), binary: a.frontProgram()}
 	aliases, err := reconcile.OpenAliases(a.state("state", "networks.json"), a.engine)
 	if a.broken(err) {
 		return err
 	}
 	a.controller = a.newController(aliases)
+	if a.controller.Frozen {
+		a.log.Error("the state directory is on a disk that is read-only: containers start, nothing is rotated by itself, and what is recorded is lost with the next boot", "dir", a.cfg.StateDir)
+	}
 	return nil
 }
 
@@ -313,7 +331,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Engine: a.engine,
 		Machine: &rotation.Machine{
 			Engine: a.engine, Journal: a.journal, Deliveries: a.deliveries, Fronts: a.fronts,
-			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.hub.publish,
+			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.observe,
 			Fault: failpoint(os.Getenv(FailpointVariable)),
 		},
 		Lost:       a.claims.engineGone,
@@ -326,6 +344,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Aliases:    aliases,
 		Log:        a.log,
 		Metrics:    a.metrics.Events,
+		Frozen:     volatile(a.cfg.StateDir, a.private()),
 		Parallel:   4,
 		Interval:   compareEvery,
 	}
@@ -334,11 +353,11 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 // Run works until ctx ends, then parks what is going on and returns.
 func (a *Agent) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, a.claims.release()) }()
-	runtimeSocket, err := listen(filepath.Join(a.cfg.RunDir, "runtime.sock"), 0o600, -1)
+	runtimeSocket, err := a.listen(runtimeSocketName, "runtime.sock", 0o600, -1)
 	if err != nil {
 		return err
 	}
-	peopleSocket, err := listen(filepath.Join(a.cfg.RunDir, "dso.sock"), 0o660, groupID("dso"))
+	peopleSocket, err := a.listen(peopleSocketName, "dso.sock", 0o660, groupID("dso"))
 	if err != nil {
 		return errors.Join(err, runtimeSocket.Close())
 	}
@@ -362,16 +381,28 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	})
 	wg.Go(func() { a.settings.run(ctx) })
 	wg.Go(func() { a.receive(ctx) })
-	wg.Go(func() { a.controller.Run(ctx, a.settings.watch.Changed(), a.ready) })
+	wg.Go(func() { a.notifier.Run(ctx) })
+	wg.Go(func() {
+		a.audit.Run(ctx, func(err error) { a.log.Error("audit log not made durable", "error", err) })
+	})
+	var isReady atomic.Bool
+	wg.Go(func() { a.attend(ctx, &isReady) })
+	wg.Go(func() {
+		a.controller.Run(ctx, a.settings.watch.Changed(), func() {
+			isReady.Store(true)
+			a.ready()
+		})
+	})
 	a.log.Info("agent started", "version", a.cfg.Version, "state", a.cfg.StateDir, "vault", a.vault.Dir)
 	<-ctx.Done()
 	a.log.Info("agent stops")
 	wg.Wait()
 	a.controller.Wait()
+	err = a.audit.Close()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
+		return errors.Join(cause, err)
 	}
-	return nil
+	return err
 }
 
 func (a *Agent) ready() {
@@ -383,6 +414,14 @@ func (a *Agent) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		a.log.Warn("systemd not notified", "error", err)
 	}
+}
+
+// listen serves a socket of systemd's, or one of its own.
+func (a *Agent) listen(name, file string, mode os.FileMode, gid int) (net.Listener, error) {
+	if l, err := a.cfg.Sockets.listener(name); l != nil || err != nil {
+		return l, err
+	}
+	return listen(filepath.Join(a.cfg.RunDir, file), mode, gid)
 }
 
 // listen serves a unix socket; what a killed agent left of it is replaced. The

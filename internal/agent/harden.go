@@ -17,3 +17,13 @@ func HardenProcess() error {
 	}
 	return nil
 }
+
+// LockMemory keeps the memory of this process, and with it every value in it, from being
+// swapped out. Pages are locked as they are used, so this costs no memory. Where it is not
+// allowed (CAP_IPC_LOCK in the unit allows it) the error says so.
+func LockMemory() error {
+	if err := unix.Mlockall(unix.MCL_CURRENT | unix.MCL_FUTURE | unix.MCL_ONFAULT); err != nil {
+		return fmt.Errorf("lock the memory of the process: %w", err)
+	}
+	return nil
+}

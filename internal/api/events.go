@@ -11,7 +11,7 @@ import (
 // events is the route that tells what happens: what is kept after the number that
 // the query gives and, with follow=true, all that comes until the caller leaves.
 func events(r router, pattern string, after func(uint64) ([]wire.Event, <-chan struct{})) {
-	r.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+	r.handle(pattern, func(w http.ResponseWriter, hr *http.Request) {
 		_, err := r.allow(hr)
 		number := uint64(0)
 		if text := hr.URL.Query().Get("after"); err == nil && text != "" {

@@ -11,7 +11,7 @@ import (
 
 // pause serves what lasts as long as its connection: whoever asked may die.
 func pause(r router, pattern string, begin func(ctx context.Context, project string) (resume func(), err error)) {
-	r.mux.HandleFunc(pattern, func(w http.ResponseWriter, hr *http.Request) {
+	r.handle(pattern, func(w http.ResponseWriter, hr *http.Request) {
 		_, err := r.allow(hr)
 		var req wire.PauseRequest
 		if err == nil {

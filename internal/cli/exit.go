@@ -24,6 +24,9 @@ const (
 	ExitNoAgent  = 4 // the agent is needed and does not answer
 	ExitDenied   = 5 // the caller may not do this
 	ExitRotation = 6 // the secret is stored, and a container did not take it up
+	// ExitUnhealthy is that of a command which looks and found something that is not as it
+	// should be.
+	ExitUnhealthy = 7
 )
 
 // hinted is an error with a way out.
@@ -34,6 +37,9 @@ type hinted struct {
 
 func (h *hinted) Error() string { return h.err.Error() }
 func (h *hinted) Unwrap() error { return h.err }
+
+// Hint is the way out.
+func (h *hinted) Hint() string { return h.hint }
 
 func withHint(err error, hint string) error { return &hinted{err, hint} }
 
@@ -113,11 +119,11 @@ func PrintError(w io.Writer, err error) {
 }
 
 func hintFor(err error) string {
-	var h *hinted
+	var h interface{ Hint() string }
 	var remote *client.RemoteError
 	switch {
 	case errors.As(err, &h):
-		return h.hint
+		return h.Hint()
 	case errors.As(err, &remote) && remote.Hint != "":
 		return remote.Hint
 	case errors.Is(err, client.ErrNoAgent):

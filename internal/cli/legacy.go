@@ -35,7 +35,7 @@ func (a *app) adoptLegacy(cmd *cobra.Command, dryRun, yes bool) error {
 		return err
 	}
 	if !yes {
-		if agreed, err := a.agreed(fmt.Sprintf("Do this with %d of them?", len(clear))); err != nil || !agreed {
+		if agreed, err := a.agreed("containers", fmt.Sprintf("Do this with %d of them?", len(clear))); err != nil || !agreed {
 			return err
 		}
 	}
@@ -49,10 +49,11 @@ func (a *app) adoptLegacy(cmd *cobra.Command, dryRun, yes bool) error {
 	return a.reportLeftovers(results)
 }
 
-// agreed asks a person, and is an error where there is none.
-func (a *app) agreed(question string) (bool, error) {
+// agreed asks a person whether something may be changed, and is an error where there is
+// none.
+func (a *app) agreed(changes, question string) (bool, error) {
 	if !terminal(a.in) {
-		return false, withHint(usageError("this changes containers, and nobody is here to be asked"), "--dry-run shows what would be done, --yes does it")
+		return false, withHint(usageError("this changes %s, and nobody is here to be asked", changes), "--dry-run shows what would be done, --yes does it")
 	}
 	_, _ = fmt.Fprint(a.err, question+" [y/N] ")
 	line, _ := bufio.NewReader(a.in).ReadString('\n')

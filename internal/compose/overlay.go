@@ -69,6 +69,7 @@ func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) erro
 	if err != nil {
 		return err
 	}
+	maps.Copy(fronted.Labels, p.adopted[name])
 	out[name] = fronted
 	if !need {
 		return nil

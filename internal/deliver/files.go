@@ -85,11 +85,12 @@ func writeFile(path string, f File) error {
 		return err
 	}
 	_, err = out.Write(f.Value.Reveal())
-	if err == nil {
-		err = out.Chown(f.UID, f.GID)
-	}
+	// In this order: the mode of a file that is somebody else's takes CAP_FOWNER.
 	if err == nil {
 		err = out.Chmod(f.Mode)
+	}
+	if err == nil {
+		err = out.Chown(f.UID, f.GID)
 	}
 	return errors.Join(err, out.Close())
 }

@@ -2,6 +2,7 @@ package durable_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -128,4 +129,19 @@ func TestLoadState_OfAMissingFileIsNothing(t *testing.T) {
 		t.Fatal("there is nothing to decode")
 		return nil
 	}))
+}
+
+// It is not damaged, so it is neither moved aside nor replaced by the generation before.
+func TestLoadState_OfAFileOfANewerVersionLeavesItAsItIs(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state")
+	assert.NilError(t, durable.SaveState(path, []byte("good 1")))
+	assert.NilError(t, durable.SaveState(path, []byte("newer")))
+	before := names(t, dir)
+	err := durable.LoadState(path, moment, func([]byte) error { return fmt.Errorf("format 9: %w", durable.ErrNewer) })
+	assert.ErrorIs(t, err, durable.ErrNewer)
+	var corrupt *durable.CorruptError
+	assert.Assert(t, !errors.As(err, &corrupt))
+	assert.ErrorContains(t, err, path)
+	assert.DeepEqual(t, names(t, dir), before)
 }

@@ -31,6 +31,10 @@ func (e *CorruptError) Error() string {
 
 func (e *CorruptError) Unwrap() error { return e.Err }
 
+// ErrNewer is wrapped by what decode returns for a state that a newer version of the
+// program has written. Such a file is left as it is: it is not damaged.
+var ErrNewer = errors.New("a newer version has written it")
+
 // last is the name of the generation before.
 func last(path string) string { return path + ".last" }
 
@@ -65,11 +69,15 @@ func keepLast(path string) error {
 // nothing is decoded.
 // One that cannot be read or decoded is moved aside and the generation before is
 // decoded, if it is good; the error then is a [*CorruptError] and the state is
-// usable. decode must leave no trace of an attempt that fails.
+// usable. One of a newer version is an error that wraps [ErrNewer], and stays.
+// decode must leave no trace of an attempt that fails.
 func LoadState(path string, now time.Time, decode func([]byte) error) error {
 	err := load(path, decode)
 	if err == nil {
 		return nil
+	}
+	if errors.Is(err, ErrNewer) {
+		return fmt.Errorf("open state %s: %w", path, err)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if load(last(path), decode) != nil {

@@ -17,6 +17,7 @@ type held struct {
 	off   []secret.ID // by rotation.enabled: false
 	shut  []secret.ID // by a window that is closed
 	opens time.Time   // the first of those windows
+	all   bool        // of everything, because the state cannot be kept
 }
 
 func (h held) any() bool { return len(h.off)+len(h.shut) > 0 }
@@ -24,7 +25,7 @@ func (h held) any() bool { return len(h.off)+len(h.shut) > 0 }
 // heldBack looks at what would change of a container; at everything that it uses, when
 // a person asks for it.
 func (c *Controller) heldBack(m engine.Container, from, to secret.Versions, asked bool, now time.Time) held {
-	var h held
+	h := held{all: c.Frozen}
 	ids := changed(from, to).IDs()
 	if asked {
 		ids = to.IDs()
@@ -65,6 +66,8 @@ func (c *Controller) ownHolds(m engine.Container) map[secret.ID]*target.Hold {
 // says that it never may by itself.
 func (c *Controller) opensFor(own *target.Hold, now time.Time) (opens time.Time, off bool) {
 	switch {
+	case c.Frozen:
+		return time.Time{}, true
 	case own == nil:
 		return c.Window().Opens(now), false
 	case own.Off:
@@ -89,6 +92,9 @@ func (h held) leaves(from, to secret.Versions) secret.Versions {
 }
 
 func (h held) String() string {
+	if h.all {
+		return "held back: the agent's state is on a disk that is read-only"
+	}
 	var why []string
 	if len(h.shut) > 0 {
 		why = append(why, "held back by rotation.window until "+h.opens.Format("2006-01-02 15:04 MST"))
@@ -101,6 +107,9 @@ func (h held) String() string {
 
 // note says what a person who asks goes past.
 func (h held) note() string {
+	if h.all {
+		return "although the agent's state is on a disk that is read-only, because it was asked for"
+	}
 	var past []string
 	if len(h.shut) > 0 {
 		past = append(past, "outside of rotation.window")

@@ -16,6 +16,16 @@ import (
 // keepFinished is how many finished rotations the journal remembers.
 const keepFinished = 50
 
+// journalFormat is the form of the entries that this version writes. A version that
+// gives entries a meaning that the ones before would get wrong counts it up.
+const journalFormat = 1
+
+// stored is an entry as it stands in the file.
+type stored struct {
+	Format int `json:"format"` // 0 before there were any
+	Entry
+}
+
 // Journal is the durable record of the rotations: one JSON object, one entry per
 // container. It is safe for concurrent use by one process.
 type Journal struct {
@@ -45,20 +55,26 @@ func OpenJournal(path string, now time.Time) (*Journal, error) {
 }
 
 func decodeJournal(data []byte) (map[string]Entry, error) {
-	var entries map[string]Entry
-	if err := json.Unmarshal(data, &entries); err != nil {
+	var file map[string]stored
+	if err := json.Unmarshal(data, &file); err != nil {
 		return nil, err
 	}
-	if entries == nil {
+	if file == nil {
 		return nil, errors.New("it holds no JSON object")
 	}
-	for key, e := range entries {
+	entries := make(map[string]Entry, len(file))
+	for key, e := range file {
+		if e.Format > journalFormat {
+			return nil, fmt.Errorf("entry %q has format %d, this version knows %d: %w; install that version again, or let it end its rotations first",
+				key, e.Format, journalFormat, durable.ErrNewer)
+		}
 		if e.Key() != key {
 			return nil, fmt.Errorf("entry %q describes %q", key, e.Key())
 		}
 		if err := e.check(); err != nil {
 			return nil, fmt.Errorf("entry %q: %w", key, err)
 		}
+		entries[key] = e.Entry
 	}
 	return entries, nil
 }
@@ -71,7 +87,11 @@ func (j *Journal) Save(e Entry) error {
 	next := maps.Clone(j.entries)
 	next[e.Key()] = e
 	prune(next)
-	data, err := json.MarshalIndent(next, "", "  ")
+	file := make(map[string]stored, len(next))
+	for key, e := range next {
+		file[key] = stored{journalFormat, e}
+	}
+	data, err := json.MarshalIndent(file, "", "  ")
 	if err != nil {
 		return fmt.Errorf("encode journal: %w", err)
 	}

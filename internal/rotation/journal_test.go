@@ -45,6 +45,26 @@ func TestJournal_GivesBackWhatWasSaved(t *testing.T) {
 	assert.Assert(t, !j.Concerns("c"))
 }
 
+// An older version must not take what it does not understand for damage, and begin anew.
+func TestJournal_OfANewerVersionIsRefusedAndLeftAsItIs(t *testing.T) {
+	path := filepath.Join(hosttest.Dir(t), "rotations.json")
+	j, err := rotation.OpenJournal(path, moment)
+	assert.NilError(t, err)
+	assert.NilError(t, j.Save(entryOf(t, "a", moment)))
+	data, err := os.ReadFile(path)
+	assert.NilError(t, err)
+	newer := strings.Replace(string(data), `"format": 1`, `"format": 2`, 1)
+	assert.Assert(t, newer != string(data))
+	assert.NilError(t, os.WriteFile(path, []byte(newer), 0o600))
+	_, err = rotation.OpenJournal(path, moment)
+	assert.ErrorIs(t, err, durable.ErrNewer)
+	var corrupt *durable.CorruptError
+	assert.Assert(t, !errors.As(err, &corrupt))
+	data, err = os.ReadFile(path)
+	assert.NilError(t, err)
+	assert.Equal(t, string(data), newer)
+}
+
 func TestJournal_IsReadableAsTheContractSays(t *testing.T) {
 	path := filepath.Join(hosttest.Dir(t), "rotations.json")
 	j, err := rotation.OpenJournal(path, moment)

@@ -1,0 +1,46 @@
+package host
+
+import (
+	"strings"
+	"testing"
+
+	"gotest.tools/v3/assert"
+)
+
+// The agent as a container: the engine keeps it alive, and everything else is as with
+// the service.
+func TestContainer_TheAgentIsOneAndBootsWithTheHost(t *testing.T) {
+	d := newHost(t)
+	d.engineAnswers()
+	d.images()
+	bare := d.picture()
+	d.install()
+	d.run("docker", "dso", "setup", "--container", "--yes")
+	assert.Assert(t, strings.Contains(d.run("docker", "dso", "setup", "--container", "--yes"), "nothing to do"))
+	d.run("docker", "dso", "init")
+	d.set("app/marker", "v1")
+	f := d.fleet()
+	assert.Assert(t, strings.Contains(d.run("docker", "dso", "system", "status"), "kept alive by docker, starts at boot"))
+	d.set("app/marker", "v2")
+	f.up(within, "v2")
+	for name, off := range map[string]func() error{"shut down": d.ShutDown, "power cut": d.CutPower} {
+		assert.NilError(t, off())
+		assert.NilError(t, d.SwitchOn(t.Context()))
+		d.engineAnswers()
+		d.eventually("the agent answers", func() bool {
+			_, err := d.Run(t.Context(), "docker", "dso", "status")
+			return err == nil
+		})
+		t.Logf("after a %s: all runs %s after the agent answered", name, f.up(within, "v2"))
+	}
+	assert.Assert(t, strings.Contains(d.run("docker", "dso", "system", "logs", "-n", "500"), "agent ready"))
+	d.run("docker", "dso", "system", "restart")
+	d.eventually("the agent answers", func() bool {
+		_, err := d.Run(t.Context(), "docker", "dso", "status")
+		return err == nil
+	})
+	d.run("docker", "rm", "-f", plain, byEnv, byFile, "stopped")
+	d.run("docker", "dso", "setup", "--uninstall", "--yes", "--purge")
+	d.run("apt-get", "purge", "-y", "-qq", "docker-dso")
+	assert.DeepEqual(t, different(bare, d.picture()), []string(nil))
+}
