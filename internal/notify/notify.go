@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -77,7 +76,7 @@ func (n *Notifier) serve(ctx context.Context, to []Destination, news <-chan stru
 			after = e.Number
 			topic := topicOf(e)
 			for i, d := range to {
-				if topic != "" && slices.Contains(d.Topics, topic) && !queues[i].put(message(topic, e)) {
+				if d.wants(topic, e) && !queues[i].put(message(topic, e)) {
 					n.count(d.Name, "dropped")
 				}
 			}

@@ -230,6 +230,16 @@ func TestTest_TriesOnceAndShowsNoAddress(t *testing.T) {
 }
 
 // Each message that is told of is one that the program still logs.
+func TestDestination_WhoWantsErrorsIsToldOfAll(t *testing.T) {
+	bad := eventlog.Event{Level: slog.LevelError, Message: "configuration not taken, the last good one stays"}
+	fine := eventlog.Event{Level: slog.LevelInfo, Message: "configuration taken"}
+	errs, conf := Destination{Topics: []string{"error"}}, Destination{Topics: []string{"configuration"}}
+	assert.Assert(t, errs.wants(topicOf(bad), bad) && !errs.wants(topicOf(fine), fine))
+	assert.Assert(t, conf.wants(topicOf(bad), bad) && conf.wants(topicOf(fine), fine))
+	own := eventlog.Event{Level: slog.LevelError, Message: "notification not delivered"}
+	assert.Assert(t, !errs.wants(topicOf(own), own))
+}
+
 func TestTopics_AreMessagesOfTheProgram(t *testing.T) {
 	var source strings.Builder
 	assert.NilError(t, filepath.WalkDir("..", func(path string, e os.DirEntry, err error) error {

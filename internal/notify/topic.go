@@ -2,6 +2,7 @@ package notify
 
 import (
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/docker-secret-operator/dso/internal/eventlog"
@@ -29,6 +30,12 @@ func topicOf(e eventlog.Event) string {
 	return ""
 }
 
+// wants reports whether a destination is told of an event about a topic. Who wants errors
+// is told of all of them, whatever they are about.
+func (d Destination) wants(topic string, e eventlog.Event) bool {
+	return topic != "" && (slices.Contains(d.Topics, topic) || e.Level >= slog.LevelError && slices.Contains(d.Topics, "error"))
+}
+
 // topics are the messages of the agent's log that are about something in particular. A
 // test makes sure that each of them is still said.
 var topics = map[string]string{
@@ -43,10 +50,11 @@ var topics = map[string]string{
 	"provider answers again: circuit closed":                                  "store",
 	"container starts with the values it had before: a store does not answer": "stale",
 	"values are no longer stale: the store has the same versions":             "stale",
-	"start refused":       "refused",
-	"agent started":       "agent",
-	"agent stops":         "agent",
-	"configuration taken": "configuration",
+	"start refused": "refused",
+	"agent started": "agent",
+	"agent stops":   "agent",
+	"configuration cannot be used, the last good one holds": "configuration",
+	"configuration taken":                              "configuration",
 	"configuration not taken, the last good one stays": "configuration",
 	"configuration not read, the last good one stays":  "configuration",
 }
