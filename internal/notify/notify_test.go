@@ -229,7 +229,6 @@ func TestTest_TriesOnceAndShowsNoAddress(t *testing.T) {
 	assert.ErrorIs(t, err, ErrNoDestination)
 }
 
-// Each message that is told of is one that the program still logs.
 func TestDestination_WhoWantsErrorsIsToldOfAll(t *testing.T) {
 	bad := eventlog.Event{Level: slog.LevelError, Message: "configuration not taken, the last good one stays"}
 	fine := eventlog.Event{Level: slog.LevelInfo, Message: "configuration taken"}
@@ -240,6 +239,7 @@ func TestDestination_WhoWantsErrorsIsToldOfAll(t *testing.T) {
 	assert.Assert(t, !errs.wants(topicOf(own), own))
 }
 
+// Each message that is told of is one that the program still logs.
 func TestTopics_AreMessagesOfTheProgram(t *testing.T) {
 	var source strings.Builder
 	assert.NilError(t, filepath.WalkDir("..", func(path string, e os.DirEntry, err error) error {
