@@ -146,10 +146,7 @@ func TestInstall_RemoveAndPurgeOfThePackageAlone(t *testing.T) {
 func TestInstall_FromAnArchive(t *testing.T) {
 	d := newHost(t)
 	d.engineAnswers()
-	archives, err := filepath.Glob(filepath.Join(repository(t), "bin/package/publish/*.tar.gz"))
-	assert.NilError(t, err)
-	assert.Equal(t, len(archives), 1)
-	assert.NilError(t, d.Copy(archives[0], "/root/archive.tar.gz", 0o644))
+	assert.NilError(t, d.Copy(pkg(t, "tar.gz"), "/root/archive.tar.gz", 0o644))
 	d.sh("mkdir /root/archive && tar -C /root/archive --strip-components=1 -xzf /root/archive.tar.gz")
 	bare := d.picture()
 	d.run("/root/archive/docker-dso", "dso", "setup", "--yes")
