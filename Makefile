@@ -123,6 +123,15 @@ providers: tools/bin/bao tools/bin/kumo postgresql ## Run the providers against 
 	go test -race -count=1 -run '$(RUN)' ./test/providers/...
 	@for p in $(PROGRAMS); do (cd cmd/$$p && go test -race -count=1 -run '$(RUN)' ./...); done
 
+# promtool alone, out of Debian's package: nothing is installed and no service is started.
+tools/bin/promtool:
+	@mkdir -p tools/bin && cd $$(mktemp -d) && apt-get update -qq >/dev/null && apt-get download -qq prometheus >/dev/null && \
+		dpkg-deb --fsys-tarfile prometheus_*.deb | tar -x ./usr/bin/promtool && mv usr/bin/promtool $(CURDIR)/$@
+
+.PHONY: alerts
+alerts: tools/bin/promtool ## Test the alert rules with promtool
+	cd packaging/prometheus && $(CURDIR)/tools/bin/promtool test rules alerts_test.yml
+
 .PHONY: check
 check: lint unit ## Run lint and unit
 
@@ -180,8 +189,9 @@ lab: deps build tools/bin/docker-compose ## Open a shell in a private engine wit
 	bin/lab
 
 .PHONY: test
-test: deps ## Run everything: check, e2e, leak
+test: deps ## Run everything: check, alerts, e2e, leak
 	@$(MAKE) --no-print-directory check
+	@$(MAKE) --no-print-directory alerts
 	@$(MAKE) --no-print-directory e2e
 	@$(MAKE) --no-print-directory leak
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/docker/cli/cli-plugins/plugin"
 	"github.com/docker/cli/cli/command"
+	"github.com/docker/cli/cli/flags"
 
 	"github.com/docker-secret-operator/dso/internal/cli"
 )
@@ -25,7 +26,21 @@ func main() {
 func standalone() int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	return finish(cli.New(os.Stdin, os.Stdout, os.Stderr, false).ExecuteContext(ctx))
+	return finish(cli.New(os.Stdin, os.Stdout, os.Stderr, false, cli.WithEndpoint(ownEndpoint)).ExecuteContext(ctx))
+}
+
+// ownEndpoint reads docker's configuration, as docker does before it runs a plugin. A
+// configuration that cannot be read means no engine elsewhere.
+func ownEndpoint() cli.Endpoint {
+	dockerCLI, err := command.NewDockerCli()
+	if err != nil || dockerCLI.Initialize(flags.NewClientOptions()) != nil {
+		return cli.Endpoint{}
+	}
+	return endpointOf(dockerCLI)
+}
+
+func endpointOf(dockerCLI command.Cli) cli.Endpoint {
+	return cli.Endpoint{Context: dockerCLI.CurrentContext(), Host: dockerCLI.DockerEndpoint().Host}
 }
 
 func asPlugin() int {
@@ -33,7 +48,7 @@ func asPlugin() int {
 	if err != nil {
 		return finish(err)
 	}
-	root := cli.New(os.Stdin, os.Stdout, os.Stderr, true)
+	root := cli.New(os.Stdin, os.Stdout, os.Stderr, true, cli.WithEndpoint(func() cli.Endpoint { return endpointOf(dockerCLI) }))
 	root.SetContext(context.Background())
 	return finish(plugin.RunPlugin(dockerCLI, root, cli.Metadata))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/address/lane"
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/vault"
+	"github.com/docker-secret-operator/dso/internal/audit"
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/durable"
@@ -27,6 +28,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/eventlog"
 	"github.com/docker-secret-operator/dso/internal/localvault"
 	"github.com/docker-secret-operator/dso/internal/metrics"
+	"github.com/docker-secret-operator/dso/internal/notify"
 	"github.com/docker-secret-operator/dso/internal/private"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/provider/local"
@@ -76,6 +78,8 @@ type Agent struct {
 	controller *reconcile.Controller
 	hub        hub
 	events     *eventlog.Log
+	audit      *audit.Log
+	notifier   *notify.Notifier
 }
 
 // Run opens an agent and lets it work until ctx ends, then parks what is going on
@@ -227,6 +231,10 @@ func (a *Agent) openStores() error {
 	if err := a.openSettings(provider.NewFingerprint(key)); err != nil {
 		return err
 	}
+	a.openNotifier()
+	if err := a.openAudit(); err != nil {
+		return err
+	}
 	a.engine.Targets = func(c target.Container) target.Given { return a.settings.rules.Load().For(c) }
 	a.resolver = a.settings.resolver
 	a.metrics.Configuration(func() bool { _, problems := a.settings.rejected(); return len(problems) > 0 })
@@ -239,10 +247,12 @@ func (a *Agent) openStores() error {
 		return err
 	}
 	a.metrics.Stale(a.deliveries.StaleSince)
+	a.metrics.Open(a.open)
+	a.metrics.Agent.Began(a.cfg.Version, a.started)
 	if err := a.sweep(); err != nil {
 		return err
 	}
-	a.lane = lane.New(a.log)
+	a.lane = lane.New(a.log, a.settings.fastLane)
 	a.fronts = &fronts{engine: a.engine, maps: address.New(a.state("fronts")), lane: a.lane, log: a.log, dir: a.state("fronts"), binary: a.frontProgram()}
 	aliases, err := reconcile.OpenAliases(a.state("state", "networks.json"), a.engine)
 	if a.broken(err) {
@@ -321,7 +331,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 		Engine: a.engine,
 		Machine: &rotation.Machine{
 			Engine: a.engine, Journal: a.journal, Deliveries: a.deliveries, Fronts: a.fronts,
-			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.hub.publish,
+			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.observe,
 			Fault: failpoint(os.Getenv(FailpointVariable)),
 		},
 		Lost:       a.claims.engineGone,
@@ -371,6 +381,10 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	})
 	wg.Go(func() { a.settings.run(ctx) })
 	wg.Go(func() { a.receive(ctx) })
+	wg.Go(func() { a.notifier.Run(ctx) })
+	wg.Go(func() {
+		a.audit.Run(ctx, func(err error) { a.log.Error("audit log not made durable", "error", err) })
+	})
 	var isReady atomic.Bool
 	wg.Go(func() { a.attend(ctx, &isReady) })
 	wg.Go(func() {
@@ -384,10 +398,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.log.Info("agent stops")
 	wg.Wait()
 	a.controller.Wait()
+	err = a.audit.Close()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
-		return cause
+		return errors.Join(cause, err)
 	}
-	return nil
+	return err
 }
 
 func (a *Agent) ready() {

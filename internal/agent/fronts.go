@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -34,6 +35,8 @@ type fronts struct {
 	log    *slog.Logger
 	dir    string
 	binary string // path of dso-front
+
+	mu sync.Mutex // held from reading a map to writing it
 }
 
 // Find returns the front of the container's Compose service.
@@ -52,19 +55,19 @@ func (f *fronts) Find(ctx context.Context, c engine.Container) (*rotation.Front,
 // those of the starting ones that it sends them to already. A front that is left
 // with nobody keeps what it has: it finds a restarted container by itself.
 func (f *fronts) Serve(ctx context.Context, front rotation.Front, ready, starting []string) error {
-	now, err := f.maps.Targets(front.Key)
+	_, err := f.change(front.Key, func(now []string) []string {
+		for _, id := range starting {
+			if slices.Contains(now, id) {
+				ready = append(ready, id)
+			}
+		}
+		if len(ready) == 0 {
+			return now
+		}
+		return ready
+	})
 	if err != nil {
 		return err
-	}
-	for _, id := range starting {
-		if slices.Contains(now, id) {
-			ready = append(ready, id)
-		}
-	}
-	if len(ready) > 0 {
-		if _, err = f.maps.Switch(front.Key, ready); err != nil {
-			return err
-		}
 	}
 	c, err := f.engine.Inspect(ctx, front.ID)
 	if errdefs.IsNotFound(err) {
@@ -105,15 +108,28 @@ func (f *fronts) follow(ctx context.Context, key string, front engine.Container)
 	}
 }
 
+// change switches a front from its targets to others. Replicas may rotate at the same
+// time, and each changes what the one before has left.
+func (f *fronts) change(key string, to func(now []string) []string) (generation uint64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, err := f.maps.Targets(key)
+	if err != nil {
+		return 0, err
+	}
+	want := to(now)
+	if len(want) == 0 {
+		return 0, nil // there was no map, and a map would refuse
+	}
+	return f.maps.Switch(key, want)
+}
+
 // Replace puts to in the place of from, and waits until the kernel does so. A
 // front that does not run applies the map when it starts.
 func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to string) error {
-	targets, err := f.maps.Targets(front.Key)
-	if err != nil {
-		return err
-	}
-	targets = slices.DeleteFunc(targets, func(t string) bool { return t == from || t == to })
-	generation, err := f.maps.Switch(front.Key, append(targets, to))
+	generation, err := f.change(front.Key, func(now []string) []string {
+		return append(slices.DeleteFunc(now, func(t string) bool { return t == from || t == to }), to)
+	})
 	if err != nil {
 		return err
 	}

@@ -7,10 +7,10 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/audit"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -26,12 +26,20 @@ func (a *Agent) Rotate(ctx context.Context, req wire.RotateRequest, tell func(wi
 		}
 		target.Secret = id
 	}
+	_ = a.note(ctx, audit.Record{What: audit.Ask, Secret: idText(target.Secret), Container: req.Container, Why: req.Cause})
 	about := func(p rotation.Progress) bool { return p.Container == target.Container || p.About(target.Secret) }
 	results, err := a.following(about, tell, func() ([]reconcile.Result, error) { return a.controller.Sync(ctx, target) })
 	if errors.Is(err, reconcile.ErrNoContainer) {
 		return nil, fmt.Errorf("no running container that uses references is named %q", req.Container)
 	}
 	return results, err
+}
+
+func idText(id secret.ID) string {
+	if id == (secret.ID{}) {
+		return ""
+	}
+	return id.String()
 }
 
 // following tells the steps of the rotations in question while work goes on.
@@ -78,79 +86,6 @@ func wireResults(results []reconcile.Result) []wire.RotateResult {
 		})
 	}
 	return out
-}
-
-// Status tells what is, as it was observed for this very call; the current versions
-// are those of the last polls.
-func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
-	st := wire.Status{
-		Runtime: wire.RuntimeStatus{
-			Mode: a.settings.mode(), Version: a.cfg.Version, StartTime: a.started.UTC(), Uptime: time.Since(a.started).Round(time.Second).String(),
-		},
-		AgentReached: true,
-		Providers:    a.providerStatus(ctx),
-		Rotations:    a.rotationStatus(),
-		Health:       "healthy",
-	}
-	if file, problems := a.settings.rejected(); len(problems) > 0 {
-		st.Configuration, st.Health = &wire.RejectedConfiguration{File: file, Problems: problems}, "degraded"
-	}
-	var err error
-	if st.Containers, err = a.controller.Status(ctx); err != nil {
-		return st, err
-	}
-	for _, c := range st.Containers {
-		if c.Error != "" || !c.UpToDate {
-			st.Health = "degraded"
-		}
-	}
-	for _, p := range st.Providers {
-		if p.Status != "ok" {
-			st.Health = "degraded"
-		}
-	}
-	return st, nil
-}
-
-func (a *Agent) providerStatus(ctx context.Context) []wire.ProviderStatus {
-	var local wire.ProviderStatus
-	var rows []wire.ProviderStatus
-	for _, st := range a.settings.watch.Status() {
-		if st.Name != secret.DefaultProvider {
-			rows = append(rows, providerRow(st))
-			continue
-		}
-		local = providerRow(st)
-		local.Status, local.Message = "ok", ""
-		if _, err := a.List(ctx); err != nil { // it can be asked for more than how the last call went
-			local.Status, local.Message = "error", err.Error()
-		}
-	}
-	return append([]wire.ProviderStatus{local}, rows...)
-}
-
-func (a *Agent) rotationStatus() wire.RotationStatus {
-	var st wire.RotationStatus
-	if w := a.settings.window(); w.Limits() {
-		opens := w.Opens(time.Now())
-		st.Window = &wire.RotationWindow{Cron: w.Cron, Duration: w.Length.String(), Open: opens.IsZero(), Opens: opens}
-	}
-	var total time.Duration
-	for _, e := range a.journal.All() {
-		switch {
-		case e.Pending():
-			st.Pending++
-		case e.Outcome == rotation.OutcomeRotated:
-			st.Successful++
-			total += e.LastUpdate.Sub(e.StartTime)
-		default:
-			st.Failed++
-		}
-	}
-	if st.Successful > 0 {
-		st.AvgTime = (total / time.Duration(st.Successful)).Round(time.Millisecond).String()
-	}
-	return st
 }
 
 // Events returns what is kept of the events after a number, and a channel that is

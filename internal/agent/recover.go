@@ -7,6 +7,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/audit"
 	"github.com/docker-secret-operator/dso/internal/lockfile"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
@@ -23,7 +24,7 @@ func (a *Agent) Rotations(context.Context) ([]wire.Rotation, error) {
 
 func wireRotation(e rotation.Entry) wire.Rotation {
 	r := wire.Rotation{
-		Key: e.Key(), ID: e.ID, Container: e.ContainerName, Secret: e.SecretName, Strategy: string(e.Strategy), Reasons: e.Reasons,
+		Key: e.Key(), ID: e.ID, Container: e.ContainerName, Secret: e.SecretName, From: reconcile.Texts(e.From), To: reconcile.Texts(e.To), Strategy: string(e.Strategy), Reasons: e.Reasons,
 		Status: string(e.Status), Phase: string(e.Phase), Step: string(e.Step), StuckStep: string(e.StuckStep), Pending: e.Pending(),
 		Outcome: string(e.Outcome), Cause: e.Cause, Error: e.ErrorMessage, Started: e.StartTime, Updated: e.LastUpdate,
 	}
@@ -54,6 +55,7 @@ func (a *Agent) MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wir
 	case err != nil:
 		return wire.Rotation{}, err
 	}
+	_ = a.note(ctx, audit.Record{What: audit.Rotate, Container: e.ContainerName, Why: "marked as recovered by a person", Outcome: string(e.Outcome)})
 	a.log.Warn("rotation marked as recovered by a person", "rotation", e.ID, "container", e.ContainerName, "key", e.Key())
 	return wireRotation(e), nil
 }

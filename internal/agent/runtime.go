@@ -48,13 +48,20 @@ func (a *Agent) answerRuntime(ctx context.Context, conn net.Conn) {
 	resp, err := a.deliveries.Deliver(ctx, req)
 	if err != nil {
 		resp = wire.DeliverResponse{Error: err.Error()}
+		a.metrics.Agent.Start("refused")
 		a.log.Warn("start refused", "container", engine.ShortID(req.ContainerID), "name", req.Name, "error", err)
 	}
+	a.noteStart(ctx, req, err)
 	if err := wire.Write(conn, resp); err != nil {
 		a.log.Warn("runtime answer not sent", "container", engine.ShortID(req.ContainerID), "error", err)
 		return
 	}
 	if err == nil && !req.Exec {
+		result := "delivered"
+		if a.deliveries.Stale(req.ContainerID) != nil {
+			result = "stale"
+		}
+		a.metrics.Agent.Start(result)
 		a.log.Info("delivered", "container", engine.ShortID(req.ContainerID), "name", req.Name, "references", len(req.References))
 	}
 }

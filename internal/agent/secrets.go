@@ -11,7 +11,9 @@ import (
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/vault"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/audit"
 	"github.com/docker-secret-operator/dso/internal/localvault"
+	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -28,13 +30,37 @@ func (a *Agent) Init(context.Context) (wire.VaultInfo, error) {
 // whether or not the caller waits for that.
 func (a *Agent) Set(ctx context.Context, who api.Caller, req wire.SetRequest) (wire.VersionResponse, error) {
 	resp, err := a.vault.Set(ctx, req, author(who))
+	_ = a.noteSecret(ctx, audit.Set, wire.NameRequest{Name: req.Name, Project: req.Project}, resp.Version, err)
 	return resp, vaultError(err)
 }
 
 // Get returns a value.
 func (a *Agent) Get(ctx context.Context, req wire.NameRequest) (wire.ValueResponse, error) {
 	resp, err := a.vault.Get(ctx, req)
+	if unrecorded := a.noteSecret(ctx, audit.Read, req, resp.Version, err); unrecorded != nil && err == nil {
+		return wire.ValueResponse{}, errUnrecorded
+	}
 	return resp, vaultError(err)
+}
+
+// Fetch reads a secret from its store, whichever that is.
+func (a *Agent) Fetch(ctx context.Context, req wire.NameRequest) (wire.ValueResponse, error) {
+	id, err := secret.ParseName(req.Name, req.Project, a.resolver.Providers().Has)
+	if err != nil {
+		return wire.ValueResponse{}, vaultError(err)
+	}
+	p, err := a.resolver.Providers().Lookup(id.Provider)
+	if err != nil {
+		return wire.ValueResponse{}, err
+	}
+	value, version, err := p.Get(ctx, id.Path, secret.Version(req.Version))
+	if err := a.noteID(ctx, audit.Read, id, string(version), err); err != nil {
+		return wire.ValueResponse{}, errUnrecorded
+	}
+	if errors.Is(err, provider.ErrNotFound) || errors.Is(err, provider.ErrNoVersion) {
+		return wire.ValueResponse{}, &api.Error{Code: wire.CodeNotFound, Err: err, Hint: "docker dso secret list shows what the local vault has"}
+	}
+	return wire.ValueResponse{Name: id.String(), Version: string(version), Value: value.Reveal()}, err
 }
 
 // List describes all secrets of the local vault.
@@ -61,7 +87,9 @@ func (a *Agent) Delete(ctx context.Context, req wire.NameRequest) error {
 			}
 		}
 	}
-	return vaultError(a.vault.Delete(ctx, req))
+	err = a.vault.Delete(ctx, req)
+	_ = a.noteSecret(ctx, audit.Delete, req, "", err)
+	return vaultError(err)
 }
 
 // History lists the versions of a secret.
@@ -73,6 +101,7 @@ func (a *Agent) History(ctx context.Context, req wire.NameRequest) ([]wire.Secre
 // Rollback makes an older value current again, as a new version.
 func (a *Agent) Rollback(ctx context.Context, who api.Caller, req wire.NameRequest) (wire.VersionResponse, error) {
 	resp, err := a.vault.Rollback(ctx, req, author(who))
+	_ = a.noteSecret(ctx, audit.Rollback, req, resp.Version, err)
 	return resp, vaultError(err)
 }
 

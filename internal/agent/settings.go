@@ -48,11 +48,12 @@ type settings struct {
 	config   *config.Config
 	opens    window.Window // for rotations
 	sources  map[string]*source
-	taken    chan struct{}     // a configuration was taken
-	seen     [sha256.Size]byte // of the file that was read last, good or bad
-	wrong    []string          // with the file, when it is not what holds
-	upkeep   context.Context   // nil until run
-	finished sync.WaitGroup    // what looks after the providers
+	taken    chan struct{}        // a configuration was taken
+	use      func(*config.Config) // told of each; may be nil
+	seen     [sha256.Size]byte    // of the file that was read last, good or bad
+	wrong    []string             // with the file, when it is not what holds
+	upkeep   context.Context      // nil until run
+	finished sync.WaitGroup       // what looks after the providers
 }
 
 // source is one configured provider.
@@ -149,6 +150,9 @@ func (s *settings) apply(c *config.Config) error {
 	}
 	before := s.config
 	s.config, s.sources, s.opens = c, next, opens
+	if s.use != nil {
+		s.use(c)
+	}
 	s.look()
 	if s.level != nil {
 		s.level.Set(levels[c.Logging.Level])
@@ -345,6 +349,14 @@ func (s *settings) bad(msg string, err error, asked bool, sum [sha256.Size]byte)
 	}
 }
 
+// then calls use with the configuration that holds, and with each that takes its place.
+func (s *settings) then(use func(*config.Config)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.use = use
+	use(s.config)
+}
+
 // rejected says what is wrong with the file when it is not what holds.
 func (s *settings) rejected() (file string, problems []string) {
 	s.mu.Lock()
@@ -353,6 +365,13 @@ func (s *settings) rejected() (file string, problems []string) {
 }
 
 func (s *settings) names() []string { return s.resolver.Providers().Names() }
+
+// fastLane says whether the fast lane is wanted.
+func (s *settings) fastLane() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.Agent.FastLane != "off"
+}
 
 // window is when rotations may begin.
 func (s *settings) window() window.Window {

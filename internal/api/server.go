@@ -28,12 +28,16 @@ type Backend interface {
 	Init(ctx context.Context) (wire.VaultInfo, error)
 	Set(ctx context.Context, who Caller, req wire.SetRequest) (wire.VersionResponse, error)
 	Get(ctx context.Context, req wire.NameRequest) (wire.ValueResponse, error)
+	// Fetch reads a secret from its store, whichever that is.
+	Fetch(ctx context.Context, req wire.NameRequest) (wire.ValueResponse, error)
 	List(ctx context.Context) ([]wire.SecretInfo, error)
 	Delete(ctx context.Context, req wire.NameRequest) error
 	History(ctx context.Context, req wire.NameRequest) ([]wire.SecretVersion, error)
 	Rollback(ctx context.Context, who Caller, req wire.NameRequest) (wire.VersionResponse, error)
 	Rotate(ctx context.Context, req wire.RotateRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
 	Status(ctx context.Context) (wire.Status, error)
+	Container(ctx context.Context, req wire.ContainerRequest) (wire.ContainerDetail, error)
+	SecretUsers(ctx context.Context, req wire.NameRequest) (wire.SecretUsers, error)
 	Rotations(ctx context.Context) ([]wire.Rotation, error)
 	Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
 	MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wire.Rotation, error)
@@ -49,6 +53,12 @@ type Backend interface {
 	// Events returns what is kept of the events after a number, and a channel that is
 	// closed when there is a newer one.
 	Events(after uint64) (events []wire.Event, newer <-chan struct{})
+	// Fronts tells of each front what is ordered, and what the kernel has.
+	Fronts(ctx context.Context) ([]wire.Front, error)
+	// TestNotifications sends a test to the destinations, or to the one that is named.
+	TestNotifications(ctx context.Context, req wire.NotifyRequest) ([]wire.NotifyResult, error)
+	// Denied is told of a call that the caller may not make.
+	Denied(who Caller, call string)
 	// Metrics answers in the format that Prometheus reads.
 	Metrics() http.Handler
 }
@@ -67,6 +77,12 @@ func (e *Error) Unwrap() error { return e.Err }
 const maxBody = 32 << 20
 
 type callerKey struct{}
+
+// CallerOf returns who asked for what a [Backend] does.
+func CallerOf(ctx context.Context) (who Caller, known bool) {
+	who, known = ctx.Value(callerKey{}).(Caller)
+	return who, known
+}
 
 // Serve answers on the listener until ctx ends.
 func Serve(ctx context.Context, l net.Listener, b Backend, log *slog.Logger) error {
@@ -120,11 +136,15 @@ func Access() (ownerOnly map[string]bool) {
 func routes(b Backend, log *slog.Logger, ownerOnly map[string]bool) http.Handler {
 	mux := http.NewServeMux()
 	// group: whoever can open the socket; owner: root and the agent's user.
-	group, owner := router{mux, log, false, ownerOnly}, router{mux, log, true, ownerOnly}
+	denied := func(who Caller, call string) { b.Denied(who, call) }
+	group, owner := router{mux, log, false, denied, ownerOnly}, router{mux, log, true, denied, ownerOnly}
 	route(owner, "POST /v1/vault", func(ctx context.Context, _ Caller, _ struct{}) (wire.VaultInfo, error) { return b.Init(ctx) })
 	route(group, "PUT /v1/secret", b.Set)
 	route(owner, "POST /v1/secret/get", func(ctx context.Context, _ Caller, r wire.NameRequest) (wire.ValueResponse, error) {
 		return b.Get(ctx, r)
+	})
+	route(owner, "POST /v1/secret/fetch", func(ctx context.Context, _ Caller, r wire.NameRequest) (wire.ValueResponse, error) {
+		return b.Fetch(ctx, r)
 	})
 	route(group, "GET /v1/secrets", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.SecretInfo, error) { return b.List(ctx) })
 	route(group, "POST /v1/secret/delete", func(ctx context.Context, _ Caller, r wire.NameRequest) (struct{}, error) {
@@ -135,6 +155,12 @@ func routes(b Backend, log *slog.Logger, ownerOnly map[string]bool) http.Handler
 	})
 	route(group, "POST /v1/secret/rollback", b.Rollback)
 	route(group, "GET /v1/status", func(ctx context.Context, _ Caller, _ struct{}) (wire.Status, error) { return b.Status(ctx) })
+	route(group, "POST /v1/container", func(ctx context.Context, _ Caller, r wire.ContainerRequest) (wire.ContainerDetail, error) {
+		return b.Container(ctx, r)
+	})
+	route(group, "POST /v1/secret/users", func(ctx context.Context, _ Caller, r wire.NameRequest) (wire.SecretUsers, error) {
+		return b.SecretUsers(ctx, r)
+	})
 	route(group, "GET /v1/rotations", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Rotation, error) { return b.Rotations(ctx) })
 	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, _ struct{}) (wire.FrontImage, error) { return b.FrontImage(ctx) })
 	events(group, "GET /v1/events", b.Events)
@@ -152,6 +178,10 @@ func routes(b Backend, log *slog.Logger, ownerOnly map[string]bool) http.Handler
 	route(owner, "POST /v1/legacy", func(ctx context.Context, _ Caller, r wire.AdoptRequest) ([]wire.Leftover, error) {
 		return b.Adopt(ctx, r)
 	})
+	route(group, "GET /v1/fronts", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Front, error) { return b.Fronts(ctx) })
+	route(group, "POST /v1/notifications/test", func(ctx context.Context, _ Caller, r wire.NotifyRequest) ([]wire.NotifyResult, error) {
+		return b.TestNotifications(ctx, r)
+	})
 	group.pass("GET /metrics", func() http.Handler { return b.Metrics() })
 	stream(group, "POST /v1/rotate", b.Rotate)
 	stream(group, "POST /v1/recover", b.Recover)
@@ -163,6 +193,7 @@ type router struct {
 	mux       *http.ServeMux
 	log       *slog.Logger
 	ownerOnly bool
+	denied    func(who Caller, call string)
 	access    map[string]bool // may be nil
 }
 
@@ -175,11 +206,12 @@ func (r router) handle(pattern string, h http.HandlerFunc) {
 
 // allow tells who asks, or why they may not.
 func (r router) allow(hr *http.Request) (Caller, error) {
-	who, known := hr.Context().Value(callerKey{}).(Caller)
+	who, known := CallerOf(hr.Context())
 	switch {
 	case !known:
 		return who, &Error{Code: wire.CodeDenied, Err: errors.New("the kernel does not say who asks")}
 	case r.ownerOnly && who.UID != 0 && int(who.UID) != os.Getuid():
+		r.denied(who, hr.Pattern)
 		return who, &Error{Code: wire.CodeDenied, Err: fmt.Errorf("user %d may not do this", who.UID), Hint: "run it as root"}
 	}
 	return who, nil

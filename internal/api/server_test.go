@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -45,6 +46,7 @@ var routes = []string{
 	"POST /v1/vault", "PUT /v1/secret", "POST /v1/secret/get", "GET /v1/secrets", "POST /v1/secret/delete", "POST /v1/secret/history",
 	"POST /v1/secret/rollback", "GET /v1/status", "GET /v1/rotations", "POST /v1/fronts/image", "POST /v1/rotate",
 	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks", "GET /v1/legacy", "POST /v1/legacy", "GET /v1/events", "GET /metrics",
+	"POST /v1/container", "POST /v1/secret/users", "GET /v1/fronts", "POST /v1/notifications/test", "POST /v1/secret/fetch",
 }
 
 // callAll returns the code of the problem that each route answers; "" is none.
@@ -86,6 +88,7 @@ type backend struct {
 	set    []api.Caller
 	values int // how often a value was read
 	fail   error
+	denied []string
 	events []wire.Event
 	newer  chan struct{}
 }
@@ -128,6 +131,24 @@ func (b *backend) Rotate(_ context.Context, _ wire.RotateRequest, tell func(wire
 	return nil, b.fail
 }
 func (b *backend) Status(context.Context) (wire.Status, error) { return wire.Status{}, b.fail }
+func (b *backend) Container(context.Context, wire.ContainerRequest) (wire.ContainerDetail, error) {
+	return wire.ContainerDetail{}, b.fail
+}
+func (b *backend) SecretUsers(context.Context, wire.NameRequest) (wire.SecretUsers, error) {
+	return wire.SecretUsers{}, b.fail
+}
+func (b *backend) TestNotifications(context.Context, wire.NotifyRequest) ([]wire.NotifyResult, error) {
+	return []wire.NotifyResult{}, b.fail
+}
+func (b *backend) Fetch(ctx context.Context, req wire.NameRequest) (wire.ValueResponse, error) {
+	return b.Get(ctx, req)
+}
+func (b *backend) Fronts(context.Context) ([]wire.Front, error) { return []wire.Front{}, b.fail }
+func (b *backend) Denied(who api.Caller, call string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.denied = append(b.denied, fmt.Sprint(who.UID, " ", call))
+}
 func (b *backend) Rotations(context.Context) ([]wire.Rotation, error) {
 	return []wire.Rotation{}, b.fail
 }
@@ -224,19 +245,21 @@ func TestServe_RootMayDoEverything(t *testing.T) {
 	for route, problem := range callAll(t.Context(), serve(t, b)) {
 		assert.Equal(t, problem, "", route)
 	}
-	assert.Equal(t, b.values, 1)
+	assert.Equal(t, b.values, 2)
 }
 
 func TestServe_OthersMayChangeButNotRead(t *testing.T) {
 	b := &backend{}
 	for route, problem := range callAs(t, nobody, serve(t, b)) {
 		want := ""
-		if route == "POST /v1/secret/get" || route == "POST /v1/vault" || route == "POST /v1/recover/mark" || route == "POST /v1/legacy" {
+		if route == "POST /v1/secret/get" || route == "POST /v1/secret/fetch" || route == "POST /v1/vault" || route == "POST /v1/recover/mark" || route == "POST /v1/legacy" {
 			want = wire.CodeDenied
 		}
 		assert.Equal(t, problem, want, route)
 	}
 	assert.Equal(t, b.values, 0)
+	slices.Sort(b.denied)
+	assert.DeepEqual(t, b.denied, []string{"65534 POST /v1/legacy", "65534 POST /v1/recover/mark", "65534 POST /v1/secret/fetch", "65534 POST /v1/secret/get", "65534 POST /v1/vault"})
 	assert.Equal(t, len(b.set), 1)
 	assert.Equal(t, b.set[0].UID, uint32(nobody), "the kernel says who it was")
 }

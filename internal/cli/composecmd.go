@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -136,7 +138,69 @@ func (a *app) compose(ctx context.Context, args []string) error {
 	}
 	resume := a.pauseFor(ctx, p.Name, rest)
 	defer resume()
-	return a.runCompose(ctx, slices.Concat(files, otherGlobals(fs), []string{"--project-name", p.Name, "--project-directory", p.WorkingDir}, rest))
+	project := slices.Concat(files, otherGlobals(fs), []string{"--project-name", p.Name, "--project-directory", p.WorkingDir})
+	if err := a.moveBehindFronts(ctx, p, project, rest); err != nil {
+		return err
+	}
+	return a.runCompose(ctx, slices.Concat(project, rest))
+}
+
+// moveBehindFronts takes away the containers that publish a port themselves which
+// their service's new front is to publish. A port belongs to one container, so this
+// costs an interruption: it is told, and waits for a word.
+func (a *app) moveBehindFronts(ctx context.Context, p *compose.Project, project, rest []string) error {
+	if len(rest) == 0 || rest[0] != "up" || slices.Contains(rest, "--dry-run") || slices.Contains(rest, "--no-start") {
+		return nil
+	}
+	var moved []string
+	for _, service := range compose.Publishing(p) {
+		out, err := a.docker(ctx, "ps", "--filter", "label=com.docker.compose.project="+p.Name, "--filter", "label=com.docker.compose.service="+service,
+			"--format", `{{.Names}}{{"\t"}}{{.Label "dso.front"}}{{"\t"}}{{.Ports}}`)
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(out) {
+			name, rest, _ := strings.Cut(strings.TrimRight(line, "\n"), "\t")
+			front, ports, _ := strings.Cut(rest, "\t")
+			if front == "" && strings.Contains(ports, "->") {
+				_, _ = fmt.Fprintf(a.err, "dso: %s publishes %s itself; from now on the front of %s does\n", name, ports, service)
+				if !slices.Contains(moved, service) {
+					moved = append(moved, service)
+				}
+			}
+		}
+	}
+	if len(moved) == 0 {
+		return nil
+	}
+	_, _ = fmt.Fprintf(a.err, "dso: a port belongs to one container: %s will not answer from its stop until its new container is healthy\n", strings.Join(moved, ", "))
+	if !slices.Contains(rest, "-y") && !slices.Contains(rest, "--yes") {
+		if !terminal(a.in) {
+			return withHint(usageError("this interrupts %s once, and nobody is here to be asked", strings.Join(moved, ", ")),
+				"docker dso up --yes does it; the label dso.update.strategy=restart keeps the service without a front")
+		}
+		if agreed, err := a.agreed("the service", "Do this?"); err != nil || !agreed {
+			return err
+		}
+	}
+	return a.runCompose(ctx, slices.Concat(project, []string{"rm", "--stop", "--force"}, moved))
+}
+
+// docker returns what a command of the docker CLI prints.
+func (a *app) docker(ctx context.Context, args ...string) (string, error) {
+	var failed bytes.Buffer
+	cmd := exec.CommandContext(ctx, dockerCLI(), args...)
+	cmd.Stderr = &failed
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("docker %s: %w: %s", args[0], err, bytes.TrimSpace(failed.Bytes()))
+	}
+	return string(out), nil
+}
+
+// dockerCLI is the program that runs this plugin.
+func dockerCLI() string {
+	return cmp.Or(os.Getenv(metadata.ReexecEnvvar), "docker")
 }
 
 // changesReplicas lists the commands of docker compose that count a service's
@@ -232,11 +296,7 @@ func otherGlobals(fs *pflag.FlagSet) []string {
 
 // runCompose runs the user's docker compose and passes its exit code on.
 func (a *app) runCompose(ctx context.Context, args []string) error {
-	docker := os.Getenv(metadata.ReexecEnvvar)
-	if docker == "" {
-		docker = "docker"
-	}
-	cmd := exec.CommandContext(ctx, docker, append([]string{"compose"}, args...)...)
+	cmd := exec.CommandContext(ctx, dockerCLI(), append([]string{"compose"}, args...)...)
 	cmd.Cancel = func() error {
 		if terminal(os.Stdin) {
 			return nil // the terminal has told it already; a second word would mean: at once

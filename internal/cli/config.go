@@ -18,7 +18,7 @@ func (a *app) configCommand() *cobra.Command {
 
 func (a *app) configShow() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "show", Short: "Show what the configuration file says, with defaults and without credentials", Args: noArgs,
+		Use: "show", Short: "Show what the configuration file says, with defaults and without credentials", Example: "  docker dso config show\n  docker dso config show --json | jq .providers", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
 			c, err := a.loadConfig()
 			if errors.Is(err, config.ErrNone) {

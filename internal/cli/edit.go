@@ -21,7 +21,7 @@ import (
 
 func (a *app) configEdit() *cobra.Command {
 	return &cobra.Command{
-		Use: "edit", Short: "Edit the configuration file; one that is not valid never takes its place", Args: noArgs,
+		Use: "edit", Short: "Edit the configuration file; one that is not valid never takes its place", Example: "  docker dso config edit", Args: noArgs,
 		Long: `Edit the configuration file with $VISUAL, $EDITOR or vi.
 
 A copy beside it is edited, with its owner and mode. It takes the file's place when it is

@@ -24,6 +24,9 @@ const (
 	ExitNoAgent  = 4 // the agent is needed and does not answer
 	ExitDenied   = 5 // the caller may not do this
 	ExitRotation = 6 // the secret is stored, and a container did not take it up
+	// ExitUnhealthy is that of a command which looks and found something that is not as it
+	// should be.
+	ExitUnhealthy = 7
 )
 
 // hinted is an error with a way out.

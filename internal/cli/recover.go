@@ -18,7 +18,7 @@ func (a *app) rotations(cmd *cobra.Command) ([]wire.Rotation, error) {
 
 func (a *app) rotationsCommand() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "rotations", Short: "List the rotations that are pending and those that the journal remembers", Args: noArgs,
+		Use: "rotations", Short: "List the rotations that are pending and those that the journal remembers", Example: "  docker dso rotations\n  docker dso rotations --json | jq '.[] | select(.pending)'", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			rows, err := a.rotations(cmd)
 			if err != nil {
@@ -65,7 +65,7 @@ func (a *app) recoverCommand() *cobra.Command {
 	var dryRun, adopt, yes bool
 	var mark string
 	cmd := &cobra.Command{
-		Use: "recover [KEY]", Short: "Carry on at once the rotations that are not finished", Args: rangeArgs(0, 1),
+		Use: "recover [KEY]", ValidArgsFunction: a.completeOpen, Short: "Carry on at once the rotations that are not finished", Args: rangeArgs(0, 1),
 		Long: `Show the rotations that are not finished, what is done with each and why, and do it:
 what is pending is carried on at once, what needed a person is tried again.
 
@@ -174,7 +174,7 @@ func (a *app) markRecovered(cmd *cobra.Command, key string) error {
 
 func (a *app) locksCommand() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "locks", Short: "List the locks of the secrets and of the agent, who holds them and since when", Args: noArgs,
+		Use: "locks", Short: "List the locks of the secrets and of the agent, who holds them and since when", Example: "  docker dso locks", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var rows []wire.Lock
 			if err := a.agent().Call(cmd.Context(), "GET", "/v1/locks", nil, &rows); err != nil {

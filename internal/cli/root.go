@@ -32,9 +32,28 @@ type app struct {
 	in     io.Reader
 	out    io.Writer
 	err    io.Writer
+
+	socketNamed func() bool     // whether a person said which socket
+	endpoint    func() Endpoint // the engine that is meant
 }
 
-func (a *app) agent() *client.Client { return client.New(a.socket) }
+// agent is the agent of the engine that docker is pointed at. Of one on another host
+// every call is an error that says so.
+func (a *app) agent() *client.Client {
+	if !a.socketNamed() {
+		if err := here(a.endpoint()); err != nil {
+			return client.Unreachable(err)
+		}
+	}
+	return client.New(a.socket)
+}
+
+// Option is something about the command line that is not always there.
+type Option func(*app)
+
+// WithEndpoint says how to learn which engine docker is pointed at; it is called when
+// a command needs the agent.
+func WithEndpoint(endpoint func() Endpoint) Option { return func(a *app) { a.endpoint = endpoint } }
 
 // print writes v as JSON when that was asked for, and reports whether it was.
 func (a *app) print(v any) (bool, error) {
@@ -57,9 +76,12 @@ func terminal(stream any) bool {
 }
 
 // New returns the root command. asPlugin says that docker runs it.
-func New(in io.Reader, out, errw io.Writer, asPlugin bool) *cobra.Command {
+func New(in io.Reader, out, errw io.Writer, asPlugin bool, options ...Option) *cobra.Command {
 	useAgentCredentials()
-	a := &app{in: in, out: out, err: errw}
+	a := &app{in: in, out: out, err: errw, endpoint: func() Endpoint { return Endpoint{} }}
+	for _, o := range options {
+		o(a)
+	}
 	root := &cobra.Command{
 		Use:              "dso",
 		Short:            Metadata.ShortDescription,
@@ -76,11 +98,15 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool) *cobra.Command {
 		return withHint(&coded{err, ExitUsage}, cmd.CommandPath()+" --help shows its options")
 	})
 	root.PersistentFlags().StringVar(&a.socket, "socket", wire.AgentSocket, "the agent's socket")
+	a.socketNamed = func() bool { return root.PersistentFlags().Changed("socket") }
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "", "the configuration `file` (default: "+config.SystemFile+", or ./"+config.LocalFile+")")
 	root.AddCommand(
 		a.initCommand(), a.secretCommand(), a.rotateCommand(), a.statusCommand(), a.planCommand(), a.rotationsCommand(),
 		a.recoverCommand(), a.locksCommand(), a.watchCommand(), a.configCommand(), a.sealCommand(), a.validateCommand(),
 		a.composeCommand(), a.upCommand(), a.downCommand(), a.versionCommand(),
+		a.whoUsesCommand(), a.inspectCommand(), a.diffCommand(), a.historyCommand(), a.auditCommand(), a.notificationsCommand(),
+		a.doctorCommand(), a.supportBundleCommand(), a.migrateCommand(), a.envCommand(), a.exportCommand(), a.fetchCommand(), a.injectCommand(),
+		a.topCommand(), a.trialCommand(),
 		a.setupCommand(), a.bootstrapCommand(), a.systemCommand(),
 	)
 	return root
@@ -123,11 +149,17 @@ func (a *app) jsonFlag(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
+// versionReport is the JSON of docker dso version.
+type versionReport struct {
+	Version string `json:"version"`
+	JSON    int    `json:"json"` // of the shapes of all that is printed with --json
+}
+
 func (a *app) versionCommand() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "version", Short: "Show the version", Args: noArgs,
+		Use: "version", Short: "Show the version", Example: "  docker dso version", Args: noArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if done, err := a.print(map[string]string{"version": version.Version}); done {
+			if done, err := a.print(versionReport{Version: version.Version, JSON: wire.JSONVersion}); done {
 				return err
 			}
 			_, err := fmt.Fprintln(a.out, "dso", version.Version)

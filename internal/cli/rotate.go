@@ -59,7 +59,7 @@ func (a *app) follow(ctx context.Context, resp wire.VersionResponse, what, cause
 func (a *app) rotateCommand() *cobra.Command {
 	var follow followOptions
 	cmd := &cobra.Command{
-		Use: "rotate CONTAINER|SECRET", Short: "Change a container, or all that use a secret, over to the current versions", Args: exactArgs(1),
+		Use: "rotate CONTAINER|SECRET", ValidArgsFunction: a.completeContainersAndSecrets, Short: "Change a container, or all that use a secret, over to the current versions", Args: exactArgs(1),
 		Long: `Change a container, or all that use a secret, over to the current versions, also
 when they have them already or are pinned because these versions failed before.
 

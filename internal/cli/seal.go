@@ -14,7 +14,7 @@ func (a *app) sealCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.seal(cmd, "GET", "/v1/seal") },
 	})
 	show.AddCommand(a.jsonFlag(&cobra.Command{
-		Use: "new-key", Short: "Make another key and seal everything with it", Args: noArgs,
+		Use: "new-key", Short: "Make another key and seal everything with it", Example: "  docker dso seal new-key", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.seal(cmd, "POST", "/v1/seal/key") },
 	}))
 	return show

@@ -71,7 +71,7 @@ func (a *app) secretSet() *cobra.Command {
 	var src valueSource
 	var follow followOptions
 	cmd := &cobra.Command{
-		Use: "set NAME", Short: "Store a new version of a secret and rotate whatever uses it", Args: exactArgs(1),
+		Use: "set NAME", ValidArgsFunction: a.completeVault, Short: "Store a new version of a secret and rotate whatever uses it", Args: exactArgs(1),
 		Long: `Store a new version of a secret and rotate whatever uses it.
 
 The value comes from a prompt without echo, from standard input, or from a file:
@@ -111,7 +111,7 @@ A NAME without a slash belongs to the Compose project of the working directory.`
 func (a *app) secretGet() *cobra.Command {
 	var version string
 	cmd := &cobra.Command{
-		Use: "get NAME", Short: "Print the value of a secret, byte by byte", Args: exactArgs(1),
+		Use: "get NAME", ValidArgsFunction: a.completeVault, Short: "Print the value of a secret, byte by byte", Args: exactArgs(1),
 		Example: "  docker dso secret get app/db_password",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, name, err := a.named(cmd.Context(), args[0])
@@ -136,7 +136,7 @@ func (a *app) secretGet() *cobra.Command {
 
 func (a *app) secretList() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the secrets, never their values", Args: noArgs,
+		Use: "list", Aliases: []string{"ls"}, Short: "List the secrets, never their values", Example: "  docker dso secret list", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := a.secrets()
 			if err != nil {
@@ -160,7 +160,7 @@ func (a *app) secretList() *cobra.Command {
 func (a *app) secretDelete() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
-		Use: "delete NAME", Aliases: []string{"rm"}, Short: "Delete a secret with all its versions", Args: exactArgs(1),
+		Use: "delete NAME", ValidArgsFunction: a.completeVault, Aliases: []string{"rm"}, Short: "Delete a secret with all its versions", Example: "  docker dso secret delete app/db_password", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, name, err := a.named(cmd.Context(), args[0])
 			if err != nil {
@@ -180,7 +180,7 @@ func (a *app) secretDelete() *cobra.Command {
 
 func (a *app) secretHistory() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "history NAME", Short: "List the versions of a secret", Args: exactArgs(1),
+		Use: "history NAME", ValidArgsFunction: a.completeVault, Short: "List the versions of a secret", Example: "  docker dso secret history app/db_password", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, name, err := a.named(cmd.Context(), args[0])
 			if err != nil {
@@ -211,7 +211,7 @@ func (a *app) secretHistory() *cobra.Command {
 func (a *app) secretRollback() *cobra.Command {
 	var follow followOptions
 	cmd := &cobra.Command{
-		Use: "rollback NAME [VERSION]", Short: "Make an older value current again, as a new version", Args: rangeArgs(1, 2),
+		Use: "rollback NAME [VERSION]", ValidArgsFunction: a.completeVault, Short: "Make an older value current again, as a new version", Args: rangeArgs(1, 2),
 		Example: "  docker dso secret rollback app/db_password\n  docker dso secret rollback app/db_password 3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()

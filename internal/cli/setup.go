@@ -89,8 +89,8 @@ type setupReport struct {
 	Done    bool               `json:"done"` // false: only shown, or there was nothing to do
 }
 
-// host is the one that is worked on.
-func (a *app) host(root string) *hostsetup.Host {
+// installer works on the host.
+func (a *app) installer(root string) *hostsetup.Host {
 	h := hostsetup.New(root)
 	h.Answers = func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -114,7 +114,7 @@ func (a *app) setup(ctx context.Context, o setupOptions) error {
 	if err := mustBeRoot(o); err != nil {
 		return err
 	}
-	h := a.host(o.root)
+	h := a.installer(o.root)
 	if !o.dryRun {
 		cut, err := h.Unfinished(ctx)
 		if err != nil {
@@ -177,7 +177,7 @@ func (a *app) uninstall(ctx context.Context, o setupOptions) error {
 	if err := mustBeRoot(o); err != nil {
 		return err
 	}
-	h := a.host(o.root)
+	h := a.installer(o.root)
 	rm, err := h.PlanUninstall(ctx, o.purge)
 	if errors.Is(err, hostsetup.ErrNotSetUp) {
 		if done, printErr := a.print(setupReport{Removal: &rm}); done {

@@ -1,38 +1,122 @@
 package cli
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 )
 
 func (a *app) statusCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
+	var watch bool
+	var every time.Duration
+	cmd := a.jsonFlag(&cobra.Command{
 		Use: "status", Short: "Show the agent, the containers and the versions they have", Args: noArgs,
+		Long: `Show the agent, its providers, the secrets in use, the containers and the versions
+they have. Every number was observed for this very call.
+
+It exits 0 when everything is as it should be, 7 when something is not (and says what),
+4 when no agent answers.`,
+		Example: "  docker dso status\n  docker dso status --watch\n  docker dso status --json | jq -r .health",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var st wire.Status
-			err := a.agent().Call(cmd.Context(), "GET", "/v1/status", nil, &st)
-			if err != nil {
-				if done, printErr := a.print(wire.Status{AgentError: err.Error(), Health: "unreachable"}); done && printErr == nil {
-					return &coded{err, ExitNoAgent}
-				}
-				return err
+			switch {
+			case !watch && cmd.Flags().Changed("interval"):
+				return usageError("--interval goes with --watch")
+			case every < 100*time.Millisecond:
+				return usageError("--interval is at least 100ms")
+			case watch:
+				return a.watchStatus(cmd.Context(), every)
 			}
-			if done, err := a.print(st); done {
-				return err
-			}
-			return a.printStatus(st)
+			return a.showStatus(cmd.Context())
 		},
 	})
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it again and again, until interrupted; with --json one document a line")
+	cmd.Flags().DurationVar(&every, "interval", 2*time.Second, "pause between two looks, with --watch")
+	return cmd
 }
 
+func (a *app) status(ctx context.Context) (wire.Status, error) {
+	var st wire.Status
+	if err := a.agent().Call(ctx, "GET", "/v1/status", nil, &st); err != nil {
+		return wire.Status{SchemaVersion: wire.JSONVersion, AgentError: err.Error(), Health: wire.Unreachable}, err
+	}
+	return st, nil
+}
+
+func (a *app) showStatus(ctx context.Context) error {
+	st, err := a.status(ctx)
+	if err != nil {
+		if done, printErr := a.print(st); done && printErr == nil {
+			return &coded{err, ExitNoAgent}
+		}
+		return err
+	}
+	if done, err := a.print(st); done {
+		return errors.Join(err, unhealthy(st))
+	}
+	return errors.Join(a.printStatus(st), unhealthy(st))
+}
+
+// unhealthy is the error of a status that was shown and is not good: the code alone
+// says it, the reasons stand in what was shown.
+func unhealthy(st wire.Status) error {
+	if st.Health == wire.Healthy {
+		return nil
+	}
+	return &coded{errors.New(""), ExitUnhealthy}
+}
+
+// watchStatus shows the status until ctx ends. An agent that goes away is part of it.
+func (a *app) watchStatus(ctx context.Context, every time.Duration) error {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	live := terminal(a.out)
+	for {
+		st, err := a.status(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case a.asJSON:
+			if err := json.NewEncoder(a.out).Encode(st); err != nil {
+				return err
+			}
+		default:
+			if live {
+				_, _ = fmt.Fprint(a.out, "\x1b[H\x1b[2J") // to the top, and clear
+			}
+			_, _ = fmt.Fprintf(a.out, "%s, every %s\n", time.Now().Format(time.DateTime), every)
+			if err != nil {
+				_, _ = fmt.Fprintln(a.out, a.paint(red, wire.Unreachable)+": "+err.Error())
+			} else if err := a.printStatus(st); err != nil {
+				return err
+			}
+			if !live {
+				_, _ = fmt.Fprintln(a.out)
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+var healthColours = map[string]colour{wire.Healthy: green, wire.Degraded: yellow, wire.Critical: red}
+
 func (a *app) printStatus(st wire.Status) error {
-	_, _ = fmt.Fprintf(a.out, "agent %s, up %s, %s\n", st.Runtime.Version, st.Runtime.Uptime, st.Health)
+	_, _ = fmt.Fprintf(a.out, "agent %s, up %s, %s\n", st.Runtime.Version, st.Runtime.Uptime, a.paint(healthColours[st.Health], st.Health))
+	for _, r := range st.Reasons {
+		_, _ = fmt.Fprintln(a.out, "  because "+r)
+	}
 	if c := st.Configuration; c != nil {
 		_, _ = fmt.Fprintf(a.out, "configuration: %s cannot be used, the last good one holds\n", c.File)
 		for _, p := range c.Problems {
@@ -42,16 +126,51 @@ func (a *app) printStatus(st wire.Status) error {
 	for _, p := range st.Providers {
 		_, _ = fmt.Fprintln(a.out, providerText(p))
 	}
-	_, _ = fmt.Fprintf(a.out, "rotations: %d pending, %d successful, %d failed\n", st.Rotations.Pending, st.Rotations.Successful, st.Rotations.Failed)
+	_, _ = fmt.Fprintln(a.out, rotationsText(st.Rotations))
 	if w := st.Rotations.Window; w != nil && w.Open {
 		_, _ = fmt.Fprintf(a.out, "rotation.window: open (%s, for %s)\n", w.Cron, w.Duration)
 	} else if w != nil {
 		_, _ = fmt.Fprintf(a.out, "rotation.window: closed until %s (%s, for %s)\n", minute(w.Opens), w.Cron, w.Duration)
 	}
+	if q := st.Queue; q != nil {
+		_, _ = fmt.Fprintf(a.out, "events: %d waiting (at most %d so far, room for %d), %d handled, %d dropped\n", q.Depth, q.MaxDepth, q.Capacity, q.Processed, q.Dropped)
+	}
+	err := a.printOpen(st.Rotations.Open)
+	if len(st.Secrets) > 0 {
+		_, _ = fmt.Fprintln(a.out)
+		err = errors.Join(err, a.table("SECRET\tVERSION\tAGE\tCHECKED\tNEXT POLL\tUSED BY\t", len(st.Secrets), func(i int) string {
+			s := st.Secrets[i]
+			return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", s.Secret, versionText(s.Version), since(s.Since), since(s.Checked), until(s.NextPoll), strings.Join(s.UsedBy, ", "), s.Error)
+		}))
+	}
 	_, _ = fmt.Fprintln(a.out)
-	return a.table("CONTAINER\tSTATE\tSECRETS\tSTRATEGY\t", len(st.Containers), func(i int) string {
+	return errors.Join(err, a.table("CONTAINER\tSTATE\tSECRETS\tSTRATEGY\t", len(st.Containers), func(i int) string {
 		c := st.Containers[i]
 		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", c.Name, stateText(c), secretsText(c), c.Strategy, noteText(c))
+	}))
+}
+
+func rotationsText(r wire.RotationStatus) string {
+	text := fmt.Sprintf("rotations: %d pending, %d successful, %d failed", r.Pending, r.Successful, r.Failed)
+	if r.AvgTime != "" {
+		text += ", " + r.AvgTime + " on average"
+	}
+	return text
+}
+
+// printOpen shows the rotations that are not over.
+func (a *app) printOpen(open []wire.PendingRotation) error {
+	if len(open) == 0 {
+		return nil
+	}
+	_, _ = fmt.Fprintln(a.out)
+	return a.table("ROTATION OF\tSTRATEGY\tPHASE\tSTEP\tFOR\t", len(open), func(i int) string {
+		r := open[i]
+		note := r.Error
+		if r.NeedsPerson {
+			note = "needs a person: " + r.Error
+		}
+		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", r.Container, r.Strategy, r.Phase, r.Step, r.Age, note)
 	})
 }
 
@@ -79,6 +198,26 @@ func providerText(p wire.ProviderStatus) string {
 
 func minute(t time.Time) string { return t.Local().Format("2006-01-02 15:04") }
 
+// since is how long ago a moment was; empty when there was none.
+func since(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return units.HumanDuration(time.Since(t))
+}
+
+// until is how long it is to a moment.
+func until(t time.Time) string {
+	switch d := time.Until(t); {
+	case t.IsZero():
+		return ""
+	case d <= 0:
+		return "now"
+	default:
+		return "in " + d.Round(time.Second).String()
+	}
+}
+
 func plural(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -91,6 +230,13 @@ func stateText(c wire.ContainerStatus) string {
 		return c.State + " (" + c.Health + ")"
 	}
 	return c.State
+}
+
+func versionText(v string) string {
+	if v == "" {
+		return "unknown"
+	}
+	return v
 }
 
 // secretsText shows each secret's version, and the current one where it differs.
@@ -117,6 +263,10 @@ func noteText(c wire.ContainerStatus) string {
 		return "stale, values of " + c.Stale.Age + " ago: " + c.Stale.Cause
 	case c.Error != "":
 		return c.Error
+	case c.Rotation != nil:
+		return "changing over: " + strings.TrimPrefix(c.Rotation.Phase+": ", "forward: ") + c.Rotation.Step
+	case c.Pin != nil && len(c.Pin.Failed) > 0:
+		return "pinned since " + minute(c.Pin.Since) + ": it did not work with " + versionsText(c.Pin.Failed)
 	case !c.HeldUntil.IsZero():
 		return "held back until " + minute(c.HeldUntil)
 	case c.Held != "":
@@ -127,25 +277,12 @@ func noteText(c wire.ContainerStatus) string {
 	return ""
 }
 
-func (a *app) planCommand() *cobra.Command {
-	return a.jsonFlag(&cobra.Command{
-		Use: "plan", Short: "Show how each container would be changed over, and why so", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var st wire.Status
-			if err := a.agent().Call(cmd.Context(), "GET", "/v1/status", nil, &st); err != nil {
-				return err
-			}
-			if done, err := a.print(st.Containers); done {
-				return err
-			}
-			return a.table("CONTAINER\tSTRATEGY\tBECAUSE", len(st.Containers), func(i int) string {
-				c := st.Containers[i]
-				because := strings.Join(c.Reasons, "; ")
-				if c.Error != "" {
-					because = c.Error
-				}
-				return fmt.Sprintf("%s\t%s\t%s", c.Name, c.Strategy, because)
-			})
-		},
-	})
+// versionsText shows versions by secret.
+func versionsText(vs map[string]string) string {
+	var parts []string
+	for id, v := range vs {
+		parts = append(parts, id+" v"+v)
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ", ")
 }

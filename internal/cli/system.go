@@ -27,7 +27,7 @@ func (a *app) systemCommand() *cobra.Command {
 				if err := mustBeRoot(setupOptions{}); err != nil {
 					return err
 				}
-				if err := do(a.host(""), cmd.Context()); err != nil {
+				if err := do(a.installer(""), cmd.Context()); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintln(a.out, done)
@@ -55,7 +55,7 @@ func (a *app) systemStatus() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use: "status", Short: "Show whether the agent runs, and who keeps it alive", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h := a.host("")
+			h := a.installer("")
 			s, err := h.Service(cmd.Context())
 			if err != nil {
 				return err
@@ -114,7 +114,7 @@ file ` + hostsetup.LogFile + ` where there is neither.`,
 			}
 			log := hostsetup.Log{File: file, Raw: true}
 			if file == "" {
-				if log, err = a.host("").Log(cmd.Context(), q); err != nil {
+				if log, err = a.installer("").Log(cmd.Context(), q); err != nil {
 					return err
 				}
 			}

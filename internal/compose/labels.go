@@ -1,11 +1,11 @@
 package compose
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/types"
@@ -39,6 +39,9 @@ func checkLabels(service string, labels types.Labels) error {
 	if s, ok := labels[label.Strategy]; ok && !slices.Contains(label.Strategies, s) {
 		return fmt.Errorf("%s: unknown %s %q, did you mean %q?", service, label.Strategy, s, nearest(s, label.Strategies))
 	}
+	if o, ok := labels[label.Order]; ok && o != label.StartFirst && o != label.StopFirst {
+		return fmt.Errorf("%s: %s %q must be %s or %s", service, label.Order, o, label.StartFirst, label.StopFirst)
+	}
 	return checkReload(service, labels)
 }
 
@@ -64,7 +67,41 @@ func checkReload(service string, labels types.Labels) error {
 }
 
 // strategyOf returns the strategy that the labels ask for.
-func strategyOf(labels types.Labels) string { return cmp.Or(labels[label.Strategy], label.Auto) }
+func strategyOf(labels types.Labels) string {
+	return label.StrategyOf(func(l string) string { return labels[l] })
+}
+
+// adopt gives a service the labels that its deploy.update_config stands for, unless
+// it has them itself. Compose alone does not act on that section.
+func adopt(s types.ServiceConfig) (types.ServiceConfig, map[string]string) {
+	given := map[string]string{}
+	if s.Deploy == nil || s.Deploy.UpdateConfig == nil {
+		return s, given
+	}
+	u := s.Deploy.UpdateConfig
+	give := func(l, value string) {
+		if _, own := s.Labels[l]; !own {
+			given[l] = value
+		}
+	}
+	if u.Parallelism != nil {
+		give(label.AtOnce, strconv.FormatUint(*u.Parallelism, 10))
+	}
+	if u.Delay > 0 {
+		give(label.Delay, u.Delay.String())
+	}
+	if u.Order != "" {
+		give(label.Order, u.Order)
+	}
+	if u.Monitor > 0 {
+		give(label.Monitor, u.Monitor.String())
+	}
+	labels := types.Labels{}
+	maps.Copy(labels, s.Labels)
+	maps.Copy(labels, given)
+	s.Labels = labels
+	return s, given
+}
 
 // nearest returns the known word with the smallest edit distance to word.
 func nearest(word string, known []string) string {

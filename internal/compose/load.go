@@ -48,7 +48,8 @@ type Project struct {
 
 	model     *types.Project
 	services  []Service
-	separator string // between the parts of a container's name
+	adopted   map[string]map[string]string // by service: labels that its update_config stands for
+	separator string                       // between the parts of a container's name
 }
 
 // Load loads a project. Every malformed reference in it is an error, joined
@@ -69,12 +70,15 @@ func Load(ctx context.Context, opts Options) (*Project, error) {
 	if model.Name == "" {
 		return nil, errors.New("load compose project: it has no name, use -p <name>")
 	}
-	p := &Project{Name: model.Name, WorkingDir: model.WorkingDir, ConfigFiles: model.ComposeFiles, model: model, separator: "-"}
+	p := &Project{Name: model.Name, WorkingDir: model.WorkingDir, ConfigFiles: model.ComposeFiles, model: model, adopted: map[string]map[string]string{}, separator: "-"}
 	if utils.StringToBool(o.Environment["COMPOSE_COMPATIBILITY"]) {
 		p.separator = "_"
 	}
 	if p.services, err = services(model); err != nil {
 		return nil, err
+	}
+	for name, s := range model.Services {
+		model.Services[name], p.adopted[name] = adopt(s)
 	}
 	return p, nil
 }
@@ -134,6 +138,26 @@ func nameInFiles(o *cli.ProjectOptions) (string, error) {
 		return "", fmt.Errorf("name of compose project: %w", err)
 	}
 	return loader.NormalizeProjectName(name), nil
+}
+
+// Files returns the Compose files that the options mean, absolute and in the order of
+// docker compose, and the project's directory. They are not read.
+func Files(opts Options) (files []string, dir string, err error) {
+	o, err := projectOptions(opts)
+	if err != nil {
+		return nil, "", fmt.Errorf("find compose files: %w", err)
+	}
+	if len(o.ConfigPaths) == 0 {
+		return nil, "", fmt.Errorf("find compose files: %w", ErrNoFile)
+	}
+	for _, path := range o.ConfigPaths {
+		if path, err = filepath.Abs(path); err != nil {
+			return nil, "", fmt.Errorf("find compose files: %w", err)
+		}
+		files = append(files, path)
+	}
+	dir, err = o.GetWorkingDir()
+	return files, dir, err
 }
 
 // projectOptions builds the options in the order of docker compose v5: each

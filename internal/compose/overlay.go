@@ -55,6 +55,17 @@ func Overlay(p *Project, opts OverlayOptions) ([]byte, error) {
 	return encode(out)
 }
 
+// Publishing lists the services whose ports their front publishes.
+func Publishing(p *Project) []string {
+	var names []string
+	for _, s := range p.services {
+		if need, _, err := FrontFor(p, s.Name); err == nil && need && len(p.model.Services[s.Name].Ports) > 0 {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
 // lay adds what a service needs to the overlay's services.
 func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) error {
 	s := p.model.Services[name]
@@ -69,6 +80,7 @@ func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) erro
 	if err != nil {
 		return err
 	}
+	maps.Copy(fronted.Labels, p.adopted[name])
 	out[name] = fronted
 	if !need {
 		return nil

@@ -19,7 +19,7 @@ type Config struct {
 	Logging       Logging             `yaml:"logging" doc:"The agent's log, on standard error."`
 	Defaults      Defaults            `yaml:"defaults" doc:"What holds for every container."`
 	Secrets       []Secret            `yaml:"secrets" doc:"Secrets for containers whose Compose file stays as it is."`
-	Notifications any                 `yaml:"notifications" pending:"true"`
+	Notifications []Notification      `yaml:"notifications" doc:"Who is told of what happens."`
 
 	// File is the absolute path that was read.
 	File string `yaml:"-"`
@@ -48,6 +48,8 @@ type Agent struct {
 	// Policy is open or strict.
 	Policy string `yaml:"policy" enum:"open,strict" default:"open" doc:"open: a container may read what its specification names. strict: only the secrets of its own Compose project in the local vault, and what a target gives it."`
 	Seal   string `yaml:"seal" enum:"auto,tpm2,host,file,off" default:"auto" doc:"What protects the key of the sealed last-known-good values. auto: tpm2 where the host has one, else file. off: none are kept."`
+	// FastLane is auto or off.
+	FastLane string `yaml:"fast_lane" enum:"auto,off" default:"auto" doc:"auto: where the kernel and the engine can, what comes from outside goes past the front, straight to the container. off: it takes the front."`
 }
 
 // Watch says how changes in the stores are noticed. What a store reports by itself
@@ -80,6 +82,25 @@ type Logging struct {
 	Level  string `yaml:"level" enum:"debug,info,warn,error" default:"info" doc:"Least level that is logged."`
 	Format string `yaml:"format" enum:"auto,json,text" default:"auto" doc:"auto: text on a terminal, JSON elsewhere."`
 }
+
+// Notification is somebody who is told of what happens.
+type Notification struct {
+	Name     string        `yaml:"name" required:"true" doc:"What it is called in the log and by docker dso notifications test."`
+	URL      Credential    `yaml:"url" required:"true" doc:"Where events are sent. It may be a credential itself, as Slack's are, and is treated as one."`
+	Format   string        `yaml:"format" enum:"json,slack" default:"json" doc:"json: the event. slack: a text, as receivers of Slack's incoming webhooks take it."`
+	Template string        `yaml:"template" doc:"Of the text for slack, a Go template over .Event, .Level, .Time, .Host, .Message and .Fields."`
+	Secret   Credential    `yaml:"secret" doc:"What the body is signed with, in X-DSO-Signature, at least 16 bytes."`
+	Events   []string      `yaml:"events" doc:"Which events: rotation, rotation_failed, recovery, store, stale, refused, agent, configuration, error. Unless set: rotation_failed, store, stale, refused and error."`
+	Timeout  time.Duration `yaml:"timeout" default:"10s" min:"1s" max:"1m" doc:"Of one attempt."`
+	Attempts int           `yaml:"attempts" default:"8" min:"1" max:"20" doc:"Attempts in all; the pause between them grows from 1s to 5m."`
+}
+
+// Topics are the events that a notification can ask for, and DefaultTopics those that
+// it gets without asking.
+var (
+	Topics        = []string{"rotation", "rotation_failed", "recovery", "store", "stale", "refused", "agent", "configuration", "error"}
+	DefaultTopics = []string{"rotation_failed", "store", "stale", "refused", "error"}
+)
 
 // Provider is one store. Config and Auth.Params depend on the type.
 type Provider struct {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"text/template"
 
 	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -47,6 +48,7 @@ func (d *decoder) validate(c *Config) {
 	}
 	d.webhook(&c.Agent.Watch.Webhook, "agent.watch.webhook")
 	d.window(c.Defaults.Rotation.Window, "defaults.rotation.window")
+	d.notifications(c.Notifications)
 	for i, s := range c.Secrets {
 		d.secret(s, fmt.Sprintf("secrets[%d]", i), c)
 	}
@@ -108,6 +110,44 @@ func (d *decoder) webhook(w *Webhook, path string) {
 	if err != nil || portErr != nil || n < 1 || n > 65535 || host != "localhost" && net.ParseIP(host) == nil {
 		at := join(path, "listen")
 		d.problem(d.at[at], at, "such as `"+webhookListen+"`; `0.0.0.0:8471` is every address of the host", "%s is not an address and a port", name(at))
+	}
+}
+
+// notifications checks that each has a name of its own, and somewhere to go.
+func (d *decoder) notifications(all []Notification) {
+	seen := map[string]bool{}
+	for i, n := range all {
+		path := fmt.Sprintf("notifications[%d]", i)
+		at := func(key string) (position, string) { return d.at[join(path, key)], join(path, key) }
+		if pos, where := at("name"); n.Name != "" && (!providerName.MatchString(n.Name) || seen[n.Name]) {
+			d.problem(pos, where, "give each a name of its own, of letters, digits and `._-`", "%s is no name, or another one has it", name(where))
+		}
+		seen[n.Name] = true
+		if address, err := n.URL.Read(); err == nil && address.Len() > 0 {
+			_, where := at(n.URL.key)
+			d.address(string(address.Reveal()), where)
+		}
+		if n.Secret.IsSet() {
+			if key, err := n.Secret.Read(); err == nil && key.Len() > 0 && key.Len() < webhookSecret {
+				pos, where := at(n.Secret.key)
+				d.problem(pos, where, "such as what `openssl rand -hex 32` prints", "%s has less than %d bytes", name(where), webhookSecret)
+			}
+		}
+		if pos, where := at("template"); n.Template != "" && n.Format != "slack" {
+			d.problem(pos, where, "set `format: slack`", "%s has no effect", name(where))
+		} else if _, err := template.New(n.Name).Option("missingkey=zero").Parse(n.Template); err != nil {
+			d.problem(pos, where, "such as `{{.Host}}: {{.Message}}`", "%s is no template: %v", name(where), err)
+		}
+		for j, e := range n.Events {
+			where := fmt.Sprintf("%s.events[%d]", path, j)
+			if !slices.Contains(Topics, e) {
+				hint := "there are " + list(Topics)
+				if word, ok := nearest(e, Topics); ok {
+					hint = fmt.Sprintf("did you mean `%s`?", word)
+				}
+				d.problem(d.at[where], where, hint, "%s is `%s`, which is no event", name(where), clip(e))
+			}
+		}
 	}
 }
 

@@ -56,6 +56,17 @@ func (p *pins) get(id string) (Pin, bool) {
 	return pin, ok
 }
 
+func (p *pins) failed() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pin := range p.set {
+		if len(pin.Failed) > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 func (p *pins) ids() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -136,7 +136,7 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 				// dso-runtime knows every file that the container was started with.
 				return wire.DeliverResponse{}, fmt.Errorf("cannot resolve %s for %s: the container was not started with this file, and an exec cannot add one", v.Ref, v.Name)
 			}
-			resp.Env[v.Name] = []byte(shownAt(v.Ref))
+			resp.Env[v.Name] = []byte(FilePath(v.Ref))
 			resp.FilesDir = private.Files(s.root, req.ContainerID)
 			if v.Ref.Fixed() {
 				resp.Mounts[v.Ref.File.Path] = filepath.Join(resp.FilesDir, dataLink, fileName(v.Ref))
@@ -326,8 +326,8 @@ func filesFor(req wire.DeliverRequest, vars []resolve.Variable, snap resolve.Sna
 	return files, nil
 }
 
-// shownAt is where a container sees a reference's file.
-func shownAt(r secret.Ref) string {
+// FilePath is where a container sees the file of a dsofile:// reference.
+func FilePath(r secret.Ref) string {
 	if r.File.Path != "" {
 		return r.File.Path
 	}
@@ -436,6 +436,10 @@ func (s *Store) StaleSince() []time.Time {
 	}
 	return since
 }
+
+// PinnedAfterFailure counts the containers that did not work with some versions, and
+// keep the ones before.
+func (s *Store) PinnedAfterFailure() int { return s.pins.failed() }
 
 // Confirm notes that the container's versions are the current ones after all.
 func (s *Store) Confirm(containerID string) error {

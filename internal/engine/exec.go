@@ -35,15 +35,24 @@ func (c *Client) exec(ctx context.Context, id string, command []string) (code in
 	if _, err := io.Copy(io.Discard, att.Reader); err != nil {
 		return 0, errors.Join(err, ctx.Err())
 	}
-	if err := ctx.Err(); err != nil {
-		return 0, err
+	// The engine hears of the end a moment after the output has ended.
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		res, err := c.api.ExecInspect(ctx, created.ID, client.ExecInspectOptions{})
+		if err != nil || !res.Running {
+			return res.ExitCode, err
+		}
+		select {
+		case <-time.After(execPause):
+		case <-ctx.Done():
+		}
 	}
-	res, err := c.api.ExecInspect(ctx, created.ID, client.ExecInspectOptions{})
-	if err == nil && res.Running {
-		err = errors.New("it closed its output and goes on")
-	}
-	return res.ExitCode, err
 }
+
+// execPause is how often the engine is asked whether a command has ended.
+const execPause = 10 * time.Millisecond
 
 // defaultCheckTimeout is the engine's own for one run of a health check.
 const defaultCheckTimeout = 30 * time.Second

@@ -4,15 +4,18 @@ package label
 
 // Labels that users write.
 const (
-	Reloader  = "dso.reloader"        // "false": the containers are never changed over
-	Strategy  = "dso.update.strategy" // one of the strategies
-	Health    = "dso.health.timeout"  // a duration: the longest wait for the health gate
-	Drain     = "dso.drain.timeout"   // a duration: the longest wait for old connections
-	Monitor   = "dso.monitor"         // a duration: the shortest watch after the cut-over
-	Signal    = "dso.update.signal"   // of the strategy signal: what is sent
-	Exec      = "dso.update.exec"     // of the strategy exec: what is run
-	Secrets   = "dso.secrets"         // not acted on yet
-	HostPorts = "dso.host_ports"      // not acted on yet
+	Reloader  = "dso.reloader"           // "false": the containers are never changed over
+	Strategy  = "dso.update.strategy"    // one of the strategies
+	Health    = "dso.health.timeout"     // a duration: the longest wait for the health gate
+	Drain     = "dso.drain.timeout"      // a duration: the longest wait for old connections
+	Monitor   = "dso.monitor"            // a duration: the shortest watch after the cut-over
+	Signal    = "dso.update.signal"      // of the strategy signal: what is sent
+	Exec      = "dso.update.exec"        // of the strategy exec: what is run
+	AtOnce    = "dso.update.parallelism" // a number: how many replicas change at once; 0: all
+	Delay     = "dso.update.delay"       // a duration: the pause before the next ones
+	Order     = "dso.update.order"       // start-first or stop-first; chooses the strategy, where that is auto
+	Secrets   = "dso.secrets"            // not acted on yet
+	HostPorts = "dso.host_ports"         // not acted on yet
 )
 
 // Labels that DSO writes.
@@ -26,7 +29,7 @@ const (
 )
 
 // Known lists the labels that may stand in a Compose file.
-var Known = []string{Reloader, Strategy, Signal, Exec, Health, Drain, Monitor, Secrets, HostPorts, ComposePath, Front, FrontService}
+var Known = []string{Reloader, Strategy, Signal, Exec, AtOnce, Delay, Order, Health, Drain, Monitor, Secrets, HostPorts, ComposePath, Front, FrontService}
 
 // Unsupported lists the labels that have a meaning which this version does not
 // act on. They are refused, never ignored.

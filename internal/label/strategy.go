@@ -21,6 +21,28 @@ const (
 // Strategies lists them in the order of the documentation.
 var Strategies = []string{Auto, Rolling, Restart, BySignal, ByExec, None}
 
+// The orders of Docker and Compose (deploy.update_config.order).
+const (
+	StartFirst = "start-first"
+	StopFirst  = "stop-first"
+)
+
+// StrategyOf returns the strategy that labels ask for, which may be none that exists.
+// get returns one label, empty when it is absent.
+func StrategyOf(get func(label string) string) string {
+	strategy := get(Strategy)
+	if strategy != "" && strategy != Auto {
+		return strategy
+	}
+	switch get(Order) {
+	case StartFirst:
+		return Rolling
+	case StopFirst:
+		return Restart
+	}
+	return Auto
+}
+
 // DefaultSignal is what programs read their configuration anew at.
 const DefaultSignal = "SIGHUP"
 

@@ -9,8 +9,10 @@ import (
 
 // Metrics are those of one agent.
 type Metrics struct {
-	Events  *Events
-	Webhook *Webhook
+	Events    *Events
+	Webhook   *Webhook
+	Rotations *Rotations
+	Agent     *Agent
 
 	registry *prometheus.Registry
 }
@@ -18,7 +20,7 @@ type Metrics struct {
 // New returns metrics in a registry of their own.
 func New() *Metrics {
 	r := prometheus.NewRegistry()
-	return &Metrics{Events: newEvents(r), Webhook: newWebhook(r), registry: r}
+	return &Metrics{Events: newEvents(r), Webhook: newWebhook(r), Rotations: newRotations(r), Agent: newAgent(r), registry: r}
 }
 
 // Handler answers with the metrics as they are.

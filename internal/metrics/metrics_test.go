@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/golden"
 
 	"github.com/docker-secret-operator/dso/internal/metrics"
 )
@@ -98,6 +99,12 @@ func TestReference_ShowsTheMetricsAsTheyAre(t *testing.T) {
 	m.Stale(func() []time.Time { return nil })
 	m.Configuration(func() bool { return false })
 	m.Webhook.Requests.WithLabelValues("202").Inc()
+	m.Open(func() metrics.Open { return metrics.Open{} })
+	m.Rotations.End("rolling", "rotated", time.Second, false)
+	m.Rotations.End("rolling", "rotated", time.Second, true)
+	m.Agent.Start("delivered")
+	m.Agent.Notification("ops", "sent")
+	m.Agent.Began("v", time.Now())
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	var rows []string
 	help := map[string]string{}
@@ -113,5 +120,27 @@ func TestReference_ShowsTheMetricsAsTheyAre(t *testing.T) {
 	}
 	assert.Assert(t, len(rows) > 0)
 	want := "| metric | type | meaning |\n|---|---|---|\n" + strings.Join(rows, "")
+	if before, _, ok := strings.Cut(string(page), "| metric |"); ok && golden.FlagUpdate() {
+		assert.NilError(t, os.WriteFile("../../docs/reference/metrics.md", []byte(before+want), 0o644))
+		return
+	}
 	assert.Assert(t, strings.HasSuffix(string(page), want), "docs/reference/metrics.md does not end with:\n%s", want)
+}
+
+func TestOpen_ShowsWhatIsNotOver(t *testing.T) {
+	m := metrics.New()
+	m.Open(func() metrics.Open {
+		return metrics.Open{Pending: 2, NeedPerson: 1, Pinned: 3, Oldest: time.Now().Add(-time.Hour)}
+	})
+	m.Rotations.End("restart", "rolled_back", 90*time.Second, false)
+	m.Rotations.End("rolling", "rotated", 4*time.Second, true)
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{
+		"dso_rotations_pending 2\n", "dso_rotations_need_person 1\n", "dso_containers_pinned 3\n", "dso_rotation_oldest_pending_seconds 3600.",
+		`dso_rotations_total{outcome="rolled_back",strategy="restart"} 1`, `dso_rotation_duration_seconds_sum{strategy="restart"} 90`,
+		`dso_recovery_duration_seconds_sum{outcome="rotated"} 4`,
+	} {
+		assert.Assert(t, strings.Contains(w.Body.String(), want), "%q is not in:\n%s", want, w.Body)
+	}
 }

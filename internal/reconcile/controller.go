@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/deliver"
@@ -114,6 +115,9 @@ type Controller struct {
 	// fresh are the containers behind fronts that were created and have not
 	// started; only Run's goroutine uses it.
 	fresh map[string]bool
+
+	counted counts                // of the engine's events
+	queue   atomic.Pointer[queue] // of the connection; nil before the first
 }
 
 // group is the work going on in one group.
@@ -324,7 +328,31 @@ func (c *Controller) work(key string, g *group) {
 		force, cause := g.force, g.cause
 		g.force = map[string]string{}
 		c.mu.Unlock()
-		c.inTurn(key, func() { g.found = merge(g.found, c.pass(key, force, cause)) })
+		var later *rest
+		c.inTurn(key, func() {
+			var found []Result
+			found, later = c.pass(key, force, cause)
+			g.found = merge(g.found, found)
+		})
+		c.rest(g, later)
+	}
+}
+
+// rest waits until the others of a group may have their turn, while somebody else may
+// have the project's.
+func (c *Controller) rest(g *group, later *rest) {
+	if later == nil {
+		return
+	}
+	select {
+	case <-time.After(later.pause):
+	case <-c.base.Done():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g.again = true
+	for name, cause := range later.force {
+		g.force[name] = cause
 	}
 }
 

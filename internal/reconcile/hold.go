@@ -18,7 +18,7 @@ func (c *Controller) holdBeside(ctx context.Context, m engine.Container, to secr
 		return "", err
 	}
 	for _, o := range group {
-		if o.ID == m.ID {
+		if o.ID == m.ID || c.Machine.Journal.Concerns(o.ID) { // or its turn has begun
 			continue
 		}
 		if pin, pinned := c.Deliveries.Pinned(o.ID); pinned {

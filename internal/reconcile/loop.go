@@ -52,7 +52,8 @@ func (c *Controller) connected(life context.Context, changed <-chan struct{}, re
 		return err
 	}
 	stream, failed := c.Engine.Events(ctx)
-	q := newQueue(c.Metrics)
+	q := newQueue(c.Metrics, &c.counted)
+	c.queue.Store(q)
 	var filling sync.WaitGroup
 	filling.Go(func() { q.fill(ctx, stream) })
 	filling.Go(func() {

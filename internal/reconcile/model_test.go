@@ -86,7 +86,7 @@ func newWorld(t *testing.T, places []string) *world {
 			b.UnhealthyAfter = 1500 * time.Millisecond
 			return b
 		}
-		return enginetest.Behaviour{UnhealthyAfter: 500 * time.Millisecond}
+		return enginetest.Behaviour{UnhealthyAfter: 500 * time.Millisecond, ExitCode: 1}
 	}
 	w.current[id("app/db")] = h.Secrets.Set("app/db", "value")
 	w.current[id("app/api")] = h.Secrets.Set("app/api", "value")

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -21,34 +22,49 @@ type why struct {
 	force bool      // a person asked for it
 	cause string    // for the journal
 	began time.Time // when the pass over its group began
+	// plan is held while a rotation of the group is planned, and until it is in the
+	// journal: each sees what the others are about to do.
+	plan *sync.Mutex
 }
 
-// pass compares every container of a group once, one after the other.
-func (c *Controller) pass(key string, force map[string]string, cause string) []Result {
+// pass compares every container of a group once, as many at a time as take their turn
+// together. When others shall wait before their turn, it ends there: rest says for how
+// long, and which of the forced are among them.
+func (c *Controller) pass(key string, force map[string]string, cause string) (results []Result, later *rest) {
 	ctx := c.base
 	began := time.Now() // replicas whose change began are all changed
-	results := c.resume(ctx, key)
+	results = c.resume(ctx, key)
 	members, err := c.groupMembers(ctx, key)
 	if err != nil {
-		return append(results, Result{Container: key, Error: err.Error()})
+		return append(results, Result{Container: key, Error: err.Error()}), nil
 	}
-	for _, m := range members {
-		w := why{cause: cause, began: began}
-		if asked, forced := force[m.Name]; forced {
-			w.force, w.cause = true, asked
+	turns := turnsOf(members)
+	var plan sync.Mutex
+	for len(members) > 0 && later == nil {
+		now, after := split(members, turns.AtOnce)
+		found := c.together(ctx, now, func(m engine.Container) why {
+			w := why{cause: cause, began: began, plan: &plan}
+			if asked, forced := force[m.Name]; forced {
+				w.force, w.cause = true, asked
+			}
+			return w
+		})
+		results = append(results, found...)
+		if turns.Pause > 0 && len(after) > 0 && slices.ContainsFunc(found, func(r Result) bool { return r.Outcome != "" }) {
+			later = waiting(after, force, turns.Pause)
 		}
-		if res, there := c.visit(ctx, m.ID, w); there {
-			results = append(results, res)
-		}
+		members = after
 	}
-	c.letGo(ctx, members)
+	if members, err = c.groupMembers(ctx, key); err == nil {
+		c.letGo(ctx, members)
+	}
 	if err := c.Deliveries.Sweep(); err != nil { // a start that was cut off may have left its bundle
 		c.Log.Warn("private bundles not swept", "error", err)
 	}
 	if err := c.feedFront(ctx, key); err != nil && ctx.Err() == nil {
 		c.Log.Warn("front not fed", "group", key, "error", err)
 	}
-	return results
+	return results, later
 }
 
 // resume carries on what the journal says is pending in the group, and does what
@@ -69,7 +85,7 @@ func (c *Controller) resume(ctx context.Context, key string) []Result {
 			if !c.began(e.ID) {
 				e.Recovered = true
 			}
-			results = append(results, c.run(ctx, e))
+			results = append(results, c.run(ctx, e, func() {}))
 		}
 	}
 	return results
@@ -153,6 +169,9 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 			return res
 		}
 	}
+	w.plan.Lock()
+	planned := sync.OnceFunc(w.plan.Unlock)
+	defer planned()
 	if where, err := c.holdBeside(ctx, m, to); err != nil {
 		res.Error = err.Error()
 		return res
@@ -172,7 +191,7 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 	if !force && e.From.Equal(e.To) {
 		return res // what is new reaches it with its next start
 	}
-	done := c.begin(ctx, e)
+	done := c.begin(ctx, e, planned)
 	done.Note = res.Note
 	return done
 }
@@ -200,7 +219,7 @@ func (c *Controller) try(ctx context.Context, m engine.Container, before secret.
 		}
 		return res, false
 	}
-	res = c.begin(ctx, e)
+	res = c.begin(ctx, e, func() {})
 	if err := c.Deliveries.Tried(m.ID); err != nil {
 		c.Log.Warn("container not noted as tried", "container", m.Name, "error", err)
 	}
@@ -287,16 +306,17 @@ func (c *Controller) dependants(ctx context.Context, m engine.Container) ([]stri
 	return out, nil
 }
 
-func (c *Controller) begin(ctx context.Context, e rotation.Entry) Result {
+func (c *Controller) begin(ctx context.Context, e rotation.Entry, recorded func()) Result {
 	c.mu.Lock()
 	c.mine[e.ID] = true
 	c.mu.Unlock()
-	return c.run(ctx, e)
+	return c.run(ctx, e, recorded)
 }
 
 // run carries an entry to its end under the locks of its secrets. An entry that
-// the journal does not know yet is recorded first.
-func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
+// the journal does not know yet is recorded first; recorded is called when it is, or
+// cannot be.
+func (c *Controller) run(ctx context.Context, e rotation.Entry, recorded func()) Result {
 	res := Result{Container: e.ContainerName, Strategy: e.Strategy, Reasons: e.Reasons}
 	ctx, done := c.stoppable(ctx, e.Key())
 	defer done()
@@ -310,6 +330,7 @@ func (c *Controller) run(ctx context.Context, e rotation.Entry) Result {
 			err = c.Machine.Begin(&e)
 		}
 	}
+	recorded()
 	if err == nil {
 		err = c.Machine.Run(ctx, &e)
 	}

@@ -160,7 +160,7 @@ func (w *world) checkVersions(p *place, c engine.Container) error {
 	got, _, known := w.Store.Delivered(c.ID)
 	pin, pinned := w.Store.Pinned(c.ID)
 	works := w.works(p, got)
-	lenient := p.outside || p.sick || p.forgotten && p.kind == "restart"
+	lenient := p.outside || p.sick || p.forgotten && kinds[p.kind] != rotation.Rolling
 	switch {
 	case !known:
 		return fmt.Errorf("what it has is not known")

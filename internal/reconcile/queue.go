@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"sync/atomic"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/metrics"
@@ -22,10 +23,27 @@ type queue struct {
 	// told is for a comparison of everything to find out.
 	missed  chan struct{}
 	metrics *metrics.Events
+	count   *counts
 }
 
-func newQueue(m *metrics.Events) *queue {
-	return &queue{events: make(chan engine.Event, queueSize), missed: make(chan struct{}, 1), metrics: m}
+// counts is what became of the events, over all connections.
+type counts struct {
+	deepest            atomic.Int64
+	processed, dropped atomic.Uint64
+}
+
+// deep notes how many events wait.
+func (n *counts) deep(depth int) {
+	for {
+		was := n.deepest.Load()
+		if int64(depth) <= was || n.deepest.CompareAndSwap(was, int64(depth)) {
+			return
+		}
+	}
+}
+
+func newQueue(m *metrics.Events, n *counts) *queue {
+	return &queue{events: make(chan engine.Event, queueSize), missed: make(chan struct{}, 1), metrics: m, count: n}
 }
 
 // fill reads the stream into the queue until ctx or the stream ends.
@@ -47,18 +65,23 @@ func (q *queue) put(ev engine.Event) {
 	select {
 	case q.events <- ev:
 		q.metrics.Depth.Set(float64(len(q.events)))
+		q.count.deep(len(q.events))
 		return
 	default:
 	}
 	q.metrics.Dropped.Inc()
+	q.count.dropped.Add(1)
 	select {
 	case q.missed <- struct{}{}:
 	default:
 	}
 }
 
-// took is called after an event was taken out.
-func (q *queue) took() { q.metrics.Depth.Set(float64(len(q.events))) }
+// took is called after an event was taken out to be handled.
+func (q *queue) took() {
+	q.count.processed.Add(1)
+	q.metrics.Depth.Set(float64(len(q.events)))
+}
 
 // clear forgets what is queued and what was dropped: the list that follows is newer
 // than all of it.
@@ -71,7 +94,7 @@ func (q *queue) clear() {
 		}
 		break
 	}
-	q.took()
+	q.metrics.Depth.Set(0)
 	// Last: of an event that is dropped until now the list knows.
 	select {
 	case <-q.missed:

@@ -70,11 +70,12 @@ func (s scenario) String() string {
 // kinds are the kinds of containers, with their strategies.
 var kinds = map[string]rotation.Strategy{
 	"front": rotation.Rolling, "volume": rotation.Rolling, "restart": rotation.Restart, "files": rotation.None,
+	"signal": rotation.Signal, "exec": rotation.Exec,
 }
 
 func optionsOf(kind string) []hosttest.Option {
 	scheme := "dso"
-	if kind == "files" {
+	if kind == "files" || kind == "signal" || kind == "exec" {
 		scheme = "dsofile"
 	}
 	opts := []hosttest.Option{
@@ -84,6 +85,8 @@ func optionsOf(kind string) []hosttest.Option {
 	switch kind {
 	case "front":
 		opts = append(opts, hosttest.Service("app", "web"), hosttest.Label(label.Front, "web-front"), hosttest.Policy(container.RestartPolicyUnlessStopped))
+	case "exec":
+		opts = append(opts, hosttest.Label(label.Exec, "reload"))
 	case "volume":
 		opts = append(opts, func(s *engine.Spec) { s.Config.Volumes = map[string]struct{}{"/data": {}} })
 	}
@@ -98,13 +101,13 @@ var (
 	outages = []string{"engine restarts", "engine down", "fail", "fail after", "fault", "wait"}
 )
 
-var failing = []string{"Inspect", "List", "Create", "Start", "Stop", "Restart", "Remove", "Rename", "SetRestartPolicy"}
+var failing = []string{"Inspect", "List", "Create", "Start", "Stop", "Restart", "Signal", "Exec", "Remove", "Rename", "SetRestartPolicy"}
 
 // durations to wait: within a step, a gate, a rotation, a pause before another.
 var durations = []time.Duration{10 * time.Millisecond, 300 * time.Millisecond, 1200 * time.Millisecond, 4 * time.Second, 20 * time.Second, 5 * time.Minute}
 
 func drawScenario(t *rapid.T) scenario {
-	s := scenario{Places: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"front", "volume", "restart", "files"}), 1, 2, rapid.ID).Draw(t, "places")}
+	s := scenario{Places: rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"front", "volume", "restart", "signal", "exec", "files"}), 1, 2, rapid.ID).Draw(t, "places")}
 	var points []string
 	for _, p := range rotation.Points() {
 		if slices.ContainsFunc(s.Places, func(kind string) bool { return kinds[kind] == p.Strategy }) {

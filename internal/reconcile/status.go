@@ -1,10 +1,13 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -12,17 +15,50 @@ import (
 
 // Users returns the names of the containers, running or not, that use a secret.
 func (c *Controller) Users(ctx context.Context, id secret.ID) ([]string, error) {
+	rows, err := c.Uses(ctx, id)
+	var names []string
+	for _, r := range rows {
+		names = append(names, r.Container)
+	}
+	return names, err
+}
+
+// Uses describes the containers, running or not, that use a secret.
+func (c *Controller) Uses(ctx context.Context, id secret.ID) ([]wire.SecretUser, error) {
 	members, err := c.members(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var names []string
+	rows := []wire.SecretUser{}
 	for _, m := range members {
-		if c.matches(m, Target{Secret: id}) {
-			names = append(names, m.Name)
+		if !c.matches(m, Target{Secret: id}) {
+			continue
 		}
+		row := wire.SecretUser{Container: m.Name, ID: m.ShortID(), State: string(m.State.Status), Project: m.Project(), Service: m.Service(), UpToDate: true}
+		has, _, _ := c.Deliveries.Delivered(m.ID)
+		row.Has = string(has[id])
+		if wants, err := c.Current.Desired(ctx, m.Project(), refsOf(m)); err == nil {
+			row.UpToDate = !m.Running() || has[id] == wants[id]
+		}
+		for _, r := range m.References() {
+			if slices.Contains(c.Current.IDs(m.Project(), []secret.Ref{r.Ref}), id) {
+				row.Variables = append(row.Variables, r.Variable)
+			}
+		}
+		rows = append(rows, row)
 	}
-	return names, nil
+	return rows, nil
+}
+
+// Queue describes the queue of the engine's events.
+func (c *Controller) Queue() wire.QueueStatus {
+	st := wire.QueueStatus{
+		Capacity: queueSize, MaxDepth: int(c.counted.deepest.Load()), Processed: c.counted.processed.Load(), Dropped: c.counted.dropped.Load(),
+	}
+	if q := c.queue.Load(); q != nil {
+		st.Depth = len(q.events)
+	}
+	return st
 }
 
 // Status describes every managed container as it is now.
@@ -31,28 +67,73 @@ func (c *Controller) Status(ctx context.Context) ([]wire.ContainerStatus, error)
 	if err != nil {
 		return nil, err
 	}
+	entries := c.Machine.Journal.All()
 	rows := []wire.ContainerStatus{}
 	for _, m := range members {
-		rows = append(rows, c.statusOf(ctx, m))
+		rows = append(rows, c.statusOf(ctx, m, entries))
 	}
 	return rows, nil
 }
 
-func (c *Controller) statusOf(ctx context.Context, m engine.Container) wire.ContainerStatus {
-	row := wire.ContainerStatus{Name: m.Name, ID: m.ShortID(), State: string(m.State.Status), Health: string(m.State.Health)}
+// Detail describes one managed container, by name or id, with its references. The
+// error is [ErrNoContainer] when there is none.
+func (c *Controller) Detail(ctx context.Context, name string) (wire.ContainerDetail, error) {
+	members, err := c.members(ctx)
+	if err != nil {
+		return wire.ContainerDetail{}, err
+	}
+	i := slices.IndexFunc(members, func(m engine.Container) bool { return c.matches(m, Target{Container: name}) })
+	if i < 0 {
+		return wire.ContainerDetail{}, ErrNoContainer
+	}
+	m := members[i]
+	d := wire.ContainerDetail{
+		SchemaVersion: wire.JSONVersion, ContainerStatus: c.statusOf(ctx, m, c.Machine.Journal.All()),
+		Runtime: m.Spec.HostConfig.Runtime, References: []wire.ReferenceDetail{},
+	}
+	if m.Spec.Config != nil {
+		d.Image = m.Spec.Config.Image
+	}
+	own := map[string]bool{}
+	for _, r := range m.Given.References {
+		own[r.Variable] = true
+	}
+	for _, r := range m.References() {
+		id := c.Current.IDs(m.Project(), []secret.Ref{r.Ref})[0].String()
+		row := wire.ReferenceDetail{Variable: r.Variable, Reference: r.Ref.String(), Secret: id, Has: d.Has[id], Wants: d.Wants[id], Target: own[r.Variable]}
+		if r.Ref.Kind == secret.KindFile {
+			row.File = deliver.FilePath(r.Ref)
+		}
+		d.References = append(d.References, row)
+	}
+	return d, nil
+}
+
+func (c *Controller) statusOf(ctx context.Context, m engine.Container, entries []rotation.Entry) wire.ContainerStatus {
+	row := wire.ContainerStatus{
+		Name: m.Name, ID: m.ShortID(), State: string(m.State.Status), Health: string(m.State.Health), Project: m.Project(), Service: m.Service(),
+	}
 	pin, pinned := c.Deliveries.Pinned(m.ID)
-	row.Pinned = pinned
-	has, _, known := c.Deliveries.Delivered(m.ID)
-	row.Has = texts(has)
+	if row.Pinned = pinned; pinned {
+		row.Pin = &wire.Pin{Since: pin.Since, Failed: Texts(pin.Failed)}
+	}
+	has, given, known := c.Deliveries.Delivered(m.ID)
+	row.Has, row.Given = Texts(has), given
 	if stale := c.Deliveries.Stale(m.ID); stale != nil && m.Running() {
 		row.Stale = &wire.Stale{Since: stale.Since, Age: time.Since(stale.Since).Round(time.Second).String(), Cause: stale.Cause}
+	}
+	for _, e := range entries {
+		if e.Unfinished() && e.Concerns(m.ID) {
+			open := Open(e)
+			row.Rotation = &open
+		}
 	}
 	wants, err := c.Current.Desired(ctx, m.Project(), refsOf(m))
 	if err != nil {
 		row.Error = err.Error()
 		return row
 	}
-	row.Wants = texts(wants)
+	row.Wants = Texts(wants)
 	row.UpToDate = !m.Running() || known && has.Equal(wants)
 	next := has
 	if !row.UpToDate && known {
@@ -67,6 +148,7 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container) wire.Cont
 		var e rotation.Entry
 		e, err = rotation.Plan(o, has, next, "", time.Now())
 		row.Strategy, row.Reasons = string(e.Strategy), e.Reasons
+		row.Predicted = predict(entries, m, e.Strategy)
 	}
 	if err != nil {
 		row.Error = err.Error()
@@ -74,7 +156,49 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container) wire.Cont
 	return row
 }
 
-func texts(vs secret.Versions) map[string]string {
+// Open describes a rotation that is not over.
+func Open(e rotation.Entry) wire.PendingRotation {
+	return wire.PendingRotation{
+		ID: e.ID, Container: e.ContainerName, Strategy: string(e.Strategy), Status: string(e.Status), Phase: string(e.Phase),
+		Step: cmp.Or(string(e.Step), string(e.StuckStep)), Since: e.StartTime, Age: time.Since(e.StartTime).Round(time.Second).String(),
+		NeedsPerson: e.NeedsPerson(), Error: e.ErrorMessage,
+	}
+}
+
+// predict estimates how long a rotation would take: the median of what rotations of
+// the container took, else of its service, else of any by the same strategy. Without
+// one there is no estimate.
+func predict(entries []rotation.Entry, m engine.Container, s rotation.Strategy) *wire.Prediction {
+	group := groupOf(m)
+	var own, service, all []float64
+	for _, e := range entries {
+		if e.Pending() || e.Outcome != rotation.OutcomeRotated || e.Strategy != s || e.Recovered || e.Tries {
+			continue // one that waited for another agent says nothing about the next
+		}
+		took := e.LastUpdate.Sub(e.StartTime).Seconds()
+		all = append(all, took)
+		if e.ContainerName == m.Name {
+			own = append(own, took)
+		}
+		if groupOf(e.Original) == group {
+			service = append(service, took)
+		}
+	}
+	for _, from := range []struct {
+		basis string
+		took  []float64
+	}{{"this container", own}, {"this service", service}, {"strategy " + string(s), all}} {
+		if n := len(from.took); n > 0 {
+			slices.Sort(from.took)
+			median := (from.took[(n-1)/2] + from.took[n/2]) / 2
+			return &wire.Prediction{Seconds: float64(int(median*10+0.5)) / 10, Samples: n, Basis: from.basis}
+		}
+	}
+	return nil
+}
+
+// Texts are versions as they are shown.
+func Texts(vs secret.Versions) map[string]string {
 	out := map[string]string{}
 	for id, v := range vs {
 		out[id.String()] = string(v)

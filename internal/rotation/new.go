@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -44,8 +45,8 @@ func draft(o Observed, from, to secret.Versions, cause string, now time.Time) (E
 		return Entry{}, err
 	}
 	timing, err := TimingOf(o.Container)
-	if err != nil {
-		return Entry{}, err
+	if _, turns := TurnsOf(o.Container); err != nil || turns != nil {
+		return Entry{}, errors.Join(err, turns)
 	}
 	c := o.Container
 	if strategy == None {

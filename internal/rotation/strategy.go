@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -49,7 +50,7 @@ type Observed struct {
 // that the container allows. The reasons are sentences for people.
 func Choose(o Observed) (Strategy, []string, error) {
 	c := o.Container
-	asked := c.Label(label.Strategy)
+	asked := label.StrategyOf(c.Label)
 	if c.Label(label.Reloader) == "false" {
 		return None, []string{"label dso.reloader=false"}, nil
 	}
@@ -61,11 +62,11 @@ func Choose(o Observed) (Strategy, []string, error) {
 		return "", nil, err
 	}
 	switch asked {
-	case "", label.Auto:
+	case label.Auto:
 		return chooseAuto(o)
 	case label.Rolling:
 		if why := impossibleTwice(o); why != "" {
-			return "", nil, fmt.Errorf("%w: %s asks for dso.update.strategy=rolling but %s; use restart or auto", ErrPlan, c.Name, why)
+			return "", nil, fmt.Errorf("%w: %s asks for %s but %s; use restart or auto", ErrPlan, c.Name, askedBy(c), why)
 		}
 	case label.BySignal:
 		if _, err := signalOf(c); err != nil {
@@ -76,7 +77,15 @@ func Choose(o Observed) (Strategy, []string, error) {
 			return "", nil, err
 		}
 	}
-	return Strategy(asked), []string{"label dso.update.strategy=" + asked}, nil
+	return Strategy(asked), []string{"label " + askedBy(c)}, nil
+}
+
+// askedBy is the label by which a container asks for its strategy.
+func askedBy(c engine.Container) string {
+	if s := c.Label(label.Strategy); s != "" && s != label.Auto {
+		return label.Strategy + "=" + s
+	}
+	return label.Order + "=" + c.Label(label.Order)
 }
 
 // refused says what a container's labels ask for that does not exist, or that
@@ -87,7 +96,7 @@ func refused(c engine.Container, strategy string) error {
 			return fmt.Errorf("%w: %s has the label %s, which this version does not act on yet: remove it", ErrPlan, c.Name, l)
 		}
 	}
-	if strategy != "" && !slices.Contains(label.Strategies, strategy) {
+	if !slices.Contains(label.Strategies, strategy) {
 		return fmt.Errorf("%w: %s asks for dso.update.strategy=%s; it must be one of %s", ErrPlan, c.Name, strategy, strings.Join(label.Strategies, ", "))
 	}
 	return nil
@@ -239,6 +248,35 @@ func TimingOf(c engine.Container) (Timing, error) {
 			continue
 		}
 		*field = d
+	}
+	return t, errors.Join(errs...)
+}
+
+// Turns say how the containers of one service take turns.
+type Turns struct {
+	AtOnce int           // how many change at once; 0: all
+	Pause  time.Duration // before the next ones
+}
+
+// TurnsOf reads the turns from a container's labels.
+func TurnsOf(c engine.Container) (Turns, error) {
+	t := Turns{AtOnce: 1}
+	var errs []error
+	if text := c.Label(label.AtOnce); text != "" {
+		n, err := strconv.ParseUint(text, 10, 16)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%w: label %s=%q of %s is not a number of containers", ErrPlan, label.AtOnce, text, c.Name))
+		} else {
+			t.AtOnce = int(n)
+		}
+	}
+	if text := c.Label(label.Delay); text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil || d < 0 {
+			errs = append(errs, fmt.Errorf("%w: label %s=%q of %s is not a duration such as 30s", ErrPlan, label.Delay, text, c.Name))
+		} else {
+			t.Pause = d
+		}
 	}
 	return t, errors.Join(errs...)
 }

@@ -59,6 +59,7 @@ type entry struct {
 	at      time.Time      // when that was
 	first   time.Time      // when the first call ended
 	heard   uint64         // tick at which version was heard for the first time
+	since   time.Time      // when that was
 	asked   uint64         // answers of calls that began before this tick are out of date
 
 	every  time.Duration // the interval in force
@@ -172,11 +173,11 @@ func (t *table) answer(f flight, now time.Time, v secret.Version, err error) {
 	e.version = v
 	switch {
 	case !was:
-		e.heard, e.first = t.tick(), now
+		e.heard, e.first, e.since = t.tick(), now, now
 		e.every = t.longest
 		e.due = t.moment(now.Add(t.step() + t.random(t.longest-t.step()))) // hosts and secrets do not ask at the same time
 	case v != before:
-		e.heard = t.tick()
+		e.heard, e.since = t.tick(), now
 		e.every = min(max(t.longest/8, quickest), t.longest)
 		e.due = t.moment(now.Add(e.every - t.random(e.every/10)))
 		t.unsettle(e, now.Add(t.gap(f)))

@@ -362,6 +362,34 @@ func (w *Watch) Status() []SourceStatus {
 	return rows
 }
 
+// Known is what is known of one secret in use.
+type Known struct {
+	ID      secret.ID
+	Version secret.Version // empty: not known
+	Since   time.Time      // when it was heard for the first time
+	Checked time.Time      // when the last call began that has ended
+	Next    time.Time      // when it is asked for again, if nothing else is a reason; zero: it is being asked for
+	Err     error          // of the last call
+}
+
+// Secrets tells what is known of each secret in use, in their order.
+func (w *Watch) Secrets() []Known {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var rows []Known
+	for _, s := range w.table.stores {
+		for _, e := range s.entries {
+			k := Known{ID: e.id, Version: e.version, Since: e.since, Checked: e.at, Err: e.err}
+			if e.flight == nil {
+				k.Next = e.next()
+			}
+			rows = append(rows, k)
+		}
+	}
+	slices.SortFunc(rows, func(a, b Known) int { return a.ID.Compare(b.ID) })
+	return rows
+}
+
 func signal(ch chan<- struct{}) {
 	select {
 	case ch <- struct{}{}:

@@ -606,3 +606,30 @@ func TestStatus_CountsWhatWasAsked(t *testing.T) {
 		assert.Equal(r.t, st.Shortest, time.Minute)
 	})
 }
+
+func TestSecrets_TellsWhatIsKnownOfEach(t *testing.T) {
+	const interval = 10 * time.Second
+	s := newStore("a", "b")
+	watching(t, interval, map[string]*store{"p": s}, func(r *rig) {
+		began := time.Now()
+		r.desired("p/a", "p/b")
+		time.Sleep(3 * interval)
+		s.set("a")
+		time.Sleep(2 * interval)
+		changed := time.Now()
+		rows := r.Secrets()
+		assert.Equal(r.t, len(rows), 2)
+		a, b := rows[0], rows[1]
+		assert.Equal(r.t, a.ID.Path, "a")
+		assert.Equal(r.t, a.Version, secret.Version("2"))
+		assert.Assert(r.t, a.Since.After(began.Add(3*interval)) && a.Since.Before(changed), "%s", a.Since)
+		assert.Assert(r.t, b.Since.Sub(began) < time.Second, "%s", b.Since)
+		for _, k := range rows {
+			assert.Assert(r.t, changed.Sub(k.Checked) <= interval && k.Next.After(changed.Add(-time.Second)) && !k.Next.After(changed.Add(interval)), "%+v", k)
+			assert.NilError(r.t, k.Err)
+		}
+		s.breaks(errRefused)
+		time.Sleep(2 * interval)
+		assert.Assert(r.t, r.Secrets()[0].Err != nil)
+	})
+}

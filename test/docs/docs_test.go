@@ -116,6 +116,33 @@ func TestRECOVERY_EveryCommandWorks(t *testing.T) {
 	assert.Assert(t, runConsole(t, l, dir, page) >= 14, "the page has commands")
 }
 
+// pageIn runs a page in a project of its own: the one whose Compose file it shows.
+func pageIn(t *testing.T, l *lab.Lab, root, name, project string, least int) {
+	t.Helper()
+	page := blocks(t, filepath.Join(root, "docs", name))
+	compose := "services: {}"
+	for _, b := range page {
+		if b.language == "yaml" && b.lines[0] == "# compose.yaml" {
+			compose = strings.Join(b.lines, "\n")
+		}
+	}
+	dir, err := l.Project(project, compose)
+	assert.NilError(t, err)
+	assert.Assert(t, runConsole(t, l, dir, page) >= least, "%s has commands", name)
+}
+
+func TestGettingStarted_EveryCommandWorks(t *testing.T) {
+	root, l := openLab(t)
+	pageIn(t, l, root, "getting-started.md", "gettingstarted", 20)
+}
+
+func TestOperations_EveryCommandWorks(t *testing.T) {
+	root, l := openLab(t)
+	out, err := l.DSO(t.Context(), "init")
+	assert.NilError(t, err, out)
+	pageIn(t, l, root, "operations.md", "operations", 12)
+}
+
 func TestREADME_InstallPutsThePluginWhereDockerLooks(t *testing.T) {
 	dest := t.TempDir()
 	out, err := exec.CommandContext(t.Context(), "make", "-C", "../..", "install", "DESTDIR="+dest).CombinedOutput()

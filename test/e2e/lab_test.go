@@ -157,10 +157,14 @@ func (h *host) tryDSO(dir, stdin string, args ...string) said {
 	return h.try(h.CommandIn(h.t.Context(), dir, "docker", append([]string{"dso"}, args...)...), stdin)
 }
 
-// dso runs docker dso, which must not fail.
+// dso runs docker dso, which must not fail; that it found something to tell of is no
+// failure.
 func (h *host) dso(args ...string) string {
 	h.t.Helper()
 	s := h.tryDSO("/", "", args...)
+	if s.code == lab.Unhealthy {
+		s.code = 0
+	}
 	assert.Equal(h.t, s.code, 0, "docker dso %s: %s", strings.Join(args, " "), s.all())
 	return s.out
 }

@@ -25,7 +25,8 @@ const (
 // Lane keeps the table in line with what it was told. Its methods may be called
 // concurrently.
 type Lane struct {
-	log *slog.Logger
+	log    *slog.Logger
+	wanted func() bool
 
 	mu       sync.Mutex
 	table    *table // nil: there is no lane now
@@ -33,7 +34,7 @@ type Lane struct {
 	families families
 	inForce  []route
 	late     map[int][]late // by the process that they are of
-	trouble  string // why there is none
+	trouble  string         // why there is none
 }
 
 // lived is a service with the watches on its processes.
@@ -42,9 +43,9 @@ type lived struct {
 	cancels []func()
 }
 
-// New returns a lane that takes nothing until it runs.
-func New(log *slog.Logger) *Lane {
-	return &Lane{log: log, services: map[string]*lived{}, late: map[int][]late{}, trouble: "not started"}
+// New returns a lane that takes nothing until it runs, and while it is not wanted.
+func New(log *slog.Logger, wanted func() bool) *Lane {
+	return &Lane{log: log, wanted: wanted, services: map[string]*lived{}, late: map[int][]late{}, trouble: "not started"}
 }
 
 // Run keeps the lane until ctx ends; then everything takes the fronts again and
@@ -60,11 +61,17 @@ func (l *Lane) Run(ctx context.Context) {
 	confirm, check := time.NewTicker(confirmEvery), time.NewTicker(passEvery)
 	defer confirm.Stop()
 	defer check.Stop()
+	was := l.wanted()
 	l.up(ctx)
 	for {
 		select {
 		case <-confirm.C:
-			l.confirm()
+			if wanted := l.wanted(); wanted == was {
+				l.confirm()
+				continue
+			}
+			was = !was
+			l.up(ctx)
 		case <-changed:
 			l.up(ctx)
 		case <-check.C:
@@ -94,6 +101,10 @@ func (l *Lane) State() (services []string, trouble string) {
 // up makes sure that the table is there and that the engine's firewall lets it
 // through, or that there is no table.
 func (l *Lane) up(ctx context.Context) {
+	if !l.wanted() {
+		l.down("agent.fast_lane is off")
+		return
+	}
 	err := pass(ctx)
 	var nat families
 	if err == nil {

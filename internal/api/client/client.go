@@ -24,6 +24,7 @@ var (
 
 // Client calls one agent.
 type Client struct {
+	refuse error // of every call; nil: none
 	socket string
 	http   *http.Client
 }
@@ -36,6 +37,10 @@ func New(socket string) *Client {
 	}
 	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
 }
+
+// Unreachable returns a client of an agent that cannot be called: every call ends with
+// the error.
+func Unreachable(err error) *Client { return &Client{refuse: err} }
 
 // RemoteError is what the agent said.
 type RemoteError struct{ wire.Problem }
@@ -99,6 +104,19 @@ func (c *Client) Recover(ctx context.Context, req wire.RecoverRequest, tell func
 	return c.follow(ctx, "/v1/recover", req, tell)
 }
 
+// maxMetrics bounds what is read of an agent's metrics, in bytes.
+const maxMetrics = 8 << 20
+
+// Metrics returns the agent's metrics, in the format of Prometheus.
+func (c *Client) Metrics(ctx context.Context) ([]byte, error) {
+	r, err := c.send(ctx, http.MethodGet, "/metrics", struct{}{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Body.Close() }()
+	return io.ReadAll(io.LimitReader(r.Body, maxMetrics))
+}
+
 // Events tells what the agent keeps of the events after a number and, if asked to
 // follow, all that come until ctx ends.
 func (c *Client) Events(ctx context.Context, after uint64, follow bool, tell func(wire.Event)) error {
@@ -143,6 +161,9 @@ func (c *Client) follow(ctx context.Context, path string, req any, tell func(wir
 }
 
 func (c *Client) send(ctx context.Context, method, path string, req any) (*http.Response, error) {
+	if c.refuse != nil {
+		return nil, c.refuse
+	}
 	body, err := json.Marshal(req)
 	if err != nil {
 		return nil, fmt.Errorf("encode request: %w", err)

@@ -99,17 +99,65 @@ type RotateResult struct {
 	Note      string   `json:"note,omitempty"` // what the caller should know besides
 }
 
+// JSONVersion is the version of everything that the command line prints as JSON. A
+// member that is added does not change it; one that goes, or gets another meaning,
+// raises it. docs/reference/json.md has the shapes.
+const JSONVersion = 1
+
 // Status answers GET /v1/status.
 type Status struct {
-	Runtime      RuntimeStatus     `json:"runtime"`
-	AgentReached bool              `json:"agent_reached"`
-	AgentError   string            `json:"agent_error"`
-	Providers    []ProviderStatus  `json:"providers"`
-	Containers   []ContainerStatus `json:"containers"`
-	Rotations    RotationStatus    `json:"rotations"`
+	SchemaVersion int               `json:"schema_version"` // JSONVersion
+	Runtime       RuntimeStatus     `json:"runtime"`
+	AgentReached  bool              `json:"agent_reached"`
+	AgentError    string            `json:"agent_error"`
+	Providers     []ProviderStatus  `json:"providers"`
+	Secrets       []SecretStatus    `json:"secrets"`
+	Containers    []ContainerStatus `json:"containers"`
+	Cache         *CacheStatus      `json:"cache,omitempty"`
+	Rotations     RotationStatus    `json:"rotations"`
+	Queue         *QueueStatus      `json:"queue,omitempty"`
+	Health        string            `json:"health"` // healthy, degraded, critical or unreachable
 	// Configuration is set when the file is not what holds.
 	Configuration *RejectedConfiguration `json:"configuration,omitempty"`
-	Health        string                 `json:"health"` // healthy, degraded
+	// Reasons say why it is not healthy.
+	Reasons []string `json:"health_reasons,omitempty"`
+}
+
+// The words of [Status.Health].
+const (
+	Healthy     = "healthy"
+	Degraded    = "degraded"    // something is not as it should be, and containers serve
+	Critical    = "critical"    // a person is needed
+	Unreachable = "unreachable" // no agent answers
+)
+
+// SecretStatus is what the agent knows of one secret in use.
+type SecretStatus struct {
+	Secret   string `json:"secret"` // provider:path
+	Version  string `json:"version,omitempty"`
+	Provider string `json:"provider"`
+	// Since is when the store made this version, where it tells that (the local
+	// vault), otherwise when this agent heard of it for the first time.
+	Since    time.Time `json:"version_since,omitzero"`
+	Age      string    `json:"age,omitempty"`
+	Checked  time.Time `json:"checked,omitzero"`   // the last call about it began
+	NextPoll time.Time `json:"next_poll,omitzero"` // unless something happens before
+	UsedBy   []string  `json:"used_by"`            // names of containers
+	Error    string    `json:"error,omitempty"`    // of the last call
+}
+
+// CacheStatus counts what is known without asking a store.
+type CacheStatus struct {
+	Entries int `json:"entries"` // secrets whose current version is known
+}
+
+// QueueStatus describes the queue of the engine's events, since the agent began.
+type QueueStatus struct {
+	Depth     int    `json:"depth"`
+	MaxDepth  int    `json:"max_depth"` // the most that waited at once
+	Capacity  int    `json:"capacity"`
+	Processed uint64 `json:"processed"`
+	Dropped   uint64 `json:"dropped"` // harmless: everything was compared afterwards
 }
 
 // RejectedConfiguration says why the last good configuration holds instead of what stands
@@ -182,6 +230,16 @@ type ContainerStatus struct {
 	Pinned   bool              `json:"pinned,omitempty"`
 	Stale    *Stale            `json:"stale,omitempty"`
 	UpToDate bool              `json:"up_to_date"`
+	Project  string            `json:"project,omitempty"`
+	Service  string            `json:"service,omitempty"`
+	// Given is when it was given what it has.
+	Given time.Time `json:"given,omitzero"`
+	// Pin says since when and because of what it keeps its versions.
+	Pin *Pin `json:"pin,omitempty"`
+	// Rotation is the one that is going on.
+	Rotation *PendingRotation `json:"rotation,omitempty"`
+	// Predicted is how long a rotation would take, from those that were.
+	Predicted *Prediction `json:"predicted,omitempty"`
 	// Held says why the rotation that it waits for may not begin by itself, and
 	// HeldUntil when it may, where a window holds it back; see RotationWindow.
 	Held      string    `json:"held,omitempty"`
@@ -189,6 +247,80 @@ type ContainerStatus struct {
 	Strategy  string    `json:"strategy,omitempty"`
 	Reasons   []string  `json:"reasons,omitempty"`
 	Error     string    `json:"error,omitempty"`
+}
+
+// Pin says that a container keeps its versions.
+type Pin struct {
+	Since time.Time `json:"since"`
+	// Failed are the versions that it did not work with; none: it waits for its turn.
+	Failed map[string]string `json:"failed,omitempty"`
+}
+
+// Prediction is an estimate with what it was made from.
+type Prediction struct {
+	Seconds float64 `json:"seconds"` // the median
+	Samples int     `json:"samples"`
+	Basis   string  `json:"basis"` // of what they are: this container, this service, this strategy
+}
+
+// PendingRotation is a rotation that is not over.
+type PendingRotation struct {
+	ID          string    `json:"id"`
+	Container   string    `json:"container"`
+	Strategy    string    `json:"strategy"`
+	Status      string    `json:"status"`
+	Phase       string    `json:"phase"`
+	Step        string    `json:"step"`
+	Since       time.Time `json:"since"`
+	Age         string    `json:"age"`
+	NeedsPerson bool      `json:"needs_person,omitempty"`
+	Error       string    `json:"error,omitempty"`
+}
+
+// ContainerDetail answers POST /v1/container: one container, with every reference.
+type ContainerDetail struct {
+	SchemaVersion int `json:"schema_version"`
+	ContainerStatus
+	Image      string            `json:"image"`
+	Runtime    string            `json:"runtime"`
+	References []ReferenceDetail `json:"references"`
+}
+
+// ReferenceDetail is one variable of a container that holds a reference.
+type ReferenceDetail struct {
+	Variable  string `json:"variable"`
+	Reference string `json:"reference"`
+	Secret    string `json:"secret"`            // provider:path
+	Has       string `json:"version,omitempty"` // empty: it was not given one yet
+	Wants     string `json:"desired,omitempty"`
+	// File is where the value lies in the container; empty: in the variable.
+	File   string `json:"file,omitempty"`
+	Target bool   `json:"by_target,omitempty"` // dso.yaml gives it, the specification does not name it
+}
+
+// ContainerRequest names a container, by name or id (POST /v1/container).
+type ContainerRequest struct {
+	Container string `json:"container"`
+}
+
+// SecretUsers answers POST /v1/secret/users.
+type SecretUsers struct {
+	SchemaVersion int          `json:"schema_version"`
+	Secret        string       `json:"secret"` // provider:path
+	Version       string       `json:"version,omitempty"`
+	Users         []SecretUser `json:"users"`
+}
+
+// SecretUser is one container that uses a secret.
+type SecretUser struct {
+	Container string   `json:"container"`
+	ID        string   `json:"id"`
+	State     string   `json:"state"`
+	Project   string   `json:"project,omitempty"`
+	Service   string   `json:"service,omitempty"`
+	Variables []string `json:"variables"`
+	Has       string   `json:"version,omitempty"`
+	UpToDate  bool     `json:"up_to_date"`
 }
 
 // Stale says that a container was started with the versions it had before, because
@@ -205,6 +337,8 @@ type RotationStatus struct {
 	Successful int    `json:"successful"`
 	Failed     int    `json:"failed"`
 	AvgTime    string `json:"avg_time,omitempty"`
+	// Open are those that are pending or need a person, oldest first.
+	Open []PendingRotation `json:"open,omitempty"`
 	// Window is when rotations may begin; nil: always.
 	Window *RotationWindow `json:"window,omitempty"`
 }
@@ -219,24 +353,27 @@ type RotationWindow struct {
 
 // Rotation is one row of GET /v1/rotations.
 type Rotation struct {
-	Key       string    `json:"key"`
-	ID        string    `json:"id"`
-	Container string    `json:"container"`
-	Secret    string    `json:"secret"`
-	Strategy  string    `json:"strategy"`
-	Reasons   []string  `json:"reasons,omitempty"` // of the strategy
-	Status    string    `json:"status"`
-	Phase     string    `json:"phase"` // forward, or how else it went
-	Step      string    `json:"step,omitempty"`
-	StuckStep string    `json:"stuck_step,omitempty"` // of one that needs a person
-	Pending   bool      `json:"pending"`
-	Todo      string    `json:"todo,omitempty"` // what recovery does with it; empty: nothing
-	Why       string    `json:"why,omitempty"`
-	Outcome   string    `json:"outcome,omitempty"`
-	Cause     string    `json:"cause"`
-	Error     string    `json:"error,omitempty"`
-	Started   time.Time `json:"started"`
-	Updated   time.Time `json:"updated"`
+	Key       string `json:"key"`
+	ID        string `json:"id"`
+	Container string `json:"container"`
+	Secret    string `json:"secret"`
+	// From and To are the versions, by secret.
+	From      map[string]string `json:"from,omitempty"`
+	To        map[string]string `json:"to,omitempty"`
+	Strategy  string            `json:"strategy"`
+	Reasons   []string          `json:"reasons,omitempty"` // of the strategy
+	Status    string            `json:"status"`
+	Phase     string            `json:"phase"` // forward, or how else it went
+	Step      string            `json:"step,omitempty"`
+	StuckStep string            `json:"stuck_step,omitempty"` // of one that needs a person
+	Pending   bool              `json:"pending"`
+	Todo      string            `json:"todo,omitempty"` // what recovery does with it; empty: nothing
+	Why       string            `json:"why,omitempty"`
+	Outcome   string            `json:"outcome,omitempty"`
+	Cause     string            `json:"cause"`
+	Error     string            `json:"error,omitempty"`
+	Started   time.Time         `json:"started"`
+	Updated   time.Time         `json:"updated"`
 }
 
 // RecoverRequest carries on at once what is pending, and tries again what needs a
@@ -356,4 +493,28 @@ type Event struct {
 	Level   string         `json:"level"` // info, warn or error
 	Message string         `json:"msg"`
 	Fields  map[string]any `json:"fields,omitempty"`
+}
+
+// NotifyRequest sends a test: POST /v1/notifications/test.
+type NotifyRequest struct {
+	Name string `json:"name,omitempty"` // of one destination; empty: all
+}
+
+// NotifyResult is what came of it for one destination.
+type NotifyResult struct {
+	Name   string `json:"name"`
+	Status int    `json:"status,omitempty"` // of HTTP
+	Error  string `json:"error,omitempty"`
+}
+
+// Front is one row of GET /v1/fronts: a front, and what it has in force.
+type Front struct {
+	Key       string   `json:"key"` // of its map
+	Container string   `json:"container"`
+	Service   string   `json:"service"` // behind it
+	Running   bool     `json:"running"`
+	Ordered   uint64   `json:"ordered"` // generation of the map; 0: there is none
+	Applied   uint64   `json:"applied"` // generation that the kernel has
+	Targets   []string `json:"targets"`
+	Error     string   `json:"error,omitempty"`
 }

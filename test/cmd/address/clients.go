@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/docker-secret-operator/dso/test/lab"
@@ -120,12 +121,15 @@ func (b *bench) startNginx(ctx context.Context) error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	// Told to end, its first process ends the others.
+	b.cleanup = append(b.cleanup, func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
 	for deadline := time.After(30 * time.Second); ; {
 		if b.lab.ClientCommand(ctx, "answerer", "get", "http://"+b.lab.Address()+":8081/").Run() == nil {
 			return nil
 		}
 		select {
 		case err := <-ended:
+			ended <- err
 			return fmt.Errorf("nginx ended: %w: %s", err, said.String())
 		case <-deadline:
 			return errors.New("nginx does not answer")

@@ -67,6 +67,7 @@ type bench struct {
 	switches []time.Duration
 	ways     []*way
 	misses   []string
+	cleanup  []func() // ends what was started beside the lab
 }
 
 func (b *bench) say(format string, args ...any) {
@@ -99,7 +100,12 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if b.lab, err = lab.Open(ctx, root); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, b.lab.Close()) }()
+	defer func() {
+		for _, end := range b.cleanup {
+			end()
+		}
+		err = errors.Join(err, b.lab.Close())
+	}()
 	if err := b.bringUp(ctx, root); err != nil {
 		return fmt.Errorf("%w\n%s", err, b.agentLog())
 	}

@@ -86,6 +86,7 @@ func (b *bench) prepareWays(ctx context.Context) error {
 	if err := proxy.Start(); err != nil {
 		return err
 	}
+	b.cleanup = append(b.cleanup, func() { _ = proxy.Process.Kill(); _ = proxy.Wait() })
 	b.ways = []*way{
 		{name: published, url: "http://" + there + ":8090/"},
 		{name: "the container's own address", url: "http://" + own + ":8080/"},

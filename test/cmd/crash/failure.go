@@ -55,11 +55,11 @@ func (r *real) reaches(ctx context.Context, s rotation.Strategy, marker string) 
 			break
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {
-			return fmt.Errorf("%s answers %q, not %q: %w", service[s], got, marker, err)
+			return fmt.Errorf("%s answers %q, not %q: %w", r.service[s], got, marker, err)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	wrong, err := r.lab.CheckWithin(ctx, time.Minute, places...)
+	wrong, err := r.lab.CheckWithin(ctx, time.Minute, r.places...)
 	if err == nil && len(wrong) > 0 {
 		err = errors.New(strings.Join(wrong, "; "))
 	}

@@ -80,7 +80,7 @@ func (r *real) meddle(ctx context.Context, m meddling, p rotation.Point) error {
 	default:
 		r.serves[m.strategy] = marker
 	}
-	wrong, err := r.lab.CheckWithin(ctx, time.Minute, places...)
+	wrong, err := r.lab.CheckWithin(ctx, time.Minute, r.places...)
 	if err != nil || len(wrong) > 0 {
 		return errors.Join(err, errors.New(strings.Join(wrong, "; ")))
 	}
@@ -90,7 +90,7 @@ func (r *real) meddle(ctx context.Context, m meddling, p rotation.Point) error {
 	}
 	var outcomes []string
 	for _, row := range rows {
-		if row.Container == service[m.strategy] && row.Started.After(begun) {
+		if row.Container == r.service[m.strategy] && row.Started.After(begun) {
 			outcomes = append(outcomes, row.Outcome)
 		}
 	}
@@ -98,7 +98,7 @@ func (r *real) meddle(ctx context.Context, m meddling, p rotation.Point) error {
 		return fmt.Errorf("the rotations end %v, none %s", outcomes, m.outcome)
 	}
 	if got, err := r.answer(ctx, m.strategy); err != nil || got != marker {
-		return fmt.Errorf("%s answers %q, not %q: %w", service[m.strategy], got, marker, err)
+		return fmt.Errorf("%s answers %q, not %q: %w", r.service[m.strategy], got, marker, err)
 	}
 	return nil
 }
@@ -163,7 +163,7 @@ const theirs = "theirs"
 
 // stranger makes a container of a person's own in the place of a service.
 func (r *real) stranger(ctx context.Context, s rotation.Strategy) error {
-	return r.docker(ctx, "run", "-d", "--name", service[s], "--network", "crash_default", "--restart", "always", "-e", "APP_SECRET="+theirs, lab.Answerer)
+	return r.docker(ctx, "run", "-d", "--name", r.service[s], "--network", "crash_default", "--restart", "always", "-e", "APP_SECRET="+theirs, lab.Answerer)
 }
 
 // restore makes the services what they were, after a person has taken a place, or
@@ -172,7 +172,7 @@ func (r *real) restore(ctx context.Context, m meddling) error {
 	if !m.theirs && m.strategy == rotation.Rolling {
 		return nil
 	}
-	if err := r.docker(ctx, "rm", "-f", service[m.strategy], "crash-data-1"); err != nil {
+	if err := r.docker(ctx, "rm", "-f", r.service[m.strategy], "crash-data-1"); err != nil {
 		return err
 	}
 	if err := r.lab.StartAgent(ctx); err != nil {

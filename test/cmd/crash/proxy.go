@@ -263,7 +263,7 @@ func (r *real) awaitStrike(ctx context.Context, struck <-chan struct{}, p rotati
 		case <-time.After(100 * time.Millisecond):
 		}
 		if r.verifyReport(ctx, p) == nil {
-			if wrong, err := r.lab.CheckWithin(ctx, 0, places...); err == nil && len(wrong) == 0 {
+			if wrong, err := r.lab.CheckWithin(ctx, 0, r.places...); err == nil && len(wrong) == 0 {
 				return true
 			}
 		}

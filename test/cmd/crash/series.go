@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,45 +25,57 @@ func (m *matrix) runReal(ctx context.Context, points []rotation.Point, only stri
 	if err != nil {
 		return err
 	}
-	rolling, others := of2(points)
-	all := []series{
-		func(ctx context.Context, r *real) error { return r.underLoad(ctx, rolling) },
-		func(ctx context.Context, r *real) error {
+	rolling := ofStrategies(points, rotation.Rolling)
+	started, reloaded := ofStrategies(points, rotation.Rolling, rotation.Restart, rotation.None), ofStrategies(points, rotation.Signal, rotation.Exec)
+	others := ofStrategies(points, rotation.Restart, rotation.None)
+	all := []struct {
+		wanted bool
+		ground ground
+		series series
+	}{
+		{len(rolling) > 0, starting, func(ctx context.Context, r *real) error { return r.underLoad(ctx, rolling) }},
+		{len(others) > 0, starting, func(ctx context.Context, r *real) error {
 			return errors.Join(r.agentDeaths(ctx, others), r.disasters(ctx, others), r.persons(ctx, others))
-		},
-		func(ctx context.Context, r *real) error {
+		}},
+		{len(rolling) > 0, starting, func(ctx context.Context, r *real) error {
 			return errors.Join(r.disasters(ctx, rolling), r.persons(ctx, rolling))
-		},
-		func(ctx context.Context, r *real) error { return r.strikes(ctx, rotation.Rolling, only) },
-		func(ctx context.Context, r *real) error { return r.strikes(ctx, rotation.Restart, only) },
-		func(ctx context.Context, r *real) error {
-			return errors.Join(r.failures(ctx, points), r.fullDisk(ctx, points))
-		},
-		func(ctx context.Context, r *real) error { return r.replicas(ctx, rolling) },
+		}},
+		{anyStruck(rotation.Rolling, only), starting, func(ctx context.Context, r *real) error { return r.strikes(ctx, rotation.Rolling, only) }},
+		{anyStruck(rotation.Restart, only), starting, func(ctx context.Context, r *real) error { return r.strikes(ctx, rotation.Restart, only) }},
+		{len(started) > 0, starting, func(ctx context.Context, r *real) error {
+			return errors.Join(r.failures(ctx, started), r.fullDisk(ctx, started))
+		}},
+		{len(reloaded) > 0, reloading, func(ctx context.Context, r *real) error {
+			return errors.Join(r.agentDeaths(ctx, reloaded), r.disasters(ctx, reloaded))
+		}},
+		{len(reloaded) > 0, reloading, func(ctx context.Context, r *real) error {
+			return errors.Join(r.failures(ctx, reloaded), r.fullDisk(ctx, reloaded))
+		}},
+		{len(rolling) > 0, starting, func(ctx context.Context, r *real) error { return r.replicas(ctx, rolling) }},
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for _, s := range all {
-		group.Go(func() error { return m.on(ctx, root, s) })
+		if s.wanted {
+			group.Go(func() error { return m.on(ctx, root, s.ground, s.series) })
+		}
 	}
 	return group.Wait()
 }
 
-// of2 are the points of the rolling strategy, and those of the others.
-func of2(points []rotation.Point) (rolling, others []rotation.Point) {
-	for _, p := range points {
-		if p.Strategy == rotation.Rolling {
-			rolling = append(rolling, p)
-		} else {
-			others = append(others, p)
-		}
-	}
-	return rolling, others
+// anyStruck reports whether a death at a call has a name that contains only.
+func anyStruck(s rotation.Strategy, only string) bool {
+	return len(struckCalls(s, false, only))+len(struckCalls(s, true, only)) > 0
+}
+
+// ofStrategies are the points of some strategies.
+func ofStrategies(points []rotation.Point, strategies ...rotation.Strategy) []rotation.Point {
+	return slices.DeleteFunc(slices.Clone(points), func(p rotation.Point) bool { return !slices.Contains(strategies, p.Strategy) })
 }
 
 // on runs a series on an engine of its own.
-func (m *matrix) on(ctx context.Context, root string, s series) (err error) {
-	r := &real{matrix: m, serves: map[rotation.Strategy]string{}}
+func (m *matrix) on(ctx context.Context, root string, g ground, s series) (err error) {
+	r := &real{matrix: m, ground: g, serves: map[rotation.Strategy]string{}}
 	if r.lab, err = lab.Open(ctx, root); err != nil {
 		return err
 	}

@@ -1,0 +1,317 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/spf13/cobra"
+	"gotest.tools/v3/assert"
+	"gotest.tools/v3/golden"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/audit"
+)
+
+// agentStub answers each call of the API with a value, as JSON.
+func agentStub(t *testing.T, answers map[string]any) (socket string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "dso-cli-") // a socket's path is short
+	assert.NilError(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket = filepath.Join(dir, "s")
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
+	assert.NilError(t, err)
+	srv := &http.Server{ReadHeaderTimeout: time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		answer, ok := answers[r.Method+" "+r.URL.Path]
+		if !ok {
+			w.WriteHeader(http.StatusNotFound)
+			answer = wire.Problem{Error: "no answer for " + r.Method + " " + r.URL.Path, Code: wire.CodeNotFound}
+		}
+		if rows, ok := answer.(stream); ok {
+			for _, row := range rows {
+				_ = json.NewEncoder(w).Encode(row)
+			}
+			return
+		}
+		_ = json.NewEncoder(w).Encode(answer)
+	})}
+	go func() { _ = srv.Serve(l) }()
+	t.Cleanup(func() { _ = srv.Close() })
+	return socket
+}
+
+// stream is an answer of one document a line.
+type stream []any
+
+// said is what a command printed and returned.
+func said(t *testing.T, in io.Reader, args ...string) (out, errs string, err error) {
+	t.Helper()
+	var o, e bytes.Buffer
+	root := New(in, &o, &e, false)
+	root.SetArgs(args)
+	root.SetOut(&o)
+	err = root.ExecuteContext(t.Context())
+	return o.String(), e.String(), err
+}
+
+var at = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
+
+// full are answers with something in every member.
+func full() map[string]any {
+	open := wire.PendingRotation{
+		ID: "r1", Container: "shop-web-1", Strategy: "rolling", Status: "in_progress", Phase: "forward", Step: "gate", Since: at, Age: "3s", NeedsPerson: true, Error: "unhealthy",
+	}
+	container := wire.ContainerStatus{
+		Name: "shop-web-1", ID: "0123456789ab", State: "running", Health: "healthy", Has: map[string]string{"local:shop/db": "1"}, Wants: map[string]string{"local:shop/db": "2"},
+		Pinned: true, Stale: &wire.Stale{Since: at, Age: "1h", Cause: "timeout"}, Project: "shop", Service: "web", Given: at,
+		Pin: &wire.Pin{Since: at, Failed: map[string]string{"local:shop/db": "2"}}, Rotation: &open, Predicted: &wire.Prediction{Seconds: 2.5, Samples: 3, Basis: "this container"},
+		Held: "held back", HeldUntil: at, Strategy: "rolling", Reasons: []string{"because"}, Error: "error",
+	}
+	rotation := wire.Rotation{
+		Key: "local:shop/db:0123", ID: "r1", Container: "shop-web-1", Secret: "shop/db", From: map[string]string{"local:shop/db": "1"}, To: map[string]string{"local:shop/db": "2"},
+		Strategy: "rolling", Reasons: []string{"because"}, Status: "completed", Phase: "forward", Step: "gate", StuckStep: "stop", Pending: true, Todo: "carry on", Why: "why",
+		Outcome: "rotated", Cause: "secret set", Error: "error", Started: at, Updated: at.Add(2 * time.Second),
+	}
+	version := wire.VersionResponse{Name: "shop/db", Version: "2", Changed: true}
+	result := wire.RotateResult{Container: "shop-web-1", Strategy: "rolling", Reasons: []string{"because"}, Outcome: "rotated", Note: "note"}
+	return map[string]any{
+		"GET /v1/status": wire.Status{
+			SchemaVersion: wire.JSONVersion, Runtime: wire.RuntimeStatus{Mode: "agent", Version: "4.0.0", Uptime: "3h", StartTime: at}, AgentReached: true,
+			Providers: []wire.ProviderStatus{{
+				Name: "vault", Status: "error", Message: "timeout", Circuit: wire.Circuit{State: "open", Failures: 5, Since: at, NextTry: at},
+				Calls: wire.ProviderCalls{Version: 3, Value: 2, Failed: 1}, Secrets: 1, Interval: &wire.PollInterval{Shortest: "8s", Longest: "1m"},
+				Budget: &wire.CallBudget{PerMinute: 60, Left: 5, Late: "2s"}, LastSuccess: at,
+			}},
+			Secrets: []wire.SecretStatus{{
+				Secret: "local:shop/db", Version: "2", Provider: "local", Since: at, Age: "1h", Checked: at, NextPoll: at, UsedBy: []string{"shop-web-1"}, Error: "error",
+			}},
+			Containers: []wire.ContainerStatus{container}, Cache: &wire.CacheStatus{Entries: 1},
+			Rotations: wire.RotationStatus{
+				Pending: 1, Successful: 2, Failed: 3, AvgTime: "2s", Open: []wire.PendingRotation{open},
+				Window: &wire.RotationWindow{Cron: "0 2 * * *", Duration: "2h", Opens: at},
+			},
+			Configuration: &wire.RejectedConfiguration{File: "/etc/dso/dso.yaml", Problems: []string{"dso.yaml:1:1: problem"}},
+			Queue:         &wire.QueueStatus{Depth: 1, MaxDepth: 2, Capacity: 1024, Processed: 3, Dropped: 4},
+			Health:        wire.Critical, Reasons: []string{"reason"},
+		},
+		"POST /v1/container": wire.ContainerDetail{
+			SchemaVersion: wire.JSONVersion, ContainerStatus: container, Image: "shop:1", Runtime: "dso",
+			References: []wire.ReferenceDetail{
+				{Variable: "DB", Reference: "dso://db", Secret: "local:shop/db", Has: "1", Wants: "2"},
+				{Variable: "TLS", Reference: "dsofile://tls", Secret: "local:shop/tls", Has: "1", Wants: "1", File: "/run/secrets/dso/tls", Target: true},
+			},
+		},
+		"POST /v1/secret/users": wire.SecretUsers{SchemaVersion: wire.JSONVersion, Secret: "local:shop/db", Version: "2", Users: []wire.SecretUser{{
+			Container: "shop-web-1", ID: "0123456789ab", State: "running", Project: "shop", Service: "web", Variables: []string{"DB"}, Has: "1",
+		}}},
+		"GET /v1/rotations": []wire.Rotation{rotation},
+		"GET /v1/locks": []wire.Lock{{
+			Secret: "shop/db", Agent: "agent", Path: "/x.lock", PID: 42, Since: at, Age: "1s", BootID: "b", Held: true, Alive: true, SameBoot: true, Note: "note",
+		}},
+		"GET /v1/seal":    wire.Seal{Protection: "file", Key: "k", Dir: "/var/lib/dso/sealed", Containers: 1, Values: 2},
+		"GET /v1/secrets": []wire.SecretInfo{{Name: "shop/db", Version: "2", Created: at, Versions: 2, Size: 7}},
+		"POST /v1/secret/history": []wire.SecretVersion{{
+			Version: "2", Created: at, Author: "root", Size: 7, Deleted: true, Current: true,
+		}},
+		"POST /v1/secret/rollback":    version,
+		"PUT /v1/secret":              version,
+		"POST /v1/vault":              wire.VaultInfo{Dir: "/root/.dso", Created: true},
+		"POST /v1/notifications/test": []wire.NotifyResult{{Name: "ops", Status: 500, Error: "it answered 500"}},
+		"POST /v1/rotate":             stream{wire.RotateEvent{Step: &wire.RotateStep{Step: "gate"}}, wire.RotateEvent{Done: []wire.RotateResult{result}}},
+		"POST /v1/recover":            stream{wire.RotateEvent{Done: []wire.RotateResult{result}}},
+		"POST /v1/recover/mark":       rotation,
+		"GET /v1/legacy": []wire.Leftover{{
+			Kind: "container", ID: "0", Name: "web_old_1", Of: "web", Do: "report", Why: "why", Else: "x", Commands: []string{"docker rm web_old_1"}, Done: true, Error: "error",
+		}},
+		"GET /v1/events":            stream{wire.Event{Number: 1, Time: at, Level: "info", Message: "agent ready", Fields: map[string]any{"count": 2}}},
+		"POST /v1/references/check": []wire.CheckResult{{Reference: "dso://shop/db", Secret: "local:shop/db", Version: "2"}},
+	}
+}
+
+// What is printed with --json is an interface: these are its shapes, version
+// wire.JSONVersion. A member may be added; another change raises the version.
+func TestJSON_ShapesAreThoseOfTheirVersion(t *testing.T) {
+	socket := agentStub(t, full())
+	dir := filepath.Join(t.TempDir(), "audit")
+	log, _, err := audit.Open(dir, audit.Options{})
+	assert.NilError(t, err)
+	assert.NilError(t, log.Append(audit.Record{
+		Time: at, What: audit.Deliver, Who: audit.Who{UID: 7, PID: 42, User: "ann"}, Secret: "local:shop/db", Version: "2", Container: "shop-web-1", ID: "0123456789ab", Why: "start", Outcome: "rotated",
+	}))
+	assert.NilError(t, log.Close())
+	env := filepath.Join(t.TempDir(), "x.env")
+	assert.NilError(t, os.WriteFile(env, []byte("DB_PASSWORD=hunter2\nPORT=80\n"), 0o600))
+	t.Chdir(t.TempDir())
+	for name, args := range map[string][]string{
+		"status": {"status"}, "plan": {"plan"}, "inspect": {"inspect", "shop-web-1"}, "who-uses": {"who-uses", "shop/db"}, "rotations": {"rotations"},
+		"history": {"history"}, "diff": {"diff"}, "locks": {"locks"}, "seal": {"seal"}, "secret-list": {"secret", "list"}, "secret-history": {"secret", "history", "shop/db"},
+		"secret-rollback": {"secret", "rollback", "shop/db"}, "secret-set": {"secret", "set", "shop/db"}, "init": {"init"}, "notifications-test": {"notifications", "test"},
+		"rotate": {"rotate", "shop/db"}, "recover": {"recover"}, "recover-mark": {"recover", "--mark-recovered", "local:shop/db:0123"},
+		"recover-legacy": {"recover", "--adopt-legacy", "--dry-run"}, "watch": {"watch", "--no-follow"}, "version": {"version"}, "fetch": {"fetch", "shop/db"},
+		"audit": {"audit", "--dir", dir}, "audit-verify": {"audit", "verify", "--dir", dir}, "env-import": {"env", "import", env, "--dry-run", "--namespace", "shop"},
+		"config-validate": {"config", "validate", "-c", filepath.Join(repository, "packaging", "dso.yaml")}, "validate": {"validate", "--offline"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, _, err := said(t, strings.NewReader("hunter2"), append([]string{"--socket", socket}, append(args, "--json")...)...)
+			switch ExitCode(err) {
+			case ExitOK, ExitUnhealthy, ExitError:
+				assert.Assert(t, err == nil || err.Error() == "", "%v", err)
+			default:
+				assert.NilError(t, err)
+			}
+			assert.Assert(t, !strings.Contains(out, "hunter2"), out)
+			for _, changing := range []string{repository, env, dir} {
+				if abs, err := filepath.Abs(changing); err == nil {
+					out = strings.ReplaceAll(out, abs, "DIR")
+				}
+			}
+			assert.Assert(t, json.Valid([]byte(strings.TrimSpace(out))), out)
+			golden.Assert(t, out, goldenFile("json", name+".json"))
+		})
+	}
+}
+
+// packageDir is the directory of this package, whatever the working directory is.
+var packageDir, _ = filepath.Abs(".")
+
+var repository = filepath.Join(packageDir, "../..")
+
+func goldenFile(parts ...string) string {
+	return filepath.Join(append([]string{packageDir, "testdata"}, parts...)...)
+}
+
+// Every command that prints with --json has its shape above, or is tested with what
+// makes it.
+func TestJSON_EveryCommandHasAShape(t *testing.T) {
+	elsewhere := []string{"doctor", "migrate", "secret get", "config show", "seal new-key"}
+	root := New(strings.NewReader(""), io.Discard, io.Discard, false)
+	var walk func(cmd *cobra.Command, path string)
+	walk = func(cmd *cobra.Command, path string) {
+		for _, c := range cmd.Commands() {
+			name := strings.TrimSpace(path + " " + c.Name())
+			if c.Flags().Lookup("json") != nil && c.RunE != nil && !c.DisableFlagParsing {
+				_, err := os.Stat(goldenFile("json", strings.ReplaceAll(name, " ", "-")+".json"))
+				known := err == nil
+				for _, e := range elsewhere {
+					known = known || e == name
+				}
+				assert.Check(t, known, "docker dso %s --json", name)
+			}
+			walk(c, name)
+		}
+	}
+	walk(root, "")
+}
+
+func TestText_WhatAPersonSees(t *testing.T) {
+	socket := agentStub(t, full())
+	t.Chdir(t.TempDir())
+	t.Setenv("TZ", "UTC")
+	for name, args := range map[string][]string{
+		"plan": {"plan"}, "inspect": {"inspect", "shop-web-1"}, "who-uses": {"who-uses", "shop/db"}, "diff": {"diff"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			out, _, err := said(t, nil, append([]string{"--socket", socket}, args...)...)
+			assert.NilError(t, err)
+			if name == "inspect" {
+				lines := strings.Split(out, "\n")
+				out = strings.Join(append(lines[:1:1], lines[2:]...), "\n") // how long ago changes
+			}
+			golden.Assert(t, out, goldenFile("text", name+".txt"))
+		})
+	}
+}
+
+func TestStatus_ExitCodeSaysWhetherItIsHealthy(t *testing.T) {
+	answers := full()
+	_, _, err := said(t, nil, "--socket", agentStub(t, answers), "status")
+	assert.Equal(t, ExitCode(err), ExitUnhealthy)
+	st := answers["GET /v1/status"].(wire.Status)
+	st.Health = wire.Healthy
+	answers["GET /v1/status"] = st
+	_, _, err = said(t, nil, "--socket", agentStub(t, answers), "status", "--json")
+	assert.Equal(t, ExitCode(err), ExitOK)
+	out, _, err := said(t, nil, "--socket", "/no/such/socket", "status", "--json")
+	assert.Equal(t, ExitCode(err), ExitNoAgent)
+	assert.NilError(t, json.Unmarshal([]byte(out), &st))
+	assert.Equal(t, st.Health, wire.Unreachable)
+	assert.Assert(t, !st.AgentReached && st.AgentError != "")
+}
+
+func TestStatus_WatchShowsItAgainAndAgain(t *testing.T) {
+	socket := agentStub(t, full())
+	ctx, cancel := context.WithCancel(t.Context())
+	r, w := io.Pipe()
+	root := New(nil, w, io.Discard, false)
+	root.SetArgs([]string{"--socket", socket, "status", "--watch", "--interval", "100ms", "--json"})
+	done := make(chan error, 1)
+	go func() { done <- root.ExecuteContext(ctx); _ = w.Close() }()
+	d := json.NewDecoder(r)
+	for range 3 {
+		var st wire.Status
+		assert.NilError(t, d.Decode(&st))
+		assert.Equal(t, st.Health, wire.Critical)
+	}
+	cancel()
+	_, _ = io.Copy(io.Discard, r)
+	assert.NilError(t, <-done)
+}
+
+// The engine of another host has another agent.
+func TestAgent_OfAnotherHostIsNotThisOne(t *testing.T) {
+	socket := agentStub(t, full())
+	for host, elsewhere := range map[string]bool{
+		"": false, "unix:///var/run/docker.sock": false, "tcp://127.0.0.1:2375": false, "tcp://localhost:2375": false,
+		"ssh://root@prod": true, "ssh://prod:2222": true, "tcp://10.0.0.7:2376": true, "https://prod.example": true,
+	} {
+		call := func(args ...string) error {
+			root := New(strings.NewReader("v"), io.Discard, io.Discard, false, WithEndpoint(func() Endpoint { return Endpoint{Context: "prod", Host: host} }), func(a *app) { a.socket = socket })
+			root.SetArgs(args)
+			return root.ExecuteContext(t.Context())
+		}
+		for _, args := range [][]string{{"status", "--json"}, {"secret", "set", "shop/db", "--no-wait"}, {"rotations"}} {
+			err := call(args...)
+			if !elsewhere {
+				assert.Check(t, ExitCode(err) != ExitNoAgent || strings.Contains(err.Error(), wire.AgentSocket), "%s %v: %v", host, args, err)
+				continue
+			}
+			assert.Check(t, ExitCode(err) == ExitNoAgent, "%s %v: %v", host, args, err)
+			if args[0] != "status" {
+				assert.ErrorContains(t, err, `the docker context "prod" is an engine on another host`)
+				assert.Assert(t, hintFor(err) != "")
+			}
+		}
+		assert.Check(t, ExitCode(call("--socket", socket, "rotations")) == ExitOK, "a socket that is named is taken")
+	}
+}
+
+func TestPaint_NoColourWhereThereIsNoTerminal(t *testing.T) {
+	socket := agentStub(t, full())
+	for _, args := range [][]string{{"status"}, {"plan"}, {"audit", "verify", "--dir", t.TempDir()}} {
+		out, errs, _ := said(t, nil, append([]string{"--socket", socket}, args...)...)
+		assert.Check(t, !strings.Contains(out+errs, "\x1b"), "%v", args)
+	}
+}
+
+func TestCompletion_OffersRealNames(t *testing.T) {
+	socket := agentStub(t, full())
+	for want, args := range map[string][]string{
+		"shop-web-1": {"inspect", ""}, "shop/db": {"secret", "get", "sh"}, "local:": {}, "shop/db\n": {"who-uses", ""}, "shop-web-1\nshop/db": {"rotate", ""},
+	} {
+		if len(args) == 0 {
+			continue
+		}
+		out, _, err := said(t, nil, append([]string{"__complete", "--socket", socket}, args...)...)
+		assert.NilError(t, err)
+		assert.Check(t, strings.Contains(out, want), "%v: %s", args, out)
+	}
+}

@@ -1,0 +1,226 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/compose"
+	"github.com/docker-secret-operator/dso/internal/durable"
+	"github.com/docker-secret-operator/dso/internal/migrate"
+)
+
+// migrateOptions are what a person says about a migration.
+type migrateOptions struct {
+	files, envFiles  []string
+	project          string
+	include, exclude []string
+	noEntropy        bool
+	apply, yes       bool
+	existing         string // what happens to a secret that is there already
+}
+
+func (a *app) migrateCommand() *cobra.Command {
+	var o migrateOptions
+	cmd := a.jsonFlag(&cobra.Command{
+		Use: "migrate", Short: "Move the secrets of a Compose project from its files to the vault", Args: noArgs,
+		Long: `Find the likely secrets in the Compose files of the project and its .env files, by the names
+of the variables and by what the values look like, and show what would be done with each.
+No value is printed, and nothing is changed.
+
+With --apply, after a question, the values are stored in the vault and new files are written
+beside the originals, compose.dso.yaml beside compose.yaml, with references in the place
+of the values; comments and order stay. An original is never overwritten: look at the new
+files, try them (docker dso up -f compose.dso.yaml -d), and put them in the place of the old
+ones yourself.`,
+		Example: "  docker dso migrate\n  docker dso migrate --exclude APP_KEY --include ADMIN --apply",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains([]string{"error", "keep", "replace"}, o.existing) {
+				return usageError("--existing is error, keep or replace")
+			}
+			if o.yes && !o.apply {
+				return usageError("--yes goes with --apply")
+			}
+			return a.migrate(cmd.Context(), o)
+		},
+	})
+	f := cmd.Flags()
+	f.StringArrayVarP(&o.files, "compose-file", "f", nil, "Compose `file`, as docker compose -f")
+	f.StringArrayVar(&o.envFiles, "env-file", nil, "environment `file` of Compose (default: .env)")
+	f.StringVarP(&o.project, "project-name", "p", "", "name of the project")
+	f.StringSliceVar(&o.include, "include", nil, "`variables` that are secrets whatever they look like")
+	f.StringSliceVar(&o.exclude, "exclude", nil, "`variables` that are none")
+	f.BoolVar(&o.noEntropy, "no-entropy", false, "take no value for a secret because it looks random")
+	f.BoolVar(&o.apply, "apply", false, "store the secrets and write the new files")
+	f.BoolVarP(&o.yes, "yes", "y", false, "with --apply: do not ask")
+	f.StringVar(&o.existing, "existing", "error", "what to do with a secret that the vault has already: error, keep or replace")
+	return cmd
+}
+
+func (a *app) migrate(ctx context.Context, o migrateOptions) error {
+	in, err := migrationInput(ctx, o)
+	if err != nil {
+		return err
+	}
+	plan, err := migrate.Make(in)
+	if err != nil {
+		return err
+	}
+	if !a.asJSON {
+		a.printMigration(plan)
+	}
+	if !o.apply || len(plan.Secrets) == 0 {
+		_, err := a.print(plan)
+		return err
+	}
+	if err := freeNames(plan); err != nil {
+		return err
+	}
+	if !o.yes {
+		if agreed, err := a.agreed("the vault and this directory", "Store them, and write the new files?"); err != nil || !agreed {
+			return err
+		}
+	}
+	if err := a.storePlanned(ctx, plan, o.existing); err != nil {
+		return err
+	}
+	for _, f := range plan.Files {
+		if err := writeBeside(f); err != nil {
+			return err
+		}
+		if !a.asJSON {
+			_, _ = fmt.Fprintln(a.out, "wrote", f.Path)
+		}
+	}
+	_, err = a.print(plan)
+	return err
+}
+
+// migrationInput reads the project as it lies there.
+func migrationInput(ctx context.Context, o migrateOptions) (migrate.Input, error) {
+	opts := compose.Options{Files: o.files, EnvFiles: o.envFiles, ProjectName: o.project}
+	files, dir, err := compose.Files(opts)
+	if err != nil {
+		return migrate.Input{}, err
+	}
+	project, err := compose.ProjectName(ctx, opts)
+	if err != nil {
+		return migrate.Input{}, err
+	}
+	in := migrate.Input{Project: project, Read: os.ReadFile, Environ: map[string]string{}, Include: o.include, Exclude: o.exclude, NoEntropy: o.noEntropy}
+	for _, kv := range os.Environ() {
+		name, value, _ := strings.Cut(kv, "=")
+		in.Environ[name] = value
+	}
+	for _, path := range files {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return in, err
+		}
+		in.Compose = append(in.Compose, migrate.File{Path: path, Text: text})
+	}
+	envs := o.envFiles
+	if len(envs) == 0 {
+		envs = []string{filepath.Join(dir, ".env")}
+	}
+	for _, path := range envs {
+		text, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) && len(o.envFiles) == 0 {
+			continue
+		}
+		if err != nil {
+			return in, err
+		}
+		in.Env = append(in.Env, migrate.File{Path: path, Text: text})
+	}
+	return in, nil
+}
+
+func (a *app) printMigration(p migrate.Plan) {
+	if len(p.Secrets) == 0 {
+		_, _ = fmt.Fprintf(a.out, "project %s has no likely secret in the clear\n", p.Project)
+	}
+	for _, s := range p.Secrets {
+		_, _ = fmt.Fprintf(a.out, "secret %s, %d bytes: %s\n", s.Name, s.Bytes, s.Why)
+		for _, from := range s.From {
+			_, _ = fmt.Fprintln(a.out, "  from", from)
+		}
+	}
+	for _, f := range p.Files {
+		_, _ = fmt.Fprintf(a.out, "file %s, beside %s\n", f.Path, filepath.Base(f.Original))
+		for _, c := range f.Changes {
+			_, _ = fmt.Fprintln(a.out, "  "+c)
+		}
+	}
+	for _, l := range p.Left {
+		_, _ = fmt.Fprintf(a.out, "left %s\n  %s\n", l.Where, l.Text)
+	}
+}
+
+// freeNames refuses before anything is done, when a new file is there already.
+func freeNames(p migrate.Plan) error {
+	for _, f := range p.Files {
+		if _, err := os.Lstat(f.Path); err == nil {
+			return withHint(fmt.Errorf("%s is there already", f.Path), "move it away: no file is overwritten")
+		}
+	}
+	return nil
+}
+
+// writeBeside writes a new file with the mode of the original, and never over another.
+func writeBeside(f migrate.Output) error {
+	mode := fs.FileMode(0o600)
+	if st, err := os.Stat(f.Original); err == nil {
+		mode = st.Mode().Perm()
+	}
+	out, err := os.OpenFile(f.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(f.Text)
+	return errors.Join(err, out.Sync(), out.Close(), durable.SyncDir(filepath.Dir(f.Path)))
+}
+
+// storePlanned stores the values; what is there already is dealt with as a person said.
+func (a *app) storePlanned(ctx context.Context, p migrate.Plan, existing string) error {
+	s, err := a.secrets()
+	if err != nil {
+		return err
+	}
+	infos, err := s.list(ctx)
+	if err != nil {
+		return err
+	}
+	names := namesOf(infos)
+	var taken []string
+	for _, planned := range p.Secrets {
+		if slices.Contains(names, planned.Name) {
+			taken = append(taken, planned.Name)
+		}
+	}
+	if len(taken) > 0 && existing == "error" {
+		return withHint(fmt.Errorf("the vault has %s already", strings.Join(taken, ", ")),
+			"--existing keep refers to what is there, --existing replace stores the value as a new version")
+	}
+	for _, planned := range p.Secrets {
+		if existing == "keep" && slices.Contains(taken, planned.Name) {
+			continue
+		}
+		resp, err := s.set(ctx, wire.SetRequest{Name: planned.Name, Value: planned.Value.Reveal(), AllowEmpty: true})
+		if err != nil {
+			return fmt.Errorf("store %s: %w", planned.Name, err)
+		}
+		if !a.asJSON {
+			_, _ = fmt.Fprintf(a.out, "stored %s version %s\n", resp.Name, resp.Version)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,291 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	tea "charm.land/bubbletea/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/docker-secret-operator/dso/internal/api/client"
+	"github.com/docker-secret-operator/dso/internal/api/wire"
+)
+
+func (a *app) topCommand() *cobra.Command {
+	var every time.Duration
+	cmd := &cobra.Command{
+		Use: "top", Short: "Show live what runs, and rotate or roll back from there", Args: noArgs,
+		Long: `Show live the containers with their versions, the rotations as they step, the secrets and
+the providers. Keys: up and down choose a row, tab another list, / filters, r rotates the
+chosen container or what uses the chosen secret, b rolls the chosen secret back to its value
+before, q ends. What changes something is asked about first.
+
+It needs a terminal; elsewhere there is docker dso status --watch.`,
+		Example: "  docker dso top",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if !terminal(a.out) || !terminal(a.in) {
+				return withHint(usageError("top needs a terminal"), "docker dso status --watch prints the same again and again")
+			}
+			if every < 100*time.Millisecond {
+				return usageError("--interval is at least 100ms")
+			}
+			m := newTop(cmd.Context(), a.agent(), every)
+			_, err := tea.NewProgram(m, tea.WithContext(cmd.Context()), tea.WithInput(a.in), tea.WithOutput(a.out)).Run()
+			if errors.Is(err, tea.ErrInterrupted) {
+				return nil
+			}
+			return err
+		},
+	}
+	cmd.Flags().DurationVar(&every, "interval", time.Second, "pause between two looks")
+	return cmd
+}
+
+// top is what docker dso top shows. It changes with messages only; what takes time is a
+// command that ends with one.
+type top struct {
+	ctx   context.Context
+	agent *client.Client
+	every time.Duration
+
+	status wire.Status
+	err    error
+	said   string // how the last thing that was asked for ended
+
+	secrets   bool   // the list of secrets has the keys, not that of containers
+	row       int    // chosen in it
+	filter    string // only what has it in its name
+	typing    bool   // the filter is being typed
+	question  string // to be answered with y
+	confirmed tea.Cmd
+}
+
+// The messages of top.
+type (
+	statusMsg struct {
+		status wire.Status
+		err    error
+	}
+	tickMsg struct{}
+	doneMsg string
+)
+
+func newTop(ctx context.Context, agent *client.Client, every time.Duration) top {
+	return top{ctx: ctx, agent: agent, every: every}
+}
+
+// Init implements [tea.Model].
+func (m top) Init() tea.Cmd { return m.look }
+
+func (m top) look() tea.Msg {
+	var st wire.Status
+	err := m.agent.Call(m.ctx, "GET", "/v1/status", nil, &st)
+	return statusMsg{st, err}
+}
+
+// Update implements [tea.Model].
+func (m top) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
+	switch msg := msg.(type) {
+	case statusMsg:
+		m.status, m.err = msg.status, msg.err
+		m.row = max(0, min(m.row, len(m.rows())-1))
+		return m, tea.Tick(m.every, func(time.Time) tea.Msg { return tickMsg{} })
+	case tickMsg:
+		return m, m.look
+	case doneMsg:
+		m.said = string(msg)
+		return m, nil
+	case tea.KeyPressMsg:
+		return m.key(msg.String())
+	}
+	return m, nil
+}
+
+func (m top) key(key string) (tea.Model, tea.Cmd) {
+	switch {
+	case m.question != "":
+		do := m.confirmed
+		m.question, m.confirmed = "", nil
+		if key == "y" {
+			m.said = "…"
+			return m, do
+		}
+		m.said = "nothing was done"
+		return m, nil
+	case m.typing:
+		return m.typed(key), nil
+	}
+	switch key {
+	case "q", "ctrl+c":
+		return m, tea.Quit
+	case "down", "j":
+		m.row = max(0, min(m.row+1, len(m.rows())-1))
+	case "up", "k":
+		m.row = max(0, m.row-1)
+	case "tab":
+		m.secrets, m.row = !m.secrets, 0
+	case "/":
+		m.typing, m.filter, m.row = true, "", 0
+	case "esc":
+		m.filter, m.row = "", 0
+	case "r":
+		return m.ask("rotate")
+	case "b":
+		return m.ask("roll back")
+	}
+	return m, nil
+}
+
+// typed takes a key while the filter is typed.
+func (m top) typed(key string) top {
+	switch {
+	case key == "enter":
+		m.typing = false
+	case key == "esc":
+		m.typing, m.filter = false, ""
+	case key == "backspace":
+		if n := len(m.filter); n > 0 {
+			m.filter = m.filter[:n-1]
+		}
+	case len(key) == 1:
+		m.filter += key
+	}
+	return m
+}
+
+// ask asks whether to do something with the chosen row.
+func (m top) ask(what string) (tea.Model, tea.Cmd) {
+	rows := m.rows()
+	if m.row >= len(rows) {
+		return m, nil
+	}
+	name := rows[m.row]
+	local, isLocal := strings.CutPrefix(name, "local:")
+	switch {
+	case what == "rotate" && m.secrets:
+		typed := strings.Replace(strings.TrimPrefix(name, "local:"), ":", "/", 1)
+		m.confirmed = m.rotate(wire.RotateRequest{Secret: typed, Force: true, Cause: "docker dso top"})
+	case what == "rotate":
+		m.confirmed = m.rotate(wire.RotateRequest{Container: name, Force: true, Cause: "docker dso top"})
+	case !m.secrets || !isLocal:
+		m.said = "only a secret of the local vault can be rolled back: tab goes to the secrets"
+		return m, nil
+	default:
+		m.confirmed = m.rollback(local)
+	}
+	m.question = what + " " + name + "? y/n"
+	return m, nil
+}
+
+func (m top) rotate(req wire.RotateRequest) tea.Cmd {
+	return func() tea.Msg {
+		results, err := m.agent.Rotate(m.ctx, req, func(wire.RotateStep) {})
+		if err != nil {
+			return doneMsg(err.Error())
+		}
+		var parts []string
+		for _, r := range results {
+			how := strings.ReplaceAll(r.Outcome, "_", " ")
+			if how == "" {
+				how = "has the current version"
+			}
+			if r.Error != "" {
+				how += ": " + r.Error
+			}
+			parts = append(parts, r.Container+" "+how)
+		}
+		return doneMsg(strings.Join(parts, "; "))
+	}
+}
+
+func (m top) rollback(name string) tea.Cmd {
+	return func() tea.Msg {
+		var resp wire.VersionResponse
+		if err := m.agent.Call(m.ctx, "POST", "/v1/secret/rollback", wire.NameRequest{Name: name}, &resp); err != nil {
+			return doneMsg(err.Error())
+		}
+		return doneMsg(fmt.Sprintf("%s is back at its older value, as version %s", resp.Name, resp.Version))
+	}
+}
+
+// rows are the names of the list that has the keys.
+func (m top) rows() []string {
+	var names []string
+	if m.secrets {
+		for _, s := range m.status.Secrets {
+			names = append(names, s.Secret)
+		}
+	} else {
+		for _, c := range m.status.Containers {
+			names = append(names, c.Name)
+		}
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return !strings.Contains(n, m.filter) })
+}
+
+// View implements [tea.Model].
+func (m top) View() tea.View {
+	v := tea.NewView(m.text())
+	v.AltScreen = true
+	return v
+}
+
+// text is everything that is shown.
+func (m top) text() string {
+	var b strings.Builder
+	if m.err != nil {
+		fmt.Fprintf(&b, "%s: %v\n", wire.Unreachable, m.err)
+	} else {
+		fmt.Fprintf(&b, "agent %s, up %s, %s\n%s\n", m.status.Runtime.Version, m.status.Runtime.Uptime, m.status.Health, rotationsText(m.status.Rotations))
+	}
+	for _, p := range m.status.Providers {
+		fmt.Fprintln(&b, providerText(p))
+	}
+	b.WriteByte('\n')
+	mark := func(secrets bool, i int) string {
+		if secrets == m.secrets && i == m.row {
+			return "> "
+		}
+		return "  "
+	}
+	section := func(secrets bool, heading string, line func(name string) string) {
+		view := m
+		view.secrets = secrets
+		fmt.Fprintln(&b, heading)
+		for i, name := range view.rows() {
+			fmt.Fprintln(&b, mark(secrets, i)+line(name))
+		}
+		b.WriteByte('\n')
+	}
+	section(false, "CONTAINERS", m.containerLine)
+	section(true, "SECRETS", m.secretLine)
+	for _, r := range m.status.Rotations.Open {
+		fmt.Fprintf(&b, "rotation of %s: %s, %s %s, %s %s\n", r.Container, r.Strategy, r.Phase, r.Step, r.Age, r.Error)
+	}
+	switch {
+	case m.question != "":
+		fmt.Fprintln(&b, m.question)
+	case m.typing:
+		fmt.Fprintln(&b, "/"+m.filter)
+	case m.said != "":
+		fmt.Fprintln(&b, m.said)
+	}
+	b.WriteString("up/down choose · tab list · / filter · r rotate · b roll back · q end\n")
+	return b.String()
+}
+
+func (m top) containerLine(name string) string {
+	i := slices.IndexFunc(m.status.Containers, func(c wire.ContainerStatus) bool { return c.Name == name })
+	c := m.status.Containers[i]
+	return strings.TrimRight(fmt.Sprintf("%-28s %-20s %-10s %s  %s", c.Name, stateText(c), c.Strategy, secretsText(c), noteText(c)), " ")
+}
+
+func (m top) secretLine(name string) string {
+	i := slices.IndexFunc(m.status.Secrets, func(s wire.SecretStatus) bool { return s.Secret == name })
+	s := m.status.Secrets[i]
+	return strings.TrimRight(fmt.Sprintf("%-40s v%-12s %-14s next %-10s %s %s", s.Secret, versionText(s.Version), since(s.Since), until(s.NextPoll), strings.Join(s.UsedBy, ", "), s.Error), " ")
+}
