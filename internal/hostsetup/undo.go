@@ -114,7 +114,7 @@ func (h *Host) PlanUninstall(ctx context.Context, purge bool) (Removal, error) {
 }
 
 // userData are the directories that hold what a person has put there.
-var userData = []string{configDir, vaultDir}
+var userData = []string{configDir, vaultDir, auditDir}
 
 // stateParts are the agent's own, without the record.
 var stateParts = []string{"state", "locks", "sealed", "fronts", "agent.lock"}
@@ -135,6 +135,7 @@ func (h *Host) Uninstall(ctx context.Context, purge bool) (Removal, error) {
 	if err := h.saveRecord(r); err != nil {
 		return rm, err
 	}
+	h.keepAudit = !purge && h.holdsFiles(auditDir)
 	if err := h.endAll(ctx, r); err != nil {
 		return rm, err
 	}
@@ -200,6 +201,9 @@ func (h *Host) removeOwn(dir string) error {
 		var errs []error
 		for _, part := range stateParts {
 			errs = append(errs, os.RemoveAll(h.path(filepath.Join(dir, part))))
+		}
+		if !h.keepAudit {
+			errs = append(errs, os.RemoveAll(h.path(auditDir)))
 		}
 		return errors.Join(errs...)
 	case runDir:

@@ -180,7 +180,7 @@ func TestSetup_ThatIsKilledIsUndoneByTheNext(t *testing.T) {
 	d.sh("docker dso setup --yes & pid=$!; while [ ! -e /run/dso/dso.sock ]; do :; done; kill -9 $pid; pkill -9 -x docker-dso || true")
 	out := d.run("docker", "dso", "setup", "--yes")
 	assert.Assert(t, strings.Contains(out, "a setup that was cut off is undone") || strings.Contains(out, "nothing to do"), out)
-	d.run("docker", "dso", "setup", "--uninstall", "--yes")
+	d.run("docker", "dso", "setup", "--uninstall", "--yes", "--purge")
 	assert.DeepEqual(t, different(before, d.picture()), []string(nil))
 }
 
