@@ -35,6 +35,8 @@ type Host struct {
 	// Fault may make a step fail, in tests: it is given the step's number, before and
 	// after the effect.
 	Fault func(point string) error
+
+	keepAudit bool // an uninstallation leaves the audit log
 }
 
 // New returns this host, or the tree below root.

@@ -69,6 +69,7 @@ const (
 	configDir      = "/etc/dso"
 	credentialsDir = "/etc/dso/credentials"
 	stateDir       = "/var/lib/dso"
+	auditDir       = "/var/lib/dso/audit"
 	runDir         = "/run/dso"
 	lockDir        = "/run/lock/dso"
 	vaultDir       = "/root/.dso"

@@ -15,11 +15,20 @@ import (
 )
 
 // Unfinished undoes what a setup left that was cut off. It reports whether there was
-// something.
+// something. One after which containers were made that need the runtime stands, and the
+// next plan adds what it did not come to.
 func (h *Host) Unfinished(ctx context.Context) (bool, error) {
 	r, err := h.loadRecord()
 	if err != nil || r == nil || r.Complete {
 		return false, err
+	}
+	users, err := h.usersOf(ctx)
+	if err != nil {
+		return false, err
+	}
+	if len(users) > 0 {
+		r.settle()
+		return false, h.saveRecord(r)
 	}
 	return true, h.undoFrom(ctx, r, r.Begun)
 }
@@ -105,7 +114,7 @@ func (h *Host) PlanUninstall(ctx context.Context, purge bool) (Removal, error) {
 }
 
 // userData are the directories that hold what a person has put there.
-var userData = []string{configDir, vaultDir}
+var userData = []string{configDir, vaultDir, auditDir}
 
 // stateParts are the agent's own, without the record.
 var stateParts = []string{"state", "locks", "sealed", "fronts", "agent.lock"}
@@ -126,6 +135,7 @@ func (h *Host) Uninstall(ctx context.Context, purge bool) (Removal, error) {
 	if err := h.saveRecord(r); err != nil {
 		return rm, err
 	}
+	h.keepAudit = !purge && h.holdsFiles(auditDir)
 	if err := h.endAll(ctx, r); err != nil {
 		return rm, err
 	}
@@ -174,25 +184,40 @@ func (h *Host) removeImages(ctx context.Context) error {
 // removeData removes what agents have left. The agent has ended, and no container has
 // a file there any more.
 func (h *Host) removeData(purge bool) error {
-	if h.live() {
-		err := syscall.Unmount(h.path(filepath.Join(runDir, "private")), 0)
-		if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
-			return fmt.Errorf("unmount %s/private: %w", runDir, err)
-		}
-	}
-	var errs []error
-	for _, part := range stateParts {
-		errs = append(errs, os.RemoveAll(h.path(filepath.Join(stateDir, part))))
-	}
-	for _, dir := range []string{runDir, lockDir} {
-		errs = append(errs, emptyDir(h.path(dir)))
-	}
+	errs := []error{h.removeOwn(stateDir), h.removeOwn(runDir), h.removeOwn(lockDir)}
 	for _, dir := range userData {
 		if purge || !h.holdsFiles(dir) {
 			errs = append(errs, emptyDir(h.path(dir)))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// removeOwn removes what an agent has put into one of its own directories. In others is
+// what people have put there.
+func (h *Host) removeOwn(dir string) error {
+	switch dir {
+	case stateDir:
+		var errs []error
+		for _, part := range stateParts {
+			errs = append(errs, os.RemoveAll(h.path(filepath.Join(dir, part))))
+		}
+		if !h.keepAudit {
+			errs = append(errs, os.RemoveAll(h.path(auditDir)))
+		}
+		return errors.Join(errs...)
+	case runDir:
+		if h.live() {
+			err := syscall.Unmount(h.path(filepath.Join(dir, "private")), 0)
+			if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
+				return fmt.Errorf("unmount %s/private: %w", dir, err)
+			}
+		}
+		return emptyDir(h.path(dir))
+	case lockDir:
+		return emptyDir(h.path(dir))
+	}
+	return nil
 }
 
 // emptyDir removes what is in a directory; the directory is a step of its own.
@@ -233,7 +258,8 @@ func (h *Host) undo(ctx context.Context, r *Record, i int) error {
 		_, err := h.Run(ctx, "groupdel", h.prefixed(d.Name)...)
 		return err
 	case MakeDir:
-		return removeIfEmpty(path)
+		// It was not there before: what is in it is this setup's, or its agent's.
+		return errors.Join(h.removeOwn(d.Path), removeIfEmpty(path))
 	case WriteFile:
 		return h.putBack(ctx, r, i)
 	case CopyFile:

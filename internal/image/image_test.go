@@ -3,6 +3,7 @@ package image_test
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"testing"
 
@@ -25,7 +26,7 @@ func TestArchive_TheSameImageGivesTheSameBytes(t *testing.T) {
 	var layer []byte
 	for r := tar.NewReader(bytes.NewReader(one)); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		assert.NilError(t, err)
@@ -37,7 +38,7 @@ func TestArchive_TheSameImageGivesTheSameBytes(t *testing.T) {
 	var found []string
 	for r := tar.NewReader(bytes.NewReader(layer)); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		assert.NilError(t, err)

@@ -59,7 +59,7 @@ var loading = regexp.MustCompile(`(?m)^(\S+) .*Loading containers: (start|done)`
 
 // mostSilence is how long the engine's API may be silent at a boot without an agent: the
 // deadline, and what the engine itself needs on a machine that is busy.
-const mostSilence = shortDeadline + 10*time.Second
+const mostSilence = shortDeadline + 30*time.Second
 
 // apiSilence is how long the engine's API was silent at the boot.
 func (d *debian) apiSilence() time.Duration {

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -153,10 +154,11 @@ func (d *debian) show(property string) string {
 	return d.run("systemctl", "show", "--value", "--property", property, "dso-agent.service")
 }
 
-// pkg is the package that make e2e-host has built.
+// pkg is the package that make e2e-host has built, or one in $DSO_PACKAGES.
 func pkg(t *testing.T, kind string) string {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(repository(t), "bin/package/publish/*."+kind))
+	dir := cmp.Or(os.Getenv("DSO_PACKAGES"), filepath.Join(repository(t), "bin/package/publish"))
+	found, err := filepath.Glob(filepath.Join(dir, "*."+kind))
 	assert.NilError(t, err)
 	assert.Equal(t, len(found), 1, "make package builds it: %v", found)
 	return found[0]

@@ -146,10 +146,7 @@ func TestInstall_RemoveAndPurgeOfThePackageAlone(t *testing.T) {
 func TestInstall_FromAnArchive(t *testing.T) {
 	d := newHost(t)
 	d.engineAnswers()
-	archives, err := filepath.Glob(filepath.Join(repository(t), "bin/package/publish/*.tar.gz"))
-	assert.NilError(t, err)
-	assert.Equal(t, len(archives), 1)
-	assert.NilError(t, d.Copy(archives[0], "/root/archive.tar.gz", 0o644))
+	assert.NilError(t, d.Copy(pkg(t, "tar.gz"), "/root/archive.tar.gz", 0o644))
 	d.sh("mkdir /root/archive && tar -C /root/archive --strip-components=1 -xzf /root/archive.tar.gz")
 	bare := d.picture()
 	d.run("/root/archive/docker-dso", "dso", "setup", "--yes")
@@ -183,7 +180,7 @@ func TestSetup_ThatIsKilledIsUndoneByTheNext(t *testing.T) {
 	d.sh("docker dso setup --yes & pid=$!; while [ ! -e /run/dso/dso.sock ]; do :; done; kill -9 $pid; pkill -9 -x docker-dso || true")
 	out := d.run("docker", "dso", "setup", "--yes")
 	assert.Assert(t, strings.Contains(out, "a setup that was cut off is undone") || strings.Contains(out, "nothing to do"), out)
-	d.run("docker", "dso", "setup", "--uninstall", "--yes")
+	d.run("docker", "dso", "setup", "--uninstall", "--yes", "--purge")
 	assert.DeepEqual(t, different(before, d.picture()), []string(nil))
 }
 
