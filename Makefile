@@ -138,9 +138,12 @@ check: lint unit ## Run lint and unit
 # One package at a time: each starts engines and load, and the machine is small.
 ENGINE_TEST := go test -count=1 -p 1 -timeout 30m -run '$(RUN)'
 
+# Those that need a host of their own are e2e-host's.
+E2E := $(patsubst %/,./%/...,$(filter-out test/e2e/host/,$(wildcard test/e2e/*/)))
+
 .PHONY: e2e
 e2e: deps build tools/bin/docker-compose ## Run the tests against a private Docker engine (as root)
-	$(ENGINE_TEST) $(or $(PKG),./test/engine/... ./test/e2e/... ./test/docs/...)
+	$(ENGINE_TEST) $(or $(PKG),./test/engine/... ./test/e2e $(E2E) ./test/docs/...)
 
 .PHONY: e2e-host
 e2e-host: deps build package tools/bin/bookworm/.made tools/bin/docker-compose ## Run the tests on a Debian host with systemd that is booted for it (as root)

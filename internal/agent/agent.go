@@ -232,9 +232,7 @@ func (a *Agent) openStores() error {
 		return err
 	}
 	a.openNotifier()
-	if err := a.openAudit(); err != nil {
-		return err
-	}
+	a.openAudit()
 	a.engine.Targets = func(c target.Container) target.Given { return a.settings.rules.Load().For(c) }
 	a.resolver = a.settings.resolver
 	a.metrics.Configuration(func() bool { _, problems := a.settings.rejected(); return len(problems) > 0 })

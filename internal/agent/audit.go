@@ -15,17 +15,16 @@ import (
 )
 
 // openAudit opens the record of who got what. An agent that cannot keep one works on,
-// for its containers, and shows no value to a person.
-func (a *Agent) openAudit() error {
+// for its containers, and shows no value to a person until it can.
+func (a *Agent) openAudit() {
 	log, problem, err := audit.Open(a.state("audit"), audit.Options{})
 	if err != nil {
-		return err
+		a.log.Error("the audit log cannot be written: no value is shown to a person", "error", err)
 	}
 	if problem != nil {
 		a.log.Error("the audit log was found broken and goes on in a new file", "error", problem)
 	}
 	a.audit = log
-	return nil
 }
 
 // note records what happened. Who asked is in the context; without anybody it is the

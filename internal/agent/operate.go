@@ -99,8 +99,9 @@ func (a *Agent) Events(after uint64) ([]wire.Event, <-chan struct{}) {
 	return out, newer
 }
 
-// FrontImage makes sure that the engine has the image of the fronts.
-func (a *Agent) FrontImage(ctx context.Context) (wire.FrontImage, error) {
+// FrontImage makes sure that the engine has the image of the fronts, and that nobody
+// else has the ports that the project claims.
+func (a *Agent) FrontImage(ctx context.Context, req wire.FrontRequest) (wire.FrontImage, error) {
 	runtimes, err := a.engine.Runtimes(ctx)
 	if err != nil {
 		return wire.FrontImage{}, err
@@ -111,6 +112,9 @@ func (a *Agent) FrontImage(ctx context.Context) (wire.FrontImage, error) {
 			Err:  fmt.Errorf("the engine knows no runtime %q", reconcile.Runtime),
 			Hint: `add {"runtimes": {"dso": {"path": "/usr/local/bin/dso-runtime"}}} to /etc/docker/daemon.json and reload the engine (systemctl reload docker)`,
 		}
+	}
+	if err := a.portsFree(ctx, req); err != nil {
+		return wire.FrontImage{}, err
 	}
 	tag, err := a.fronts.EnsureImage(ctx)
 	return wire.FrontImage{Image: tag, Dir: a.fronts.dir}, err

@@ -49,7 +49,7 @@ type Backend interface {
 	NewSealKey(ctx context.Context) (wire.Seal, error)
 	Legacy(ctx context.Context) ([]wire.Leftover, error)
 	Adopt(ctx context.Context, req wire.AdoptRequest) ([]wire.Leftover, error)
-	FrontImage(ctx context.Context) (wire.FrontImage, error)
+	FrontImage(ctx context.Context, req wire.FrontRequest) (wire.FrontImage, error)
 	// Events returns what is kept of the events after a number, and a channel that is
 	// closed when there is a newer one.
 	Events(after uint64) (events []wire.Event, newer <-chan struct{})
@@ -162,7 +162,9 @@ func routes(b Backend, log *slog.Logger, ownerOnly map[string]bool) http.Handler
 		return b.SecretUsers(ctx, r)
 	})
 	route(group, "GET /v1/rotations", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Rotation, error) { return b.Rotations(ctx) })
-	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, _ struct{}) (wire.FrontImage, error) { return b.FrontImage(ctx) })
+	route(group, "POST /v1/fronts/image", func(ctx context.Context, _ Caller, r wire.FrontRequest) (wire.FrontImage, error) {
+		return b.FrontImage(ctx, r)
+	})
 	events(group, "GET /v1/events", b.Events)
 	pause(group, "POST /v1/pause", b.Pause)
 	route(group, "GET /v1/locks", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Lock, error) { return b.Locks(ctx) })

@@ -195,7 +195,7 @@ func (b *backend) Legacy(context.Context) ([]wire.Leftover, error) {
 func (b *backend) Adopt(context.Context, wire.AdoptRequest) ([]wire.Leftover, error) {
 	return []wire.Leftover{}, b.fail
 }
-func (b *backend) FrontImage(context.Context) (wire.FrontImage, error) {
+func (b *backend) FrontImage(context.Context, wire.FrontRequest) (wire.FrontImage, error) {
 	return wire.FrontImage{}, b.fail
 }
 

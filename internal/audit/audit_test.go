@@ -187,6 +187,20 @@ func TestLog_IsPrivateAndSafeForManyAtOnce(t *testing.T) {
 	assert.ErrorContains(t, err, "0700")
 }
 
+// What keeps the log from being opened may go: a full disk, a mode.
+func TestLog_OpensItselfWhenItCan(t *testing.T) {
+	dir := newDir(t)
+	assert.NilError(t, os.Chmod(dir, 0o755))
+	l, _, err := Open(dir, Options{})
+	assert.ErrorContains(t, err, "0700")
+	assert.ErrorContains(t, l.Append(Record{What: Read}), "0700")
+	assert.NilError(t, os.Chmod(dir, 0o700))
+	fill(t, l, 3)
+	assert.NilError(t, l.Close())
+	rep := verify(t, dir, "")
+	assert.Assert(t, rep.Records == 3 && len(rep.Problems) == 0, "%v", rep)
+}
+
 func TestRecord_ALongReasonIsShortened(t *testing.T) {
 	dir := newDir(t)
 	assert.NilError(t, open(t, dir, Options{}).Append(Record{What: Refuse, Why: strings.Repeat("x\"\n", 100000)}))

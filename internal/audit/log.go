@@ -40,7 +40,8 @@ type Log struct {
 }
 
 // Open opens the log in dir for appending. The problem is what was found wrong with it,
-// and recorded; the log is usable all the same.
+// and recorded; the log is usable all the same. With an error it is not yet: every
+// record tries to open it again, and what kept it may have gone.
 func Open(dir string, opts Options) (l *Log, problem, err error) {
 	if opts.MaxSize == 0 {
 		opts.MaxSize = defaultSize
@@ -48,19 +49,30 @@ func Open(dir string, opts Options) (l *Log, problem, err error) {
 	if opts.Keep == 0 {
 		opts.Keep = defaultKeep
 	}
-	if err := durable.MkdirPrivate(dir); err != nil {
-		return nil, nil, err
-	}
 	l = &Log{dir: dir, opts: opts, wake: make(chan struct{}, 1)}
-	paths, err := files(dir)
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(paths) == 0 {
-		return l, nil, l.begin()
-	}
-	problem, err = l.reopen(paths[len(paths)-1])
+	problem, err = l.open()
 	return l, problem, err
+}
+
+func (l *Log) open() (problem, err error) {
+	defer func() {
+		if err != nil && l.file != nil {
+			_ = l.file.Close()
+			l.file = nil
+		}
+	}()
+	if err := durable.MkdirPrivate(l.dir); err != nil {
+		return nil, err
+	}
+	paths, err := files(l.dir)
+	if err != nil {
+		return nil, err
+	}
+	l.seq, l.head = 0, ""
+	if len(paths) == 0 {
+		return nil, l.begin()
+	}
+	return l.reopen(paths[len(paths)-1])
 }
 
 // reopen continues the newest file where it ends.
@@ -99,7 +111,7 @@ func (l *Log) reopen(path string) (problem, err error) {
 		if err := l.begin(); err != nil {
 			return bad, err
 		}
-		return bad, l.Append(Record{What: Broken, Who: ByAgent, Why: bad.Error()})
+		return bad, l.append(Record{What: Broken, Who: ByAgent, Why: bad.Error()})
 	}
 	if l.file, err = os.OpenFile(path, os.O_WRONLY|os.O_APPEND|unix.O_NOFOLLOW, 0o600); err != nil {
 		return nil, fmt.Errorf("open audit log: %w", err)
@@ -117,7 +129,7 @@ func (l *Log) reopen(path string) (problem, err error) {
 	if torn == nil {
 		return nil, nil
 	}
-	return nil, l.Append(Record{What: Cut, Who: ByAgent, Why: fmt.Sprintf("a crash had cut off the last line after %d bytes", len(torn.text))})
+	return nil, l.append(Record{What: Cut, Who: ByAgent, Why: fmt.Sprintf("a crash had cut off the last line after %d bytes", len(torn.text))})
 }
 
 // begin starts a new file, and removes the oldest ones.
@@ -156,6 +168,15 @@ func (l *Log) Append(r Record) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.file == nil {
+		if _, err := l.open(); err != nil {
+			return err
+		}
+	}
+	return l.append(r)
+}
+
+func (l *Log) append(r Record) error {
 	if l.size >= l.opts.MaxSize {
 		if err := l.begin(); err != nil {
 			return err
@@ -207,6 +228,9 @@ func (l *Log) sync() error {
 	l.mu.Lock()
 	f := l.file
 	l.mu.Unlock()
+	if f == nil {
+		return nil
+	}
 	if err := f.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
 		return fmt.Errorf("sync audit log: %w", err)
 	}
@@ -220,5 +244,8 @@ func (l *Log) Close() error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
 	return errors.Join(l.file.Sync(), l.file.Close())
 }

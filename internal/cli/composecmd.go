@@ -256,8 +256,18 @@ func (a *app) modelFiles(ctx context.Context, p *compose.Project, fresh bool) ([
 	if !compose.UsesReferences(p) {
 		return files, nil
 	}
+	req := wire.FrontRequest{Project: p.Name}
+	if fresh {
+		claims, err := compose.Claims(p)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range claims {
+			req.Ports = append(req.Ports, wire.HostPort{Service: c.Service, Host: c.Host, Number: c.Number, Proto: c.Proto})
+		}
+	}
 	var front wire.FrontImage
-	err := a.agent().Call(ctx, "POST", "/v1/fronts/image", nil, &front)
+	err := a.agent().Call(ctx, "POST", "/v1/fronts/image", req, &front)
 	if err == nil {
 		text, err := compose.Overlay(p, compose.OverlayOptions{FrontImage: front.Image, FrontDir: front.Dir})
 		if err != nil {

@@ -192,7 +192,7 @@ func goldenFile(parts ...string) string {
 // Every command that prints with --json has its shape above, or is tested with what
 // makes it.
 func TestJSON_EveryCommandHasAShape(t *testing.T) {
-	elsewhere := []string{"doctor", "migrate", "secret get", "config show", "seal new-key"}
+	elsewhere := []string{"setup", "bootstrap local", "bootstrap agent", "system status", "system logs", "doctor", "migrate", "secret get", "config show", "seal new-key"}
 	root := New(strings.NewReader(""), io.Discard, io.Discard, false)
 	var walk func(cmd *cobra.Command, path string)
 	walk = func(cmd *cobra.Command, path string) {

@@ -54,6 +54,7 @@ type systemReport struct {
 func (a *app) systemStatus() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
 		Use: "status", Short: "Show whether the agent runs, and who keeps it alive", Args: noArgs,
+		Example: "  docker dso system status",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h := a.installer("")
 			s, err := h.Service(cmd.Context())

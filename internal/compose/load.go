@@ -48,8 +48,9 @@ type Project struct {
 
 	model     *types.Project
 	services  []Service
-	adopted   map[string]map[string]string // by service: labels that its update_config stands for
-	separator string                       // between the parts of a container's name
+	adopted   map[string]map[string]string         // by service: labels that its update_config stands for
+	claimed   map[string][]types.ServicePortConfig // by service: ports of its label dso.host_ports
+	separator string                               // between the parts of a container's name
 }
 
 // Load loads a project. Every malformed reference in it is an error, joined
@@ -70,7 +71,7 @@ func Load(ctx context.Context, opts Options) (*Project, error) {
 	if model.Name == "" {
 		return nil, errors.New("load compose project: it has no name, use -p <name>")
 	}
-	p := &Project{Name: model.Name, WorkingDir: model.WorkingDir, ConfigFiles: model.ComposeFiles, model: model, adopted: map[string]map[string]string{}, separator: "-"}
+	p := &Project{Name: model.Name, WorkingDir: model.WorkingDir, ConfigFiles: model.ComposeFiles, model: model, adopted: map[string]map[string]string{}, claimed: map[string][]types.ServicePortConfig{}, separator: "-"}
 	if utils.StringToBool(o.Environment["COMPOSE_COMPATIBILITY"]) {
 		p.separator = "_"
 	}
@@ -78,6 +79,12 @@ func Load(ctx context.Context, opts Options) (*Project, error) {
 		return nil, err
 	}
 	for name, s := range model.Services {
+		ports, err := hostPorts(s)
+		if err != nil {
+			return nil, err
+		}
+		s.Ports = append(s.Ports, ports...)
+		p.claimed[name] = ports
 		model.Services[name], p.adopted[name] = adopt(s)
 	}
 	return p, nil

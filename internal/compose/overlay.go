@@ -83,6 +83,9 @@ func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) erro
 	maps.Copy(fronted.Labels, p.adopted[name])
 	out[name] = fronted
 	if !need {
+		if ports := p.claimed[name]; len(ports) > 0 {
+			fronted.Ports = ports
+		}
 		return nil
 	}
 	front := FrontName(name)

@@ -30,7 +30,7 @@ func engineVersion(f Facts) finding {
 	return good("engine %s, API %s", f.Engine.Version, f.Engine.API)
 }
 
-const registerHint = `add {"runtimes": {"dso": {"path": "/usr/local/bin/dso-runtime"}}} to /etc/docker/daemon.json, then systemctl reload docker`
+const registerHint = `docker dso setup registers it; or add {"runtimes": {"dso": {"path": "/usr/local/bin/dso-runtime"}}} to /etc/docker/daemon.json, then systemctl reload docker`
 
 func runtimeRegistered(f Facts) finding {
 	if f.Engine.Err != "" {

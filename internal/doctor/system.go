@@ -12,7 +12,7 @@ func startsAtBoot(f Facts) finding {
 	case !s.Present:
 		return info("systemd does not run here: something else has to start the agent at boot")
 	case !s.Unit:
-		return warn("there is no unit dso-agent.service", "the agent was not installed as a service", "install one, so that the agent is there after a reboot")
+		return warn("there is no unit dso-agent.service", "the agent was not installed as a service", "docker dso setup installs one, so that the agent is there after a reboot")
 	case !s.Enabled:
 		return warn("dso-agent is not enabled", "after a reboot containers that need a secret would not start", "systemctl enable dso-agent").
 			with(Fix{Kind: FixEnable, Target: "dso-agent", What: "systemctl enable dso-agent"})
@@ -26,8 +26,8 @@ func bootOrder(f Facts) finding {
 	case !s.Present || !s.Unit:
 		return info("no unit to look at")
 	case !s.BeforeDocker:
-		return warn("dso-agent.service is not ordered before docker.service", "at boot the engine starts containers before somebody can give them their secrets; the agent starts them afterwards, later than need be",
-			"Before=docker.service in the unit, then systemctl daemon-reload")
+		return warn("neither dso-agent.service nor dso-runtime.socket is ordered before docker.service", "at boot the engine starts containers before somebody can give them their secrets; the agent starts them afterwards, later than need be",
+			"docker dso setup installs units that are", "or Before=docker.service in the unit, then systemctl daemon-reload")
 	}
 	return good("before docker.service")
 }

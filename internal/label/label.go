@@ -33,4 +33,4 @@ var Known = []string{Reloader, Strategy, Signal, Exec, AtOnce, Delay, Order, Hea
 
 // Unsupported lists the labels that have a meaning which this version does not
 // act on. They are refused, never ignored.
-var Unsupported = []string{Secrets, HostPorts}
+var Unsupported = []string{Secrets}

@@ -96,6 +96,9 @@ func refused(c engine.Container, strategy string) error {
 			return fmt.Errorf("%w: %s has the label %s, which this version does not act on yet: remove it", ErrPlan, c.Name, l)
 		}
 	}
+	if c.Label(label.HostPorts) != "" && c.Project() == "" {
+		return fmt.Errorf("%w: %s has the label %s, which docker dso up acts on in a Compose file: publish its ports with -p, or use Compose", ErrPlan, c.Name, label.HostPorts)
+	}
 	if !slices.Contains(label.Strategies, strategy) {
 		return fmt.Errorf("%w: %s asks for dso.update.strategy=%s; it must be one of %s", ErrPlan, c.Name, strategy, strings.Join(label.Strategies, ", "))
 	}

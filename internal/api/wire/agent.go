@@ -457,6 +457,21 @@ type Lock struct {
 	Note     string    `json:"note,omitempty"`
 }
 
+// FrontRequest is about the fronts of a project (POST /v1/fronts/image): nothing is
+// done when somebody else has one of the ports.
+type FrontRequest struct {
+	Project string     `json:"project,omitempty"`
+	Ports   []HostPort `json:"ports,omitempty"`
+}
+
+// HostPort is a port of the host that a service of the project claims.
+type HostPort struct {
+	Service string `json:"service"`
+	Host    string `json:"host,omitempty"` // an address; empty: any
+	Number  uint16 `json:"number"`
+	Proto   string `json:"proto"`
+}
+
 // FrontImage answers POST /v1/fronts/image: the engine has the image now.
 type FrontImage struct {
 	Image string `json:"image"`

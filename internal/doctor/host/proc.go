@@ -107,9 +107,9 @@ func systemd(ctx context.Context) doctor.Systemd {
 		}
 		return values
 	}
-	unit, socket := show("dso-agent.service"), show("dso-agent.socket")
+	unit, socket := show("dso-agent.service"), show("dso-runtime.socket")
 	s.Unit = unit["LoadState"] == "loaded"
-	s.Enabled = strings.HasPrefix(unit["UnitFileState"], "enabled") || strings.HasPrefix(socket["UnitFileState"], "enabled")
+	s.Enabled = strings.HasPrefix(unit["UnitFileState"], "enabled")
 	s.Active = unit["ActiveState"] == "active"
 	for _, of := range []map[string]string{unit, socket} {
 		s.BeforeDocker = s.BeforeDocker || slices.Contains(strings.Fields(of["Before"]), "docker.service")
