@@ -233,11 +233,15 @@ func emptyDir(dir string) error {
 	return errors.Join(errs...)
 }
 
-// holdsFiles reports whether there is a file in a directory or below.
+// holdsFiles reports whether there is a file in a directory or below, with something in
+// it: an agent begins an audit log with an empty one.
 func (h *Host) holdsFiles(dir string) bool {
 	found := false
 	_ = filepath.WalkDir(h.path(dir), func(_ string, e os.DirEntry, err error) error {
-		if err == nil && !e.IsDir() {
+		if err != nil || e.IsDir() {
+			return nil
+		}
+		if info, err := e.Info(); err == nil && info.Size() > 0 {
 			found = true
 			return filepath.SkipAll
 		}

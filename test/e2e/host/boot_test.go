@@ -13,9 +13,6 @@ import (
 // shortDeadline is what starts wait for an agent in these tests, instead of 10 seconds.
 const shortDeadline = 2 * time.Second
 
-// within is how long after the agent is there everything must run.
-const within = 5 * time.Second
-
 // An agent that systemd starts at once, as every boot is.
 func TestBoot_EverythingRunsAfterAShutDownAndAfterAPowerCut(t *testing.T) {
 	d := newInstalled(t)
@@ -24,7 +21,8 @@ func TestBoot_EverythingRunsAfterAShutDownAndAfterAPowerCut(t *testing.T) {
 		assert.NilError(t, off())
 		assert.NilError(t, d.SwitchOn(t.Context()))
 		d.agentActive()
-		t.Logf("after a %s: all runs %s after the agent was ready", name, f.up(within, "v1"))
+		t.Log("after a " + name)
+		f.back("v1")
 		assert.Equal(t, d.show("NRestarts"), "0")
 	}
 }
@@ -93,7 +91,7 @@ func TestBoot_TheEngineFirst(t *testing.T) {
 	assert.Assert(t, strings.Contains(d.run("docker", "inspect", "-f", "{{.State.Error}}", byEnv), "is dso-agent running?"))
 	release()
 	d.agentActive()
-	t.Logf("all runs %s after the agent was ready", f.up(within, "v1"))
+	f.back("v1")
 }
 
 func TestBoot_TheAgentFirst(t *testing.T) {
@@ -105,7 +103,7 @@ func TestBoot_TheAgentFirst(t *testing.T) {
 	assert.Equal(t, d.show("ActiveState"), "activating", "it is ready when its recovery is over")
 	release()
 	d.agentActive()
-	t.Logf("all runs %s after the agent was ready", f.up(within, "v1"))
+	f.back("v1")
 }
 
 // The sockets are there and the agent is late: later than a start waits.
@@ -117,7 +115,7 @@ func TestBoot_TheAgentIsLate(t *testing.T) {
 	d.reboot()
 	assert.Assert(t, d.apiSilence() < mostSilence)
 	d.agentActive()
-	t.Logf("all runs %s after the agent was ready", f.up(within, "v1"))
+	f.back("v1")
 }
 
 // An agent that cannot start is tried for ever, does not take the sockets with it, and
@@ -137,7 +135,7 @@ func TestBoot_TheAgentIsBroken(t *testing.T) {
 	d.run("rm", broken)
 	d.run("systemctl", "daemon-reload")
 	d.agentActive()
-	t.Logf("all runs %s after the agent was ready", f.up(within, "v1"))
+	f.back("v1")
 }
 
 // A store that is down at boot: containers start with the values that they had.
@@ -164,14 +162,14 @@ providers:
 
 	d.reboot() // the store comes back with the containers that need it
 	d.agentActive()
-	f.up(within, "v1")
+	f.up("v1")
 	d.eventually("the container that needs the store runs", running)
 	assert.Assert(t, strings.Contains(d.environ("needs-store"), "VALUE=from the store\n"))
 
 	d.run("docker", "update", "--restart", "no", "store")
 	d.reboot() // it stays away
 	d.agentActive()
-	t.Logf("all runs %s after the agent was ready", f.up(within, "v1"))
+	f.back("v1")
 	assert.Assert(t, running())
 	assert.Assert(t, strings.Contains(d.environ("needs-store"), "VALUE=from the store\n"))
 	assert.Assert(t, strings.Contains(d.run("docker", "dso", "status"), "stale"), "it is said")
@@ -195,5 +193,5 @@ WantedBy=sysinit.target
 	d.run("systemctl", "enable", "-q", "read-only.service")
 	d.reboot()
 	d.engineAnswers()
-	t.Logf("all runs after %s", f.up(30*time.Second, "v1"))
+	f.up("v1")
 }

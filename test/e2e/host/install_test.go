@@ -220,7 +220,7 @@ func TestDowngrade_IsRefusedWithoutHarm(t *testing.T) {
 	d := newInstalled(t)
 	f := d.fleet()
 	d.set("app/marker", "v2")
-	f.up(within, "v2")
+	f.up("v2")
 	d.run("systemctl", "stop", "dso-agent.service", "dso-agent.socket", "dso-runtime.socket")
 	d.sh(`jq '.[].format = 99' /var/lib/dso/state/rotations.json > /tmp/j && cat /tmp/j > /var/lib/dso/state/rotations.json`)
 	before := d.sh("cd /var/lib/dso && find . -type f ! -name agent.lock | sort | xargs sha256sum")
@@ -229,5 +229,5 @@ func TestDowngrade_IsRefusedWithoutHarm(t *testing.T) {
 		return strings.Contains(d.run("docker", "dso", "system", "logs", "-n", "20"), "a newer version has written it")
 	})
 	assert.Equal(t, d.sh("cd /var/lib/dso && find . -type f ! -name agent.lock | sort | xargs sha256sum"), before)
-	f.up(within, "v2")
+	f.up("v2")
 }
