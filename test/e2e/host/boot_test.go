@@ -153,7 +153,7 @@ providers:
 `, 0o640))
 	d.run("systemctl", "reload", "dso-agent")
 	d.eventually("the store is known", func() bool {
-		return strings.Contains(d.run("docker", "dso", "status"), "provider parameters")
+		return strings.Contains(d.status(), "provider parameters")
 	})
 	d.sleeper("needs-store", "--runtime", "dso", "--restart", "always", "-e", "VALUE=dso://parameters/app/marker")
 	running := func() bool {
@@ -172,7 +172,7 @@ providers:
 	f.back("v1")
 	assert.Assert(t, running())
 	assert.Assert(t, strings.Contains(d.environ("needs-store"), "VALUE=from the store\n"))
-	assert.Assert(t, strings.Contains(d.run("docker", "dso", "status"), "stale"), "it is said")
+	assert.Assert(t, strings.Contains(d.status(), "stale"), "it is said")
 }
 
 // The agent's disk is read-only: containers start and go on, nothing is rotated.

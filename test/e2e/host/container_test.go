@@ -28,7 +28,7 @@ func TestContainer_TheAgentIsOneAndBootsWithTheHost(t *testing.T) {
 		assert.NilError(t, d.SwitchOn(t.Context()))
 		d.engineAnswers()
 		d.eventually("the agent answers", func() bool {
-			_, err := d.Run(t.Context(), "docker", "dso", "status")
+			_, err := d.Run(t.Context(), "docker", "dso", "locks")
 			return err == nil
 		})
 		t.Log("after a " + name)
@@ -37,7 +37,7 @@ func TestContainer_TheAgentIsOneAndBootsWithTheHost(t *testing.T) {
 	assert.Assert(t, strings.Contains(d.run("docker", "dso", "system", "logs", "-n", "500"), "agent ready"))
 	d.run("docker", "dso", "system", "restart")
 	d.eventually("the agent answers", func() bool {
-		_, err := d.Run(t.Context(), "docker", "dso", "status")
+		_, err := d.Run(t.Context(), "docker", "dso", "locks")
 		return err == nil
 	})
 	d.run("docker", "rm", "-f", plain, byEnv, byFile, "stopped")

@@ -149,6 +149,12 @@ func (d *debian) agentActive() {
 	d.eventually("the agent is ready", func() bool { return d.show("ActiveState") == "active" })
 }
 
+// status is what docker dso status prints; it exits 7 when something is not as it shall be.
+func (d *debian) status() string {
+	d.t.Helper()
+	return d.sh("docker dso status || [ $? = 7 ]")
+}
+
 func (d *debian) show(property string) string {
 	d.t.Helper()
 	return d.run("systemctl", "show", "--value", "--property", property, "dso-agent.service")

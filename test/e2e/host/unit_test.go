@@ -72,7 +72,7 @@ providers:
 `, 0o640))
 	d.run("systemctl", "restart", "dso-agent")
 	d.agentActive()
-	assert.Assert(t, strings.Contains(d.run("docker", "dso", "status"), "provider parameters"))
+	assert.Assert(t, strings.Contains(d.status(), "provider parameters"))
 	d.run("docker", "dso", "config", "show")
 }
 
