@@ -32,7 +32,7 @@ func TestHostPorts_AreTheFronts(t *testing.T) {
 	assert.NilError(t, err)
 	text, err := compose.Overlay(p, overlayOptions)
 	assert.NilError(t, err)
-	front := string(text)[strings.Index(string(text), "web-front:\n    image"):]
+	_, front, _ := strings.Cut(string(text), "web-front:\n    image")
 	assert.Assert(t, strings.Contains(front, `published: "8080"`) && strings.Contains(front, "host_ip: 127.0.0.1"), front)
 	claims, err := compose.Claims(p)
 	assert.NilError(t, err)

@@ -122,7 +122,7 @@ func (b *bench) startNginx(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	// Told to end, its first process ends the others.
-	b.cleanup = append(b.cleanup, func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
+	b.cleanup = append(b.cleanup, func() { _, _ = cmd.Process.Signal(syscall.SIGTERM), <-ended })
 	for deadline := time.After(30 * time.Second); ; {
 		if b.lab.ClientCommand(ctx, "answerer", "get", "http://"+b.lab.Address()+":8081/").Run() == nil {
 			return nil

@@ -79,7 +79,7 @@ func (b *bench) rotateAndKill(ctx context.Context) error {
 	if err := b.lab.KillAgent(); err != nil {
 		return err
 	}
-	<-done
+	_ = <-done // the command line says that its agent died
 	if err := b.lab.StartAgent(ctx); err != nil {
 		return err
 	}
