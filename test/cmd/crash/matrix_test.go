@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +16,7 @@ func TestPage_ListsEveryPointOfTheProgram(t *testing.T) {
 	content, err := os.ReadFile("../../../" + page)
 	assert.NilError(t, err)
 	text := string(content)
-	want := skeleton(newMatrix(time.Now()).page())
+	want := skeleton(without(newMatrix(time.Now()).page(), notRun(text)))
 	assert.DeepEqual(t, skeleton(text), want)
 	assert.Assert(t, !strings.Contains(text, "FAILED") && !strings.Contains(text, "| 0 + "), "every point was survived")
 	for line := range strings.Lines(text) {
@@ -23,6 +24,23 @@ func TestPage_ListsEveryPointOfTheProgram(t *testing.T) {
 			assert.Assert(t, strings.Contains(line, " + 1 |"), "not tried on a real engine: %s", line)
 		}
 	}
+}
+
+// notRun are the strategies that the page itself says are younger than its run. Make
+// crash writes no such line: the next run has them.
+func notRun(page string) []string {
+	_, line, _ := strings.Cut(page, "\nNot in that run: ")
+	line, _, _ = strings.Cut(line, ", which came after it.")
+	return strings.FieldsFunc(line, func(r rune) bool { return r == '`' || r == ',' || r == ' ' })
+}
+
+// without leaves sections out of a page.
+func without(page string, sections []string) string {
+	parts := strings.Split(page, "\n## ")
+	return strings.Join(slices.DeleteFunc(parts, func(p string) bool {
+		title, _, _ := strings.Cut(p, "\n")
+		return slices.Contains(sections, title)
+	}), "\n## ")
 }
 
 // skeleton is what of a page does not depend on the run: its sections, phases
