@@ -131,7 +131,7 @@ func open(t *testing.T, v *vault, edit func(*azure.Config)) (*azure.Provider, *p
 	t.Helper()
 	proxy := providertest.NewProxy(t, v)
 	cfg := azure.Config{
-		Vault: proxy.URL, Authority: proxy.URL, Timeout: 10 * time.Second, TLS: rest.TLS{CAFile: proxy.CAFile},
+		Vault: proxy.URL, Authority: proxy.URL, Timeout: time.Minute, TLS: rest.TLS{CAFile: proxy.CAFile},
 		Login: azure.ClientSecret("tenant", "client", func() (secret.Value, error) { return secret.NewValue([]byte(providertest.Canary)), nil }),
 	}
 	if edit != nil {
