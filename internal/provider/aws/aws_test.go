@@ -47,7 +47,7 @@ func open(t *testing.T, f *fake, service aws.Service, edit func(*aws.Config)) (*
 	k := &keys{id: "AKIAFIRST"}
 	cfg := aws.Config{
 		Service: service, Region: "eu-central-1", Endpoint: proxy.URL, STSEndpoint: proxy.URL,
-		Timeout: 10 * time.Second, TLS: rest.TLS{CAFile: proxy.CAFile}, Keys: k.read,
+		Timeout: time.Minute, TLS: rest.TLS{CAFile: proxy.CAFile}, Keys: k.read,
 	}
 	if edit != nil {
 		edit(&cfg)

@@ -148,7 +148,7 @@ func open(t *testing.T, f *fake, edit func(*gcp.Config)) (*gcp.Provider, *provid
 	proxy := providertest.NewProxy(t, f)
 	file := account(t, proxy.URL+"/token")
 	cfg := gcp.Config{
-		Project: "shop", Endpoint: proxy.URL, Timeout: 10 * time.Second, TLS: rest.TLS{CAFile: proxy.CAFile},
+		Project: "shop", Endpoint: proxy.URL, Timeout: time.Minute, TLS: rest.TLS{CAFile: proxy.CAFile},
 		Credentials: func() (secret.Value, error) { return secret.NewValue(file), nil },
 	}
 	if edit != nil {

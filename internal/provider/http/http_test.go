@@ -99,7 +99,7 @@ func open(t *testing.T, s *store, edit func(*httpprovider.Config)) (*httpprovide
 	cred := &bearer{token: providertest.Canary}
 	cfg := httpprovider.Config{
 		URL: proxy.URL + "/v1/{path}", Value: "/data/value", Version: "/data/version", Base64: true,
-		Timeout: 10 * time.Second, TLS: rest.TLS{CAFile: proxy.CAFile}, Headers: cred.headers,
+		Timeout: time.Minute, TLS: rest.TLS{CAFile: proxy.CAFile}, Headers: cred.headers,
 	}
 	if edit != nil {
 		edit(&cfg)
