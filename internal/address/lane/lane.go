@@ -32,7 +32,7 @@ type Lane struct {
 	table    *table // nil: there is no lane now
 	services map[string]*lived
 	families families
-	inForce  []route
+	inForce  rules
 	late     map[int][]late // by the process that they are of
 	trouble  string         // why there is none
 }
@@ -82,22 +82,6 @@ func (l *Lane) Run(ctx context.Context) {
 	}
 }
 
-// State says whether the lane is in force, for which services, and why not.
-func (l *Lane) State() (services []string, trouble string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.table == nil {
-		return nil, l.trouble
-	}
-	for key, s := range l.services {
-		if len(routes(map[string]Service{key: s.Service}, l.families)) > 0 {
-			services = append(services, key)
-		}
-	}
-	slices.Sort(services)
-	return services, ""
-}
-
 // up makes sure that the table is there and that the engine's firewall lets it
 // through, or that there is no table.
 func (l *Lane) up(ctx context.Context) {
@@ -121,7 +105,7 @@ func (l *Lane) up(ctx context.Context) {
 	defer l.mu.Unlock()
 	l.families = nat
 	if l.table == nil {
-		l.inForce = nil
+		l.inForce = rules{}
 		l.table, err = openTable()
 	}
 	if err == nil {
@@ -159,7 +143,7 @@ func (l *Lane) drop(why string) {
 func (l *Lane) confirm() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.table != nil && len(l.inForce) > 0 {
+	if l.table != nil && len(l.inForce.routes) > 0 {
 		if err := l.table.confirm(); err != nil {
 			l.drop(err.Error())
 		}
@@ -185,9 +169,6 @@ func (l *Lane) Set(key string, s Service) error {
 	return l.write()
 }
 
-// Drop ends what the lane does for a front.
-func (l *Lane) Drop(key string) error { return l.Set(key, Service{}) }
-
 func (l *Lane) replace(key string, s *lived) {
 	old := l.services[key]
 	delete(l.services, key)
@@ -202,10 +183,8 @@ func (l *Lane) replace(key string, s *lived) {
 	}
 	old.cancel()
 	if s != nil {
-		for _, t := range old.Targets {
-			only := old.Service
-			only.Targets = []Target{t}
-			l.owes(t.Pid, latecomers(only, s.Service))
+		for pid, what := range latecomers(old.Service, s.Service) {
+			l.owes(pid, what)
 		}
 	}
 }
@@ -213,14 +192,10 @@ func (l *Lane) replace(key string, s *lived) {
 // owes keeps a process that new connections do not go to any more from beginning
 // flows, for as long as it lives.
 func (l *Lane) owes(pid int, what []late) {
-	if len(what) == 0 {
-		return
-	}
 	_, err := onExit(pid, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		delete(l.late, pid)
-		l.inForce = nil // what is written is not what is wanted
 		if err := l.write(); err != nil {
 			l.log.Warn("fast lane not written", "error", err)
 		}
@@ -233,10 +208,14 @@ func (l *Lane) owes(pid int, what []late) {
 // watch takes a target away when its process ends, and the whole service with its
 // front.
 func (l *Lane) watch(key string, s *lived) error {
-	for _, pid := range append([]int{s.Front}, pids(s.Targets)...) {
-		if len(s.Targets) == 0 {
-			return nil
-		}
+	if len(s.Targets) == 0 {
+		return nil
+	}
+	pids := []int{s.Front}
+	for _, t := range s.Targets {
+		pids = append(pids, t.Pid)
+	}
+	for _, pid := range pids {
 		cancel, err := onExit(pid, func() { l.ended(key, s, pid) })
 		if err != nil {
 			return err
@@ -244,14 +223,6 @@ func (l *Lane) watch(key string, s *lived) error {
 		s.cancels = append(s.cancels, cancel)
 	}
 	return nil
-}
-
-func pids(targets []Target) []int {
-	var all []int
-	for _, t := range targets {
-		all = append(all, t.Pid)
-	}
-	return all
 }
 
 func (s *lived) cancel() {
@@ -288,25 +259,24 @@ func (l *Lane) write() error {
 	for key, s := range l.services {
 		wanted[key] = s.Service
 	}
-	now := routes(wanted, l.families)
-	if slices.EqualFunc(now, l.inForce, route.equal) {
+	now := rules{routes: routes(wanted, l.families)}
+	for _, pid := range slices.Sorted(maps.Keys(l.late)) {
+		now.late = append(now.late, l.late[pid]...)
+	}
+	if now.equal(l.inForce) {
 		return nil
 	}
-	var owed []late
-	for _, pid := range slices.Sorted(maps.Keys(l.late)) {
-		owed = append(owed, l.late[pid]...)
-	}
-	if err := l.table.write(now, owed); err != nil {
+	if err := l.table.write(now); err != nil {
 		l.drop(err.Error())
 		return err
 	}
 	l.inForce = now
-	l.log.Debug("fast lane written", "services", slices.Sorted(maps.Keys(wanted)), "routes", len(now))
-	if len(now) == 0 {
+	l.log.Debug("fast lane written", "services", slices.Sorted(maps.Keys(wanted)), "routes", len(now.routes))
+	if len(now.routes) == 0 {
 		return nil
 	}
 	err := flow.Forget(func(f conntrack.Flow) bool {
-		return slices.ContainsFunc(now, func(r route) bool { return r.astray(f) })
+		return slices.ContainsFunc(now.routes, func(r route) bool { return r.astray(f) })
 	})
 	if err != nil {
 		return fmt.Errorf("forget flows that went elsewhere: %w", err)

@@ -114,9 +114,19 @@ type late struct {
 	port uint16
 }
 
-// latecomers returns what the old service has and the new one has not.
-func latecomers(old, now Service) []late {
-	var all []late
+// rules are what the table holds: where connections go, and who may not begin any.
+type rules struct {
+	routes []route
+	late   []late
+}
+
+func (r rules) equal(o rules) bool {
+	return slices.EqualFunc(r.routes, o.routes, route.equal) && slices.Equal(r.late, o.late)
+}
+
+// latecomers returns, by process, what the old service has and the new one has not.
+func latecomers(old, now Service) map[int][]late {
+	all := map[int][]late{}
 	for _, t := range old.Targets {
 		if slices.ContainsFunc(now.Targets, func(n Target) bool { return n.Pid == t.Pid }) {
 			continue
@@ -124,7 +134,7 @@ func latecomers(old, now Service) []late {
 		for _, p := range old.Ports {
 			for _, a := range t.Addrs {
 				if p.Proto == UDP {
-					all = append(all, late{a, p.Inside})
+					all[t.Pid] = append(all[t.Pid], late{a, p.Inside})
 				}
 			}
 		}

@@ -78,6 +78,6 @@ func TestAstray_IsWhatJoinsThePortWithAnotherContainer(t *testing.T) {
 func TestLatecomers_AreTheUDPPortsOfWhatIsNoTargetAnyMore(t *testing.T) {
 	now := service
 	now.Targets = []Target{{Pid: 8, Addrs: []netip.Addr{other}}}
-	assert.DeepEqual(t, latecomers(service, now), []late{{app, 5353}, {app6, 5353}}, compare...)
+	assert.DeepEqual(t, latecomers(service, now), map[int][]late{7: {{app, 5353}, {app6, 5353}}}, compare...)
 	assert.Equal(t, len(latecomers(service, service)), 0)
 }

@@ -109,22 +109,21 @@ func own(socket *netlink.Conn) error {
 	return nil
 }
 
-// write puts the routes in force, and keeps the late from beginning flows, in one
-// transaction.
-func (t *table) write(routes []route, late []late) error {
+// write puts the rules in force, in one transaction.
+func (t *table) write(now rules) error {
 	t.conn.FlushChain(t.lane)
 	t.conn.FlushChain(t.late)
 	add := func(chain *nftables.Chain, parts ...[]expr.Any) {
 		t.conn.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: nftrule.Join(parts...)})
 	}
-	for _, l := range late {
+	for _, l := range now.late {
 		add(t.late, family(l.addr).Is(), nftrule.L4(unix.IPPROTO_UDP), nftrule.FromPort(l.port), nftrule.FromAddr(l.addr), nftrule.NewFlow(), nftrule.Drop())
 	}
-	if len(routes) > 0 {
+	if len(now.routes) > 0 {
 		add(t.lane, nftrule.FamilyNotIn(t.alive), nftrule.Return())
 		add(t.lane, nftrule.FromBridge(), nftrule.Return())
 	}
-	for _, r := range routes {
+	for _, r := range now.routes {
 		f := family(r.port.Host)
 		to := nftrule.ToAddr(r.port.Host)
 		if r.port.Host.IsUnspecified() {
