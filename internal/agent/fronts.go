@@ -83,7 +83,7 @@ func (f *fronts) Serve(ctx context.Context, front rotation.Front, ready, startin
 // follow lets the fast lane go where the front goes. Whatever does not work out
 // takes the front.
 func (f *fronts) follow(ctx context.Context, key string, front engine.Container) {
-	s := lane.Service{Front: front.State.Pid}
+	s := lane.Service{Front: front.State.Pid, Via: front.Addresses()}
 	for _, p := range front.Published {
 		proto := map[string]lane.Proto{"tcp": lane.TCP, "udp": lane.UDP}[p.Proto]
 		s.Ports = append(s.Ports, lane.Port{Host: p.Host, Number: p.Number, Proto: proto, Inside: p.Inside})

@@ -39,17 +39,20 @@ func Established(ns *os.File, addrs []netip.Addr) (int, error) {
 
 // Forget deletes, in the namespace of this process, the flows that are stuck: those
 // that NAT would keep where they are although nobody there need know them, and that
-// do not belong there. They are UDP ones, and TCP handshakes without an answer.
-func Forget(stuck func(f conntrack.Flow) bool) error {
-	return each(nil, func(c *conntrack.Conn, f conntrack.Flow) error {
+// do not belong there. They are UDP ones, and TCP handshakes without an answer. It says
+// whether there were any.
+func Forget(stuck func(f conntrack.Flow) bool) (any bool, err error) {
+	err = each(nil, func(c *conntrack.Conn, f conntrack.Flow) error {
 		if !Unsettled(f) || !stuck(f) {
 			return nil
 		}
+		any = true
 		if err := c.Delete(f); err != nil && !errors.Is(err, unix.ENOENT) {
 			return fmt.Errorf("delete flow from %s: %w", f.TupleOrig.IP.SourceAddress, err)
 		}
 		return nil
 	})
+	return any, err
 }
 
 // Unsettled says that a flow would stay where it is although nobody there keeps it:

@@ -189,8 +189,8 @@ func (l *Lane) replace(key string, s *lived) {
 	}
 }
 
-// owes keeps a process that new connections do not go to any more from beginning
-// flows, for as long as it lives.
+// owes remembers what a process that new connections do not go to any more may still
+// answer, for as long as it lives.
 func (l *Lane) owes(pid int, what []late) {
 	_, err := onExit(pid, func() {
 		l.mu.Lock()
@@ -272,12 +272,31 @@ func (l *Lane) write() error {
 	}
 	l.inForce = now
 	l.log.Debug("fast lane written", "services", slices.Sorted(maps.Keys(wanted)), "routes", len(now.routes))
-	if len(now.routes) == 0 {
+	return l.sweep()
+}
+
+// sweepEvery is the pause between two sweeps.
+const sweepEvery = 50 * time.Millisecond
+
+// sweep forgets the flows that are astray, until there is none: the answer that was
+// under way when its flow was forgotten has reached the client, and may have made
+// another one.
+func (l *Lane) sweep() error {
+	if l.table == nil || len(l.inForce.routes) == 0 {
 		return nil
 	}
-	err := flow.Forget(func(f conntrack.Flow) bool {
-		return slices.ContainsFunc(now.routes, func(r route) bool { return r.astray(f) })
+	again, err := flow.Forget(func(f conntrack.Flow) bool {
+		return slices.ContainsFunc(l.inForce.routes, func(r route) bool { return r.astray(f) })
 	})
+	if again {
+		time.AfterFunc(sweepEvery, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if err := l.sweep(); err != nil {
+				l.log.Warn("flows not swept", "error", err)
+			}
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("forget flows that went elsewhere: %w", err)
 	}

@@ -15,6 +15,7 @@ type Service struct {
 	// Front is the process of the front: without it the port is not published, and
 	// the lane does not publish it either.
 	Front int
+	Via   []netip.Addr // the addresses of the front, to which what the lane does not take goes
 }
 
 // Port is one published port of the host.
@@ -42,7 +43,7 @@ type Target struct {
 
 func (s Service) equal(o Service) bool {
 	same := func(a, b Target) bool { return a.Pid == b.Pid && slices.Equal(a.Addrs, b.Addrs) }
-	return s.Front == o.Front && slices.Equal(s.Ports, o.Ports) && slices.EqualFunc(s.Targets, o.Targets, same)
+	return s.Front == o.Front && slices.Equal(s.Via, o.Via) && slices.Equal(s.Ports, o.Ports) && slices.EqualFunc(s.Targets, o.Targets, same)
 }
 
 // route is one rule of the table: what comes to a port of the host goes to one of
@@ -50,9 +51,12 @@ func (s Service) equal(o Service) bool {
 type route struct {
 	port Port
 	to   []netip.Addr // of the port's family, never empty
+	via  []netip.Addr // of the front
 }
 
-func (r route) equal(o route) bool { return r.port == o.port && slices.Equal(r.to, o.to) }
+func (r route) equal(o route) bool {
+	return r.port == o.port && slices.Equal(r.to, o.to) && slices.Equal(r.via, o.via)
+}
 
 // families says which of them the lane takes.
 type families struct{ v4, v6 bool }
@@ -67,7 +71,7 @@ func routes(services map[string]Service, of families) []route {
 			if p.Host.IsLoopback() || p.Host.Is4() && !of.v4 || p.Host.Is6() && !of.v6 || p.Proto != TCP && p.Proto != UDP {
 				continue
 			}
-			r := route{port: p}
+			r := route{port: p, via: s.Via}
 			for _, t := range s.Targets {
 				for _, a := range t.Addrs {
 					if a.Is4() == p.Host.Is4() {
@@ -83,6 +87,10 @@ func routes(services map[string]Service, of families) []route {
 	return all
 }
 
+func (r route) leadsTo(a netip.Addr) bool {
+	return slices.Contains(r.to, a) || slices.Contains(r.via, a)
+}
+
 // at says whether an address and a port are where the route begins.
 func (r route) at(a netip.Addr, port uint16) bool {
 	bound := r.port.Host == a || r.port.Host.IsUnspecified() && r.port.Host.Is4() == a.Is4()
@@ -90,8 +98,9 @@ func (r route) at(a netip.Addr, port uint16) bool {
 }
 
 // astray says whether a flow joins the beginning of the route with something that is
-// not one of its containers: an agent before may have sent it elsewhere, or an answer
-// that came too late may have made it, which is in the other direction then.
+// neither one of its containers nor the front: the container before, or whatever an
+// agent before sent it to. An answer that came late may have made it, which is in the
+// other direction then.
 func (r route) astray(f conntrack.Flow) bool {
 	if f.TupleOrig.Proto.Protocol != byte(r.port.Proto) {
 		return false
@@ -99,22 +108,22 @@ func (r route) astray(f conntrack.Flow) bool {
 	asked, answered := f.TupleOrig, f.TupleReply
 	switch {
 	case f.Status.DstNAT() && r.at(asked.IP.DestinationAddress, asked.Proto.DestinationPort):
-		return !slices.Contains(r.to, answered.IP.SourceAddress)
+		return !r.leadsTo(answered.IP.SourceAddress)
 	case f.Status.SrcNAT() && r.at(answered.IP.DestinationAddress, answered.Proto.DestinationPort):
-		return !slices.Contains(r.to, asked.IP.SourceAddress)
+		return !r.leadsTo(asked.IP.SourceAddress)
 	}
 	return false
 }
 
-// late is what may not begin a flow any more: the UDP port of a container that new
-// connections do not go to. An answer that it still owes would begin one, and the
-// client's next datagram would go back to it.
+// late is a UDP port of a container that new connections do not go to any more. An
+// answer that it still owes when its flow is forgotten begins a flow in the other
+// direction, and must come from the port that the client asked.
 type late struct {
 	addr netip.Addr
-	port uint16
+	port Port
 }
 
-// rules are what the table holds: where connections go, and who may not begin any.
+// rules are what the table holds: where connections go, and who may still owe an answer.
 type rules struct {
 	routes []route
 	late   []late
@@ -133,8 +142,8 @@ func latecomers(old, now Service) map[int][]late {
 		}
 		for _, p := range old.Ports {
 			for _, a := range t.Addrs {
-				if p.Proto == UDP {
-					all[t.Pid] = append(all[t.Pid], late{a, p.Inside})
+				if p.Proto == UDP && !p.Host.IsLoopback() && p.Host.Is4() == a.Is4() {
+					all[t.Pid] = append(all[t.Pid], late{a, p})
 				}
 			}
 		}

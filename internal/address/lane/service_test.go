@@ -14,6 +14,7 @@ var (
 	client  = netip.MustParseAddr("198.51.100.7")
 	app     = netip.MustParseAddr("172.18.0.3")
 	other   = netip.MustParseAddr("172.18.0.4")
+	front   = netip.MustParseAddr("172.18.0.2")
 	app6    = netip.MustParseAddr("fd00::3")
 	any4    = netip.IPv4Unspecified()
 	any6    = netip.IPv6Unspecified()
@@ -32,7 +33,7 @@ func TestRoutes_AreAsNarrowAsThePublishedPorts(t *testing.T) {
 	assert.Equal(t, len(got), 3)
 	assert.DeepEqual(t, got[0].to, []netip.Addr{app}, compare...)
 	assert.DeepEqual(t, got[1].to, []netip.Addr{app6}, compare...)
-	assert.DeepEqual(t, got[2], route{Port{host, 53, UDP, 5353}, []netip.Addr{app}}, compare...)
+	assert.DeepEqual(t, got[2], route{Port{host, 53, UDP, 5353}, []netip.Addr{app}, nil}, compare...)
 }
 
 func TestRoutes_LeaveOutWhatTheLaneMayNotTake(t *testing.T) {
@@ -58,13 +59,14 @@ func flowOf(proto uint8, from netip.Addr, fromPort uint16, to netip.Addr, toPort
 }
 
 func TestAstray_IsWhatJoinsThePortWithAnotherContainer(t *testing.T) {
-	r := route{Port{any4, 53, UDP, 5353}, []netip.Addr{app}}
+	r := route{Port{any4, 53, UDP, 5353}, []netip.Addr{app}, []netip.Addr{front}}
 	for name, c := range map[string]struct {
 		flow conntrack.Flow
 		want bool
 	}{
 		"to the container":                {flowOf(17, client, 4000, host, 53, app, client, 4000, conntrack.StatusDstNAT), false},
 		"to another one":                  {flowOf(17, client, 4000, host, 53, other, client, 4000, conntrack.StatusDstNAT), true},
+		"to the front":                    {flowOf(17, client, 4000, host, 53, front, client, 4000, conntrack.StatusDstNAT), false},
 		"another port":                    {flowOf(17, client, 4000, host, 54, other, client, 4000, conntrack.StatusDstNAT), false},
 		"another protocol":                {flowOf(6, client, 4000, host, 53, other, client, 4000, conntrack.StatusDstNAT), false},
 		"not forwarded":                   {flowOf(17, client, 4000, host, 53, host, client, 4000, 0), false},
@@ -78,6 +80,6 @@ func TestAstray_IsWhatJoinsThePortWithAnotherContainer(t *testing.T) {
 func TestLatecomers_AreTheUDPPortsOfWhatIsNoTargetAnyMore(t *testing.T) {
 	now := service
 	now.Targets = []Target{{Pid: 8, Addrs: []netip.Addr{other}}}
-	assert.DeepEqual(t, latecomers(service, now), map[int][]late{7: {{app, 5353}, {app6, 5353}}}, compare...)
+	assert.DeepEqual(t, latecomers(service, now), map[int][]late{7: {{app, service.Ports[2]}}}, compare...)
 	assert.Equal(t, len(latecomers(service, service)), 0)
 }

@@ -3,6 +3,7 @@ package lane
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -24,6 +25,10 @@ const (
 	// beforeDocker is the priority of the lane's chain: one before the chains in
 	// which Docker forwards what is published (dstnat, -100).
 	beforeDocker = -101
+
+	// beforeMasquerade is the same for the chains in which Docker gives what leaves the
+	// host's address (srcnat, 100).
+	beforeMasquerade = 99
 
 	flagOwner = 2 // NFT_TABLE_F_OWNER, linux/netfilter/nf_tables.h
 
@@ -63,8 +68,8 @@ func openTable() (*table, error) {
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(beforeDocker),
 	})
 	tb.late = conn.AddChain(&nftables.Chain{
-		Name: "late", Table: t, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
+		Name: "late", Table: t, Type: nftables.ChainTypeNAT,
+		Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityRef(beforeMasquerade),
 	})
 	tb.alive = &nftables.Set{Table: t, Name: "alive", KeyType: nftables.TypeNFProto, HasTimeout: true, Timeout: lapse}
 	err = errors.Join(conn.AddSet(tb.alive, nil), conn.Flush())
@@ -116,8 +121,22 @@ func (t *table) write(now rules) error {
 	add := func(chain *nftables.Chain, parts ...[]expr.Any) {
 		t.conn.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: nftrule.Join(parts...)})
 	}
+	var ways []way
+	if len(now.late) > 0 {
+		var err error
+		if ways, err = waysOut(); err != nil {
+			return err
+		}
+	}
 	for _, l := range now.late {
-		add(t.late, family(l.addr).Is(), nftrule.L4(unix.IPPROTO_UDP), nftrule.FromPort(l.port), nftrule.FromAddr(l.addr), nftrule.NewFlow(), nftrule.Drop())
+		f := family(l.addr)
+		for _, from := range ways {
+			if from.addr.Is4() != l.addr.Is4() || !l.port.Host.IsUnspecified() && l.port.Host != from.addr {
+				continue
+			}
+			add(t.late, f.Is(), nftrule.L4(unix.IPPROTO_UDP), nftrule.FromPort(l.port.Inside), nftrule.FromAddr(l.addr),
+				nftrule.LeavingBy(from.device), f.ComeFrom(netip.AddrPortFrom(from.addr, l.port.Number)))
+		}
 	}
 	if len(now.routes) > 0 {
 		add(t.lane, nftrule.FamilyNotIn(t.alive), nftrule.Return())
@@ -135,6 +154,37 @@ func (t *table) write(now rules) error {
 		}
 	}
 	return t.confirm()
+}
+
+// way is a device by which packets leave the host, with an address of the host there.
+type way struct {
+	device string
+	addr   netip.Addr
+}
+
+// waysOut lists them. Of several addresses of a device the first one of a family comes
+// first, and the first rule that fits counts, as when Docker masquerades.
+func waysOut() ([]way, error) {
+	devices, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("list devices: %w", err)
+	}
+	var all []way
+	for _, d := range devices {
+		if d.Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		addrs, err := d.Addrs()
+		if err != nil {
+			continue // it is gone
+		}
+		for _, a := range addrs {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
+				all = append(all, way{d.Name, p.Addr().Unmap()})
+			}
+		}
+	}
+	return all, nil
 }
 
 func family(a netip.Addr) nftrule.Family {

@@ -47,6 +47,11 @@ func Arriving() []expr.Any { return notLoopback(expr.MetaKeyIIFNAME) }
 // Leaving is oifname != "lo".
 func Leaving() []expr.Any { return notLoopback(expr.MetaKeyOIFNAME) }
 
+// LeavingBy is oifname.
+func LeavingBy(interfaceName string) []expr.Any {
+	return meta(expr.MetaKeyOIFNAME, expr.CmpOpEq, name(interfaceName))
+}
+
 func notLoopback(key expr.MetaKey) []expr.Any { return meta(key, expr.CmpOpNeq, name("lo")) }
 
 // FromBridge is iifkind "bridge": what comes out of one of Docker's networks.
@@ -138,11 +143,16 @@ func (f Family) ForwardTo(a netip.Addr) []expr.Any {
 }
 
 // ForwardToPort is dnat to an address and a port.
-func (f Family) ForwardToPort(a netip.AddrPort) []expr.Any {
+func (f Family) ForwardToPort(a netip.AddrPort) []expr.Any { return f.nat(expr.NATTypeDestNAT, a) }
+
+// ComeFrom is snat to an address and a port.
+func (f Family) ComeFrom(a netip.AddrPort) []expr.Any { return f.nat(expr.NATTypeSourceNAT, a) }
+
+func (f Family) nat(kind expr.NATType, a netip.AddrPort) []expr.Any {
 	return []expr.Any{
 		&expr.Immediate{Register: 1, Data: a.Addr().AsSlice()},
 		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(a.Port())},
-		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.Proto), RegAddrMin: 1, RegProtoMin: 2, Specified: true},
+		&expr.NAT{Type: kind, Family: uint32(f.Proto), RegAddrMin: 1, RegProtoMin: 2, Specified: true},
 	}
 }
 
@@ -171,9 +181,6 @@ func (f Family) Unreachable() []expr.Any {
 
 // Return ends the chain.
 func Return() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictReturn}} }
-
-// Drop is the verdict.
-func Drop() []expr.Any { return []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}} }
 
 // FamilyNotIn is meta nfproto != @set.
 func FamilyNotIn(set *nftables.Set) []expr.Any {
