@@ -138,6 +138,11 @@ func (l *Lab) await(ctx context.Context, from int64) error {
 		case <-tick.C:
 		case err := <-l.done:
 			l.done <- err
+			// What it said last came after the look above.
+			text, readErr := os.ReadFile(l.AgentLog())
+			if readErr != nil {
+				return fmt.Errorf("the agent ended: %w: %w", err, readErr)
+			}
 			return fmt.Errorf("the agent ended: %w: %s", err, text[from:])
 		case <-deadline:
 			return fmt.Errorf("the agent was not ready within a minute: %s", text[from:])
