@@ -597,19 +597,24 @@ func (m *Machine) watch(ctx context.Context, e *Entry) error {
 			return fmt.Errorf("%w: its health check says unhealthy", ErrUnhealthy)
 		}
 		starting := health == container.Starting && passed >= e.Timing.Monitor
+		looked := time.Now()
 		switch {
 		case starting && passed >= max(e.Timing.Health, e.Timing.Monitor):
 			return fmt.Errorf("%w again within %s", ErrUnhealthy, passed.Round(time.Second))
 		case !starting && passed >= e.Timing.Monitor && (passed >= e.Timing.Monitor+e.Timing.Drain || m.drained(ctx, e)):
 			return nil
 		}
+		// To count the connections the host's whole table is read: where it is long, seldom.
 		select {
-		case <-time.After(gateInterval):
+		case <-time.After(max(gateInterval, lookShare*time.Since(looked))):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 }
+
+// lookShare keeps the counting of connections to a fifth of the time at most.
+const lookShare = 4
 
 // drained reports whether the original has no connection left. When that cannot
 // be told the drain time is waited out; it is no reason to go back.
