@@ -58,8 +58,7 @@ func (l *Lab) ask(ctx context.Context, into any, command string) error {
 	return nil
 }
 
-// settleTime is how long what a rotation leaves may take to become true: the
-// engine's own health check looks once a second.
+// settleTime is how long what a rotation leaves may take to become true.
 const settleTime = 15 * time.Second
 
 // Check names everything that is not as it must be while no rotation goes on and
@@ -91,7 +90,7 @@ func (l *Lab) check(ctx context.Context, names []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	wrong := placesWrong(all, names)
+	wrong := l.placesWrong(ctx, all, names)
 	st, err := l.Status(ctx)
 	if err != nil {
 		return nil, err
@@ -105,17 +104,17 @@ func (l *Lab) check(ctx context.Context, names []string) ([]string, error) {
 	if len(wrong) > 0 {
 		return wrong, nil
 	}
-	return l.Leftovers(ctx)
+	return l.leftBy(all)
 }
 
-func placesWrong(all []Container, names []string) []string {
+func (l *Lab) placesWrong(ctx context.Context, all []Container, names []string) []string {
 	var wrong []string
 	for _, name := range names {
 		i := slices.IndexFunc(all, func(c Container) bool { return c.Names == name })
 		switch {
 		case i < 0:
 			wrong = append(wrong, name+" is missing")
-		case all[i].State != "running" || !strings.Contains(all[i].Status, "(healthy)"):
+		case all[i].State != "running" || !l.healthy(ctx, all[i]):
 			wrong = append(wrong, fmt.Sprintf("%s is %s: %s", name, all[i].State, all[i].Status))
 		}
 	}
@@ -125,6 +124,20 @@ func placesWrong(all []Container, names []string) []string {
 		}
 	}
 	return wrong
+}
+
+// healthy runs the health check itself where the engine has not come to it yet.
+func (l *Lab) healthy(ctx context.Context, c Container) bool {
+	if !strings.Contains(c.Status, "(health: starting)") {
+		return strings.Contains(c.Status, "(healthy)")
+	}
+	check, err := l.Docker(ctx, "inspect", "-f", `{{join .Config.Healthcheck.Test " "}}`, c.ID)
+	command, isCommand := strings.CutPrefix(check, "CMD ")
+	if err != nil || !isCommand {
+		return false
+	}
+	_, err = l.Docker(ctx, append([]string{"exec", c.ID}, strings.Fields(command)...)...)
+	return err == nil
 }
 
 func versionsWrong(st wire.Status, names []string) []string {

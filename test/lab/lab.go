@@ -23,6 +23,12 @@ const (
 	Datakeeper = "datakeeper:test"
 )
 
+// CheckedSeldom follows an image in a Compose file, and keeps the health checks of many
+// containers from taking the machine: each is a process in the container. DSO's gates, and
+// [Lab.Check], run the check themselves when they need it.
+const CheckedSeldom = `
+    healthcheck: {interval: 10s, timeout: 20s, retries: 5}`
+
 // Lab is a private engine with at most one running agent.
 type Lab struct {
 	*testengine.Engine
@@ -286,16 +292,32 @@ func (ld *Load) Stop() (*load.Result, error) {
 }
 
 // Leftovers names what no finished rotation may leave behind: containers with an
-// intermediate name or stopped, locks, private bundles, pending rotations.
+// intermediate name, locks, private bundles, pending rotations.
 func (l *Lab) Leftovers(ctx context.Context) ([]string, error) {
-	var left []string
-	names, err := l.Docker(ctx, "ps", "-a", "--format", "{{.Names}}")
+	all, err := l.Containers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for name := range strings.FieldsSeq(names) {
-		if strings.Contains(name, "_dso_new_") || strings.Contains(name, "_dso_backup_") {
-			left = append(left, "container "+name)
+	left, err := l.leftBy(all)
+	if err != nil {
+		return nil, err
+	}
+	st, err := l.Status(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if st.Rotations.Pending > 0 {
+		left = append(left, fmt.Sprintf("%d pending rotations", st.Rotations.Pending))
+	}
+	return left, nil
+}
+
+// leftBy are those of the leftovers that can be seen without the agent.
+func (l *Lab) leftBy(all []Container) ([]string, error) {
+	var left []string
+	for _, c := range all {
+		if strings.Contains(c.Names, "_dso_new_") || strings.Contains(c.Names, "_dso_backup_") {
+			left = append(left, "container "+c.Names)
 		}
 	}
 	for what, pattern := range map[string]string{
@@ -308,13 +330,6 @@ func (l *Lab) Leftovers(ctx context.Context) ([]string, error) {
 		for _, f := range found {
 			left = append(left, what+" "+filepath.Base(f))
 		}
-	}
-	pending, err := l.DSO(ctx, "rotations", "--json")
-	if err != nil {
-		return nil, err
-	}
-	if strings.Contains(pending, `"in_progress"`) || strings.Contains(pending, `"rollback_required"`) {
-		left = append(left, "pending rotation")
 	}
 	return left, nil
 }

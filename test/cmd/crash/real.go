@@ -22,27 +22,32 @@ type ground struct {
 	places  []string
 }
 
+// often is for what the engine has to see by itself: a process that goes on and is not
+// healthy any more.
+const often = `
+    healthcheck: {interval: 1s, timeout: 20s, retries: 2}`
+
 // starting are the strategies that start containers, and files that change in place.
 var starting = ground{`
 services:
   web:
-    image: ` + lab.Answerer + `
+    image: ` + lab.Answerer + lab.CheckedSeldom + `
     ports: ["8080:8080"]
     restart: always
     environment: {APP_SECRET: "dso://rolling", APP_EXIT_IF: bad}
     labels: {dso.update.strategy: rolling, dso.monitor: 100ms}
   api:
-    image: ` + lab.Answerer + `
+    image: ` + lab.Answerer + lab.CheckedSeldom + `
     restart: always
     environment: {APP_SECRET: "dso://restart", APP_EXIT_IF: bad}
     labels: {dso.update.strategy: restart, dso.monitor: 100ms}
   data:
-    image: ` + lab.Datakeeper + `
+    image: ` + lab.Datakeeper + lab.CheckedSeldom + `
     restart: always
     network_mode: service:api
     volumes: ["data:/data"]
   files:
-    image: ` + lab.Answerer + `
+    image: ` + lab.Answerer + lab.CheckedSeldom + `
     restart: always
     environment: {APP_SECRET_FILE: "dsofile://none#answer", APP_RELOAD: "1"}
     labels: {dso.update.strategy: none}
@@ -55,12 +60,12 @@ volumes: {data: }
 var reloading = ground{`
 services:
   sig:
-    image: ` + lab.Answerer + `
+    image: ` + lab.Answerer + often + `
     restart: always
     environment: {APP_SECRET_FILE: "dsofile://signal", APP_UNHEALTHY_IF: bad}
     labels: {dso.update.strategy: signal, dso.monitor: 100ms}
   cmd:
-    image: ` + lab.Answerer + `
+    image: ` + lab.Answerer + lab.CheckedSeldom + `
     restart: always
     environment: {APP_SECRET_FILE: "dsofile://exec", APP_EXIT_IF: bad}
     labels: {dso.update.strategy: exec, dso.update.exec: '["/answerer", "reload"]', dso.monitor: 100ms}

@@ -15,7 +15,7 @@ import (
 const trio = `
 services:
   web:
-    image: ` + lab.Answerer + `
+    image: ` + lab.Answerer + lab.CheckedSeldom + `
     ports: ["8081:8080"]
     restart: always
     deploy: {replicas: 3}

@@ -134,7 +134,7 @@ func (s *soak) bringUp(ctx context.Context) error {
     scale: %d
 %s    environment: {%s: "%s://%s", APP_EXIT_IF: bad}
     labels: {dso.update.strategy: %s, dso.monitor: 100ms}
-`, svc.name, lab.Answerer, svc.scale, expose, variable, scheme, svc.name, svc.strategy)
+`, svc.name, lab.Answerer+lab.CheckedSeldom, svc.scale, expose, variable, scheme, svc.name, svc.strategy)
 		if err := s.set(ctx, svc.name, false); err != nil {
 			return err
 		}
