@@ -27,6 +27,7 @@ help: ## Show this list
 build: ## Build the programs and the test applications into bin/
 	@mkdir -p bin
 	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(MAINS)
+	@ln -sf docker-dso bin/dso
 
 # Provider programs: modules of their own, because each links more than the agent does.
 PROGRAMS := $(patsubst cmd/%/go.mod,%,$(wildcard cmd/*/go.mod))

@@ -115,7 +115,7 @@ another one is started. A cell says how often that was survived: on the in-memor
 (with an engine restart, a lost journal or a minute in between, a second death, an error
 instead of the effect, an engine that is away, a record that cannot be written, SIGTERM; with
 a front, an anonymous volume, a container in the original's network, three replicas) **+** on a
-real engine.
+real engine, which cannot tell *recorded* and *before* apart: there it is one of them.
 
 The phases adopt, recreate and yield are reached when a person removes the original or takes
 its name in the middle; on the real engine the agent dies after each of their steps.

@@ -131,7 +131,7 @@ func (r *real) set(ctx context.Context, s rotation.Strategy, marker string, bad 
 
 func (r *real) agentDeaths(ctx context.Context, points []rotation.Point) error {
 	for _, p := range points {
-		if !undisturbed(p) {
+		if !undisturbed(p) || !onReal(p) {
 			continue
 		}
 		ok, err := r.attempt(ctx, p.String(), func() error { return r.die(ctx, p) })
@@ -146,7 +146,7 @@ func (r *real) agentDeaths(ctx context.Context, points []rotation.Point) error {
 // underLoad lets the agent die while requests run.
 func (r *real) underLoad(ctx context.Context, points []rotation.Point) error {
 	var err error
-	if r.load, err = r.lab.StartLoad(ctx, "http://"+r.lab.Address()+":8080/", "-rate", "100"); err != nil {
+	if r.load, err = r.lab.StartLoad(ctx, "http://"+r.lab.Address()+":8080/", "-rate", "50"); err != nil {
 		return err
 	}
 	if err := r.agentDeaths(ctx, points); err != nil {
@@ -168,6 +168,11 @@ func (r *real) underLoad(ctx context.Context, points []rotation.Point) error {
 func undisturbed(p rotation.Point) bool {
 	return p.Phase == rotation.Forward || p.Phase == rotation.Back
 }
+
+// onReal reports whether an agent dies there on a real engine too. Between the record that
+// a step is next and its effect nothing happens that an engine could see; only the end of a
+// rotation has no effect.
+func onReal(p rotation.Point) bool { return p.Moment != rotation.Recorded || p.Step == "end" }
 
 // attempt runs one death and reports whether it was survived. No agent runs before
 // and after it. The error is about the ground itself.
