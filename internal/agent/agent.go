@@ -378,7 +378,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 	})
 	wg.Go(func() { a.settings.run(ctx) })
-	wg.Go(func() { a.receive(ctx) })
+	wg.Go(func() { a.openDoors(ctx) })
 	wg.Go(func() { a.notifier.Run(ctx) })
 	wg.Go(func() {
 		a.audit.Run(ctx, func(err error) { a.log.Error("audit log not made durable", "error", err) })

@@ -2,46 +2,94 @@ package api
 
 import (
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 )
 
-// events is the route that tells what happens: what is kept after the number that
-// the query gives and, with follow=true, all that comes until the caller leaves.
-func events(r router, pattern string, after func(uint64) ([]wire.Event, <-chan struct{})) {
+// Source is where events come from, see [Backend].Events.
+type Source func(after uint64) (events []wire.Event, newer <-chan struct{})
+
+// events is the route that tells what happens.
+func events(r router, pattern string, after Source) {
 	r.handle(pattern, func(w http.ResponseWriter, hr *http.Request) {
-		_, err := r.allow(hr)
-		number := uint64(0)
-		if text := hr.URL.Query().Get("after"); err == nil && text != "" {
-			if number, err = strconv.ParseUint(text, 10, 64); err != nil {
-				err = &Error{Code: wire.CodeInvalid, Err: err, Hint: "after is the number of an event"}
-			}
-		}
-		if err != nil {
+		if _, err := r.allow(hr); err != nil {
 			problem(w, err)
 			return
 		}
-		w.Header().Set("Content-Type", "application/x-ndjson")
-		out, flush := json.NewEncoder(w), http.NewResponseController(w)
-		for {
-			found, newer := after(number)
-			for _, ev := range found {
-				number = ev.Number
-				if out.Encode(ev) != nil {
-					return
-				}
-			}
-			_ = flush.Flush()
-			if hr.URL.Query().Get("follow") != "true" {
-				return
-			}
-			select {
-			case <-newer:
-			case <-hr.Context().Done():
+		tellEvents(w, hr, after)
+	})
+}
+
+// The forms in which events are told: a line of JSON each, or what browsers follow
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html).
+const (
+	jsonLines   = "application/x-ndjson"
+	eventStream = "text/event-stream"
+)
+
+// tellEvents tells what is kept after the number that the query or, as a browser sends it
+// when it comes again, the header gives, and with follow=true or as an event stream all
+// that comes until the caller leaves.
+func tellEvents(w http.ResponseWriter, hr *http.Request, after Source) {
+	form := jsonLines
+	if strings.Contains(hr.Header.Get("Accept"), eventStream) {
+		form = eventStream
+	}
+	text := hr.URL.Query().Get("after")
+	if last := hr.Header.Get("Last-Event-ID"); last != "" {
+		text = last
+	}
+	number := uint64(0)
+	if text != "" {
+		var err error
+		if number, err = strconv.ParseUint(text, 10, 64); err != nil {
+			problem(w, &Error{Code: wire.CodeInvalid, Err: err, Hint: "after is the number of an event"})
+			return
+		}
+	}
+	follow := form == eventStream || hr.URL.Query().Get("follow") == "true"
+	w.Header().Set("Content-Type", form)
+	control := http.NewResponseController(w)
+	defer func() { _ = control.SetWriteDeadline(time.Time{}) }() // the connection may be used again
+	for {
+		found, newer := after(number)
+		_ = control.SetWriteDeadline(time.Now().Add(restCall))
+		for _, ev := range found {
+			number = ev.Number
+			if tellEvent(w, form, ev) != nil {
 				return
 			}
 		}
-	})
+		_ = control.Flush()
+		if !follow {
+			return
+		}
+		select {
+		case <-newer:
+		case <-hr.Context().Done():
+			return
+		}
+	}
+}
+
+func tellEvent(w io.Writer, form string, ev wire.Event) error {
+	if form == eventStream {
+		if _, err := fmt.Fprintf(w, "id: %d\ndata: ", ev.Number); err != nil {
+			return err
+		}
+	}
+	if err := json.NewEncoder(w).Encode(ev); err != nil {
+		return err
+	}
+	if form == eventStream {
+		_, err := io.WriteString(w, "\n")
+		return err
+	}
+	return nil
 }

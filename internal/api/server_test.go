@@ -89,6 +89,7 @@ type backend struct {
 	values int // how often a value was read
 	fail   error
 	denied []string
+	status wire.Status
 	events []wire.Event
 	newer  chan struct{}
 }
@@ -130,7 +131,7 @@ func (b *backend) Rotate(_ context.Context, _ wire.RotateRequest, tell func(wire
 	tell(wire.RotateStep{Step: "park"})
 	return nil, b.fail
 }
-func (b *backend) Status(context.Context) (wire.Status, error) { return wire.Status{}, b.fail }
+func (b *backend) Status(context.Context) (wire.Status, error) { return b.status, b.fail }
 func (b *backend) Container(context.Context, wire.ContainerRequest) (wire.ContainerDetail, error) {
 	return wire.ContainerDetail{}, b.fail
 }

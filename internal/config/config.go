@@ -45,6 +45,7 @@ func (c *Config) Others() int {
 // Agent configures the agent itself.
 type Agent struct {
 	Watch Watch `yaml:"watch" doc:"How changes in the stores are noticed."`
+	REST  REST  `yaml:"rest" doc:"What programs can ask over TCP."`
 	// Policy is open or strict.
 	Policy string `yaml:"policy" enum:"open,strict" default:"open" doc:"open: a container may read what its specification names. strict: only the secrets of its own Compose project in the local vault, and what a target gives it."`
 	Seal   string `yaml:"seal" enum:"auto,tpm2,host,file,off" default:"auto" doc:"What protects the key of the sealed last-known-good values. auto: tpm2 where the host has one, else file. off: none are kept."`
@@ -52,12 +53,24 @@ type Agent struct {
 	FastLane string `yaml:"fast_lane" enum:"auto,off" default:"auto" doc:"auto: where the kernel and the engine can, what comes from outside goes past the front, straight to the container. off: it takes the front."`
 }
 
+// REST is what programs can ask over TCP that cannot open the agent's socket.
+type REST struct {
+	Listen string     `yaml:"listen" default:"127.0.0.1:8471" doc:"Address and port, or off. One that other hosts can reach needs a token."`
+	Token  Credential `yaml:"token" doc:"What callers show for all but /health and /metrics, at least 16 bytes."`
+}
+
+// Off is the word for an address that nobody listens on.
+const Off = "off"
+
+// On reports whether somebody listens.
+func (r REST) On() bool { return r.Listen != Off }
+
 // Watch says how changes in the stores are noticed. What a store reports by itself
 // (the local vault, the file provider) is noticed at once in any case.
 type Watch struct {
 	Mode            string        `yaml:"mode" enum:"polling" default:"polling" doc:"polling: the stores are asked for versions every polling_interval."`
 	PollingInterval time.Duration `yaml:"polling_interval" default:"1m" min:"1s" max:"24h" doc:"Longest time between two looks at a secret's version in its store."`
-	Webhook         Webhook       `yaml:"webhook" doc:"Reports of changed secrets from outside. Without it nothing listens."`
+	Webhook         Webhook       `yaml:"webhook" doc:"Reports of changed secrets from outside. Without it none are taken."`
 }
 
 // Webhook is where reports of changed secrets are taken, and with what they are signed.
@@ -75,6 +88,7 @@ const (
 	webhookListen = "127.0.0.1:8471"
 	webhookSkew   = 5 * time.Minute
 	webhookSecret = 16 // bytes at least
+	restToken     = 16
 )
 
 // Logging configures the agent's log.

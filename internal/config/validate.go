@@ -47,6 +47,7 @@ func (d *decoder) validate(c *Config) {
 		}
 	}
 	d.webhook(&c.Agent.Watch.Webhook, "agent.watch.webhook")
+	d.rest(&c.Agent, "agent.rest")
 	d.window(c.Defaults.Rotation.Window, "defaults.rotation.window")
 	d.notifications(c.Notifications)
 	for i, s := range c.Secrets {
@@ -105,12 +106,57 @@ func (d *decoder) webhook(w *Webhook, path string) {
 	if w.Listen == "" {
 		w.Listen = webhookListen
 	}
-	host, port, err := net.SplitHostPort(w.Listen)
+	d.listen(w.Listen, join(path, "listen"))
+}
+
+// listen checks an address to listen on and returns it in parts.
+func (d *decoder) listen(text, path string) (host, port string) {
+	host, port, err := net.SplitHostPort(text)
 	n, portErr := strconv.Atoi(port)
 	if err != nil || portErr != nil || n < 1 || n > 65535 || host != "localhost" && net.ParseIP(host) == nil {
-		at := join(path, "listen")
-		d.problem(d.at[at], at, "such as `"+webhookListen+"`; `0.0.0.0:8471` is every address of the host", "%s is not an address and a port", name(at))
+		d.problem(d.at[path], path, "such as `"+webhookListen+"`; `0.0.0.0:8471` is every address of the host", "%s is not an address and a port", name(path))
+		return "", ""
 	}
+	return host, port
+}
+
+// rest checks that nothing is told to strangers. Where the webhook listens on the usual
+// port, and nothing is said of the rest, the rest is there too.
+func (d *decoder) rest(a *Agent, path string) {
+	at := join(path, "token")
+	if key, err := a.REST.Token.Read(); err == nil && a.REST.Token.IsSet() && key.Len() > 0 && key.Len() < restToken {
+		pos, where := d.at[join(path, a.REST.Token.key)], join(path, a.REST.Token.key)
+		d.problem(pos, where, "such as what `openssl rand -hex 32` prints", "%s has less than %d bytes", name(where), restToken)
+	}
+	if !a.REST.On() {
+		return
+	}
+	pos, given := d.at[join(path, "listen")]
+	host, port := d.listen(a.REST.Listen, join(path, "listen"))
+	if port == "" {
+		return
+	}
+	if !loopback(host) && !a.REST.Token.IsSet() {
+		d.problem(pos, at, "give `token`, `token_file` or `token_credential`, or listen on 127.0.0.1", "%s is missing: other hosts can reach %s", name(at), a.REST.Listen)
+	}
+	hook := a.Watch.Webhook
+	if _, hookPort, err := net.SplitHostPort(hook.Listen); !hook.On() || err != nil || hookPort != port || hook.Listen == a.REST.Listen {
+		return
+	}
+	if given {
+		d.problem(pos, join(path, "listen"), "give them one address, or two ports", "%s has the port of `agent.watch.webhook.listen` and another address", name(join(path, "listen")))
+		return
+	}
+	a.REST.Listen = hook.Listen
+	if hookHost, _, _ := net.SplitHostPort(hook.Listen); !loopback(hookHost) && !a.REST.Token.IsSet() {
+		a.REST.Listen = Off
+	}
+}
+
+// loopback reports whether only this host can reach an address.
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // notifications checks that each has a name of its own, and somewhere to go.

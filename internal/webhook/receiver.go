@@ -1,17 +1,13 @@
 package webhook
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/netutil"
 
 	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -20,11 +16,7 @@ import (
 // Path is where reports are sent to.
 const Path = "/api/events/secret-update"
 
-const (
-	maxBody        = 64 << 10
-	maxConnections = 64
-	callTime       = 10 * time.Second
-)
+const maxBody = 64 << 10
 
 // Report says that a secret may have a new version. Further members are ignored.
 type Report struct {
@@ -57,20 +49,6 @@ type Receiver struct {
 // Begin makes the receiver ready: what was sent before is refused.
 func (r *Receiver) Begin(now time.Time) { r.verifier.since = now }
 
-// Serve answers on the listener until ctx ends.
-func (r *Receiver) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler: r.Handler(), ReadHeaderTimeout: callTime / 2, ReadTimeout: callTime, WriteTimeout: callTime,
-		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(r.Log.Handler(), slog.LevelDebug),
-	}
-	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
-	defer stop()
-	if err := srv.Serve(netutil.LimitListener(l, maxConnections)); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve webhook %s: %w", l.Addr(), err)
-	}
-	return nil
-}
-
 // Handler answers reports.
 func (r *Receiver) Handler() http.Handler {
 	mux := http.NewServeMux()
@@ -88,7 +66,6 @@ func (r *Receiver) Handler() http.Handler {
 		}
 		r.Metrics.Requests.WithLabelValues(fmt.Sprint(status)).Inc()
 		w.Header().Set("Content-Type", "application/json")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(body)
 	})

@@ -2,13 +2,10 @@ package webhook
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -191,23 +188,4 @@ func TestReceiver_ItsOwnTroubleIsNotTheSenders(t *testing.T) {
 	assert.Equal(t, code, http.StatusInternalServerError)
 	assert.Assert(t, !strings.Contains(body, "/etc/dso"), body)
 	assert.Assert(t, strings.Contains(r.log.String(), "permission denied"))
-}
-
-func TestServe_EndsWithItsContext(t *testing.T) {
-	r := newRig()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	assert.NilError(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error)
-	go func() { ended <- r.Serve(ctx, l) }()
-	req := report(time.Now(), good, nil)
-	again, err := http.NewRequestWithContext(t.Context(), "POST", fmt.Sprintf("http://%s%s", l.Addr(), Path), strings.NewReader(good))
-	assert.NilError(t, err)
-	again.Header = req.Header
-	resp, err := http.DefaultClient.Do(again)
-	assert.NilError(t, err)
-	assert.NilError(t, resp.Body.Close())
-	assert.Equal(t, resp.StatusCode, http.StatusAccepted)
-	cancel()
-	assert.NilError(t, <-ended)
 }

@@ -29,7 +29,7 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func TestReceive_ListensWhereTheConfigurationSaysAndLooksAgain(t *testing.T) {
+func TestDoors_ReportsAreTakenWhereTheConfigurationSays(t *testing.T) {
 	const key = "0123456789abcdef"
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x")
@@ -37,7 +37,7 @@ func TestReceive_ListensWhereTheConfigurationSaysAndLooksAgain(t *testing.T) {
 	provider := "  s: {type: env, config: {prefix: DSO_WEBHOOK_TEST_}}\n" // one that tells of nothing by itself
 	t.Setenv("DSO_WEBHOOK_TEST_X", "one")
 	text := func(hook string) string {
-		return "agent: {watch: {polling_interval: 24h" + hook + "}}\nproviders:\n" + provider
+		return "agent: {rest: {listen: off}, watch: {polling_interval: 24h" + hook + "}}\nproviders:\n" + provider
 	}
 	r := newRig(t, text(""))
 	before := r.inUse("s/x")
@@ -45,7 +45,7 @@ func TestReceive_ListensWhereTheConfigurationSaysAndLooksAgain(t *testing.T) {
 	a := &Agent{settings: r.settings, log: slog.New(slog.NewTextHandler(r.log, nil)), metrics: metrics.New()}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
-	go func() { defer close(ended); a.receive(ctx) }()
+	go func() { defer close(ended); a.openDoors(ctx) }()
 	defer func() { cancel(); <-ended }()
 
 	post := func(address, stamp string) int {
@@ -60,7 +60,7 @@ func TestReceive_ListensWhereTheConfigurationSaysAndLooksAgain(t *testing.T) {
 		return resp.StatusCode
 	}
 	listens := func(address string) func() bool {
-		return func() bool { return r.log.count("webhook listens\" address="+address) == 1 }
+		return func() bool { return r.log.count("listens address="+address+" rest=false webhook=true") == 1 }
 	}
 	first := freeAddress(t)
 	r.write(text(fmt.Sprintf(", webhook: {listen: %q, secret: %s}", first, key)), 0o600)
@@ -90,4 +90,37 @@ func TestReceive_ListensWhereTheConfigurationSaysAndLooksAgain(t *testing.T) {
 		}
 		return err != nil
 	})
+}
+
+func TestDoors_RestAndReportsShareAnAddress(t *testing.T) {
+	address := freeAddress(t)
+	text := func(token string) string {
+		return fmt.Sprintf("agent: {rest: {listen: %q%s}, watch: {webhook: {listen: %q, secret: 0123456789abcdef}}}\n", address, token, address)
+	}
+	r := newRig(t, text(""))
+	r.run()
+	a := &Agent{settings: r.settings, log: slog.New(slog.NewTextHandler(r.log, nil)), metrics: metrics.New()}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); a.openDoors(ctx) }()
+	defer func() { cancel(); <-ended }()
+	r.until("it listens", func() bool { return r.log.count("listens address="+address+" rest=true webhook=true") == 1 })
+
+	answer := func(method, path, token string) int {
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+address+path, strings.NewReader("{}"))
+		assert.NilError(t, err)
+		if token != "" {
+			req.Header.Set("Authorization", "Bearer "+token)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		assert.NilError(t, err)
+		assert.NilError(t, resp.Body.Close())
+		return resp.StatusCode
+	}
+	assert.Equal(t, answer("GET", "/metrics", ""), http.StatusOK)
+	assert.Equal(t, answer("POST", webhook.Path, ""), http.StatusUnauthorized, "a report without a signature")
+	assert.Equal(t, answer("GET", "/api/secrets", "a token of sixteen"), http.StatusForbidden)
+	r.write(text(", token: \"a token of sixteen\""), 0o600)
+	// One that is new is asked for at once: nothing listens elsewhere for that.
+	r.until("the token is taken", func() bool { return answer("GET", "/api/secrets", "another token") == http.StatusUnauthorized })
 }
