@@ -19,7 +19,7 @@ func targetsOf(c *config.Config) target.Rules {
 	rs := target.Rules{Strict: c.Agent.Policy == policyStrict}
 	for _, s := range c.Secrets {
 		r := target.Rule{
-			Containers: s.Targets.Containers, Labels: s.Targets.Labels, References: referencesOf(s), Settings: settingsOf(s.Rotation),
+			Name: s.Name, Containers: s.Targets.Containers, Labels: s.Targets.Labels, References: referencesOf(s), Settings: settingsOf(s.Rotation),
 		}
 		for i := range r.References {
 			r.References[i].Hold = holdOf(s.Rotation)

@@ -29,11 +29,11 @@ secrets:
 	assert.NilError(t, err)
 	night := &target.Hold{Cron: "0 2 * * *", Length: time.Hour}
 	assert.DeepEqual(t, targetsOf(c), target.Rules{Rules: []target.Rule{{
-		Containers: []string{"web"},
+		Name: "shop/tls", Containers: []string{"web"},
 		References: []target.Reference{{Variable: "SHOP_TLS", Ref: "dsofile://local/shop/tls?uid=1&gid=2&path=/etc/tls.key", Hold: &target.Hold{Off: true}}},
 		Settings:   map[string]string{"dso.update.strategy": "signal", "dso.update.signal": "USR1", "dso.health.timeout": "2m0s"},
 	}, {
-		Containers: []string{"web"},
+		Name: "shop/db", Containers: []string{"web"},
 		References: []target.Reference{{Variable: "P", Ref: "dso://local/shop/db#pass", Hold: night}, {Variable: "U", Ref: "dso://local/shop/db#user", Hold: night}},
 		Settings:   map[string]string{"dso.update.strategy": "exec", "dso.update.exec": "reload", "dso.health.timeout": "1m0s"},
 	}}})

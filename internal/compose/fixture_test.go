@@ -27,7 +27,7 @@ var fixtures = []fixture{
 	{dir: "profiles", opts: compose.Options{Profiles: []string{"debug"}}},
 	{dir: "several-files", opts: compose.Options{Files: []string{"base.yaml", "prod.yaml"}, ProjectName: "given"}},
 	{dir: "anchors"}, {dir: "no-references"}, {dir: "expose-only"}, {dir: "database"}, {dir: "static-ip"},
-	{dir: "replicas"}, {dir: "container-name"}, {dir: "aliases"}, {dir: "network-mode"}, {dir: "strategies"}, {dir: "jobs-hooks"},
+	{dir: "replicas"}, {dir: "container-name"}, {dir: "aliases"}, {dir: "network-mode"}, {dir: "strategies"}, {dir: "jobs-hooks"}, {dir: "secrets-label"},
 	{dir: "override", from: "sub/deeper"},
 }
 

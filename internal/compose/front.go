@@ -28,7 +28,7 @@ func FrontFor(p *Project, service string) (need bool, reasons []string, err erro
 	}
 	strategy := strategyOf(s.Labels)
 	switch {
-	case !p.hasReferences(service):
+	case !p.hasSecrets(service):
 		return false, []string{"has no secret reference"}, nil
 	case s.Labels[label.Reloader] == "false":
 		return false, []string{label.Reloader + " is false"}, nil

@@ -59,7 +59,7 @@ func Claims(p *Project) ([]Claim, error) {
 				return nil, fmt.Errorf("services %s and %s both claim port %d/%s of the host: give one of them another", all[i].Service, name, n, c.Proto)
 			}
 			all = append(all, c)
-			if p.hasReferences(name) {
+			if p.hasSecrets(name) {
 				ours = append(ours, c)
 			}
 		}

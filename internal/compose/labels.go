@@ -24,16 +24,14 @@ func CheckLabels(p *Project) error {
 	return errors.Join(errs...)
 }
 
-// checkLabels refuses a label of ours, or a strategy, that does not exist or that
-// this version does not act on: it would be ignored in silence.
+// checkLabels refuses a label of ours, or a strategy, that does not exist: it would
+// be ignored in silence.
 func checkLabels(service string, labels types.Labels) error {
 	for _, l := range slices.Sorted(maps.Keys(labels)) {
 		switch {
 		case !strings.HasPrefix(l, "dso."):
 		case !slices.Contains(label.Known, l):
 			return fmt.Errorf("%s: unknown label %s, did you mean %s?", service, l, nearest(l, label.Known))
-		case slices.Contains(label.Unsupported, l):
-			return fmt.Errorf("%s: label %s is not supported by this version yet: remove it", service, l)
 		}
 	}
 	if s, ok := labels[label.Strategy]; ok && !slices.Contains(label.Strategies, s) {

@@ -73,7 +73,7 @@ func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) erro
 		return fmt.Errorf("service %s: it is the generated front of %s: leave the generated file out of include and extends", name, of)
 	}
 	need, _, err := FrontFor(p, name)
-	if err != nil || !p.hasReferences(name) {
+	if err != nil || !p.hasSecrets(name) {
 		return err
 	}
 	fronted, err := p.resolved("service "+name, s.Runtime)
@@ -117,7 +117,7 @@ func (p *Project) resolved(name, runtime string) (*service, error) {
 // not read, and what is wrong with it does not matter yet, except a label.
 func (p *Project) layDisabled(name string, out map[string]any) error {
 	s := p.model.DisabledServices[name]
-	if refs, err := references(environments(s)...); err == nil && len(refs) > 0 {
+	if refs, err := references(environments(s)...); err == nil && (len(refs) > 0 || s.Labels[label.Secrets] != "") {
 		if r, err := p.resolved("service "+name, s.Runtime); err == nil {
 			out[name] = r
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/types"
 
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -103,7 +104,10 @@ func inService(service string, err error) error {
 	return errors.Join(errs...)
 }
 
-// hasReferences reports whether the named service is active and has any.
-func (p *Project) hasReferences(name string) bool {
-	return slices.ContainsFunc(p.services, func(s Service) bool { return s.Name == name && len(s.References) > 0 })
+// hasSecrets reports whether the named service is active and has references, or a label
+// that names secrets of the agent's configuration.
+func (p *Project) hasSecrets(name string) bool {
+	return slices.ContainsFunc(p.services, func(s Service) bool {
+		return s.Name == name && (len(s.References) > 0 || p.model.Services[name].Labels[label.Secrets] != "")
+	})
 }

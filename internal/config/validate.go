@@ -366,8 +366,8 @@ func (d *decoder) secret(s Secret, path string, c *Config) {
 	if _, err := secret.ParseRef("dso://" + s.Name); s.Name != "" && (err != nil || strings.Contains(s.Name, "#")) {
 		d.problem(d.at[join(path, "name")], join(path, "name"), "such as `app/db`", "%s cannot be a secret's path", name(join(path, "name")))
 	}
-	if len(s.Targets.Containers) == 0 && len(s.Targets.Labels) == 0 {
-		d.problem(d.at[path], join(path, "targets"), "such as `targets: {containers: [shop-web-*]}`", "%s names nobody", name(join(path, "targets")))
+	if len(s.Targets.Containers) == 0 && len(s.Targets.Labels) == 0 && c.Agent.Policy == "strict" {
+		d.problem(d.at[path], join(path, "targets"), "such as `targets: {containers: [shop-web-*]}`; a label gives nothing with `agent.policy: strict`", "%s names nobody", name(join(path, "targets")))
 	}
 	for _, pattern := range s.Targets.Containers {
 		if _, err := pathpkg.Match(pattern, ""); err != nil || pattern == "" {

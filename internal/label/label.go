@@ -14,8 +14,8 @@ const (
 	AtOnce    = "dso.update.parallelism" // a number: how many replicas change at once; 0: all
 	Delay     = "dso.update.delay"       // a duration: the pause before the next ones
 	Order     = "dso.update.order"       // start-first or stop-first; chooses the strategy, where that is auto
-	Secrets   = "dso.secrets"            // not acted on yet
-	HostPorts = "dso.host_ports"         // not acted on yet
+	Secrets   = "dso.secrets"            // names of the configuration's secrets, with commas: they are given to the container
+	HostPorts = "dso.host_ports"         // ports of the host that lead to the service
 )
 
 // Labels that DSO writes.
@@ -30,7 +30,3 @@ const (
 
 // Known lists the labels that may stand in a Compose file.
 var Known = []string{Reloader, Strategy, Signal, Exec, AtOnce, Delay, Order, Health, Drain, Monitor, Secrets, HostPorts, ComposePath, Front, FrontService}
-
-// Unsupported lists the labels that have a meaning which this version does not
-// act on. They are refused, never ignored.
-var Unsupported = []string{Secrets}

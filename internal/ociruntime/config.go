@@ -211,8 +211,12 @@ func container(config object, id string, rules target.Rules) (wire.DeliverReques
 	req.UID, req.GID = wire.HostID(u.UID, req.UIDMap), wire.HostID(u.GID, req.GIDMap)
 	rec := engineRecord(mounts, id)
 	req.Name, req.Project = rec.Name, rec.Labels[labelProject]
+	found := rules.For(rec)
+	if err := found.Refused(); err != nil {
+		return req, err
+	}
 	var given []wire.Reference
-	for _, r := range rules.For(rec).References {
+	for _, r := range found.References {
 		given = append(given, wire.Reference{Variable: r.Variable, Ref: r.Ref, Given: true})
 	}
 	if len(given) > 0 {

@@ -91,10 +91,8 @@ func askedBy(c engine.Container) string {
 // refused says what a container's labels ask for that does not exist, or that
 // this version does not do.
 func refused(c engine.Container, strategy string) error {
-	for _, l := range label.Unsupported {
-		if c.Label(l) != "" {
-			return fmt.Errorf("%w: %s has the label %s, which this version does not act on yet: remove it", ErrPlan, c.Name, l)
-		}
+	if err := c.Given.Refused(); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrPlan, c.Name, err)
 	}
 	if c.Label(label.HostPorts) != "" && c.Project() == "" {
 		return fmt.Errorf("%w: %s has the label %s, which docker dso up acts on in a Compose file: publish its ports with -p, or use Compose", ErrPlan, c.Name, label.HostPorts)

@@ -35,6 +35,8 @@ type Hold struct {
 // Rule gives containers references, and settings that count where they have no label
 // of that name.
 type Rule struct {
+	// Name is what containers with the label dso.secrets call it; two may have the same.
+	Name string `json:"name,omitempty"`
 	// Containers are names, in which * stands for any characters but a slash, of
 	// containers or of Compose services as project/service.
 	Containers []string `json:"containers,omitempty"`
@@ -62,15 +64,32 @@ type Container struct {
 type Given struct {
 	References []Reference       `json:"references,omitempty"`
 	Settings   map[string]string `json:"settings,omitempty"`
+	// Missing are those that the container's label dso.secrets names, and that it is not
+	// given. It may not be started without them.
+	Missing []string `json:"missing,omitempty"`
+}
+
+// Refused returns why the container may not be started, or nil.
+func (g Given) Refused() error {
+	if len(g.Missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("label %s names %s, which it is not given: dso.yaml has no such entry below `secrets` or, with `agent.policy: strict`, the entry's targets do not name this container",
+		labelSecrets, strings.Join(g.Missing, ", "))
 }
 
 // For returns what the rules give a container.
 func (rs Rules) For(c Container) Given {
-	var g Given
+	asked := labelled(c)
+	g := Given{Missing: slices.Clone(asked)}
 	for _, r := range rs.Rules {
-		if !r.meets(c) {
+		// A label is written by whoever writes the specification: it gives nothing that the
+		// specification could not name itself.
+		called := !rs.Strict && slices.Contains(asked, r.Name)
+		if !called && !r.meets(c) {
 			continue
 		}
+		g.Missing = slices.DeleteFunc(g.Missing, func(name string) bool { return name == r.Name })
 		for _, ref := range r.References {
 			if !slices.ContainsFunc(g.References, func(o Reference) bool { return o.Variable == ref.Variable }) {
 				g.References = append(g.References, ref)
@@ -88,8 +107,14 @@ func (rs Rules) For(c Container) Given {
 	return g
 }
 
-// The labels that tell a container's service.
+// labelled are the secrets that a container's label names.
+func labelled(c Container) []string {
+	return strings.FieldsFunc(c.Labels[labelSecrets], func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// The labels that tell a container's service, and what it asks for.
 const (
+	labelSecrets = "dso.secrets"
 	labelProject = "com.docker.compose.project"
 	labelService = "com.docker.compose.service"
 )

@@ -52,6 +52,37 @@ func TestFor_TheFirstRuleCounts(t *testing.T) {
 	})
 }
 
+// What the label names it gets, as if the specification named it; never less.
+func TestFor_TheLabelNamesEntries(t *testing.T) {
+	rules := []target.Rule{
+		{Name: "shop/db", References: []target.Reference{{Variable: "DB", Ref: "dso://shop/db"}}},
+		{Name: "shop/db", Containers: []string{"admin"}, References: []target.Reference{{Variable: "ROOT", Ref: "dso://shop/root"}}},
+		{Name: "api", References: []target.Reference{{Variable: "API", Ref: "dso://api"}}},
+	}
+	labels := func(names string) target.Container {
+		return target.Container{Name: "web", Labels: map[string]string{"dso.secrets": names}}
+	}
+	variables := func(g target.Given) (names []string) {
+		for _, r := range g.References {
+			names = append(names, r.Variable)
+		}
+		return names
+	}
+	open, strict := target.Rules{Rules: rules}, target.Rules{Strict: true, Rules: rules}
+	assert.DeepEqual(t, variables(open.For(labels("shop/db, api"))), []string{"DB", "ROOT", "API"})
+	assert.NilError(t, open.For(labels("shop/db, api")).Refused())
+	assert.NilError(t, open.For(labels("")).Refused())
+	assert.Assert(t, len(open.For(target.Container{Name: "web"}).References) == 0, "an entry without targets is for nobody else")
+
+	assert.ErrorContains(t, open.For(labels("api,shop/dv")).Refused(), "names shop/dv")
+	assert.ErrorContains(t, target.Rules{}.For(labels("api")).Refused(), "names api")
+	assert.ErrorContains(t, strict.For(labels("api")).Refused(), "strict", "a label gives nothing that a target does not")
+	admin := labels("shop/db")
+	admin.Name = "admin"
+	assert.DeepEqual(t, variables(strict.For(admin)), []string{"ROOT"})
+	assert.NilError(t, strict.For(admin).Refused())
+}
+
 func TestLoad_OfWhatCannotBeReadIsAnErrorAndOfNothingIsNothing(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "targets.json")
 	rs, err := target.Load(file)

@@ -68,6 +68,34 @@ func TestTargets_GiveAContainerWhatItsSpecificationDoesNotName(t *testing.T) {
 	lab.Eventually(t, "plain is given the secret", func() bool { return strings.Contains(h.processEnviron("plain"), "DB_PASS=p2\x00") })
 }
 
+// A container may also say itself which entries it wants, by their names.
+func TestTargets_ALabelNamesThem(t *testing.T) {
+	h := ownHost(t)
+	conf := filepath.Join(h.Dir, "config", "dso.yaml")
+	const entries = "secrets:\n  - name: shop/db\n    mappings: {DB_PASS: \"local/shop/db#pass\"}\n  - name: shop/api\n"
+	put(t, conf, entries)
+	assert.NilError(t, h.StartAgent(t.Context(), "-c", conf))
+	h.dso("init")
+	h.set("shop/db", `{"pass":"p1"}`)
+	h.set("shop/api", "k1")
+
+	h.run("web", sleeper("--label", "dso.secrets=shop/db,shop/api")...)
+	assert.Check(t, is.Equal(h.environ("web")["DB_PASS"], "p1"))
+	assert.Check(t, is.Equal(h.environ("web")["SHOP_API"], "k1"))
+	h.set("shop/db", `{"pass":"p2"}`)
+	lab.Eventually(t, "web is changed over", func() bool { return strings.Contains(h.processEnviron("web"), "DB_PASS=p2\x00") })
+
+	s := h.tryDocker("run", "-d", "--runtime", "dso", "--name", "typo", "--label", "dso.secrets=shop/dv", busybox, "sleep", "3600")
+	assert.Check(t, s.code != 0)
+	assert.Check(t, is.Contains(s.err, "label dso.secrets names shop/dv, which it is not given"))
+	h.docker("rm", "-f", "typo")
+
+	// What is running goes on when its entry is gone, and is not changed over to less.
+	put(t, conf, strings.Replace(entries, "name: shop/api", "name: shop/other", 1))
+	lab.Eventually(t, "it is said", func() bool { return strings.Contains(h.dso("plan"), "names shop/api, which it is not given") })
+	assert.Check(t, strings.Contains(h.processEnviron("web"), "SHOP_API=k1\x00"))
+}
+
 // processEnviron is the environment of a container's process, empty while there is none.
 func (h *host) processEnviron(container string) string {
 	s := h.tryDocker("inspect", "-f", "{{.State.Pid}}", container)
