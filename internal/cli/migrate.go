@@ -26,12 +26,14 @@ type migrateOptions struct {
 	noEntropy        bool
 	apply, yes       bool
 	existing         string // what happens to a secret that is there already
+	from             string // an older version of DSO whose installation is moved; empty: a Compose project
+	oldVault, oldKey string
 }
 
 func (a *app) migrateCommand() *cobra.Command {
 	var o migrateOptions
 	cmd := a.jsonFlag(&cobra.Command{
-		Use: "migrate", Short: "Move the secrets of a Compose project from its files to the vault", Args: noArgs,
+		Use: "migrate", Short: "Move the secrets of a Compose project, or of DSO 3.5, to the vault", Args: noArgs,
 		Long: `Find the likely secrets in the Compose files of the project and its .env files, by the names
 of the variables and by what the values look like, and show what would be done with each.
 No value is printed, and nothing is changed.
@@ -40,11 +42,21 @@ With --apply, after a question, the values are stored in the vault and new files
 beside the originals, compose.dso.yaml beside compose.yaml, with references in the place
 of the values; comments and order stay. An original is never overwritten: look at the new
 files, try them (docker dso up -f compose.dso.yaml -d), and put them in the place of the old
-ones yourself.`,
-		Example: "  docker dso migrate\n  docker dso migrate --exclude APP_KEY --include ADMIN --apply",
+ones yourself.
+
+With --from v3.5 it is about an installation of that version: the secrets of its vault file, and its
+dso.yaml, of which dso.v4.yaml is written beside it; what has no translation is named. The old
+files stay as they are.`,
+		Example: "  docker dso migrate\n  docker dso migrate --from v3.5\n  docker dso migrate --exclude APP_KEY --include ADMIN --apply",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !slices.Contains([]string{"error", "keep", "replace"}, o.existing) {
 				return usageError("--existing is error, keep or replace")
+			}
+			if o.from != "" && o.from != fromV3 {
+				return usageError("--from is " + fromV3)
+			}
+			if o.from == "" && o.oldVault+o.oldKey != "" {
+				return usageError("--vault and --key go with --from " + fromV3)
 			}
 			if o.yes && !o.apply {
 				return usageError("--yes goes with --apply")
@@ -61,23 +73,22 @@ ones yourself.`,
 	f.BoolVar(&o.noEntropy, "no-entropy", false, "take no value for a secret because it looks random")
 	f.BoolVar(&o.apply, "apply", false, "store the secrets and write the new files")
 	f.BoolVarP(&o.yes, "yes", "y", false, "with --apply: do not ask")
+	f.StringVar(&o.from, "from", "", "move an installation of an older `version` of DSO: v3.5")
+	f.StringVar(&o.oldVault, "vault", "", "with --from: vault `file` (default ~/.dso/vault.enc)")
+	f.StringVar(&o.oldKey, "key", "", "with --from: `file` with its master key (default: DSO_MASTER_KEY, or master.key beside the vault)")
 	f.StringVar(&o.existing, "existing", "error", "what to do with a secret that the vault has already: error, keep or replace")
 	return cmd
 }
 
 func (a *app) migrate(ctx context.Context, o migrateOptions) error {
-	in, err := migrationInput(ctx, o)
-	if err != nil {
-		return err
-	}
-	plan, err := migrate.Make(in)
+	plan, err := a.migrationPlan(ctx, o)
 	if err != nil {
 		return err
 	}
 	if !a.asJSON {
 		a.printMigration(plan)
 	}
-	if !o.apply || len(plan.Secrets) == 0 {
+	if !o.apply || len(plan.Secrets)+len(plan.Files) == 0 {
 		_, err := a.print(plan)
 		return err
 	}
@@ -102,6 +113,17 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) error {
 	}
 	_, err = a.print(plan)
 	return err
+}
+
+func (a *app) migrationPlan(ctx context.Context, o migrateOptions) (migrate.Plan, error) {
+	if o.from != "" {
+		return a.migrationFrom(ctx, o)
+	}
+	in, err := migrationInput(ctx, o)
+	if err != nil {
+		return migrate.Plan{}, err
+	}
+	return migrate.Make(in)
 }
 
 // migrationInput reads the project as it lies there.
@@ -145,7 +167,7 @@ func migrationInput(ctx context.Context, o migrateOptions) (migrate.Input, error
 }
 
 func (a *app) printMigration(p migrate.Plan) {
-	if len(p.Secrets) == 0 {
+	if len(p.Secrets) == 0 && p.Project != "" {
 		_, _ = fmt.Fprintf(a.out, "project %s has no likely secret in the clear\n", p.Project)
 	}
 	for _, s := range p.Secrets {
@@ -180,6 +202,9 @@ func writeBeside(f migrate.Output) error {
 	mode := fs.FileMode(0o600)
 	if st, err := os.Stat(f.Original); err == nil {
 		mode = st.Mode().Perm()
+	}
+	if f.Private {
+		mode &= 0o640
 	}
 	out, err := os.OpenFile(f.Path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {

@@ -53,6 +53,7 @@ type Output struct {
 	Path     string   `json:"path"`
 	Changes  []string `json:"changes"`
 	Text     []byte   `json:"-"`
+	Private  bool     `json:"-"` // others may not read it, whoever may read the original
 }
 
 // Left is what looks like a secret and stays where it is.
