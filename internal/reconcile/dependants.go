@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
@@ -36,15 +37,12 @@ func (c *Controller) startDependants(all []engine.Container) {
 	}
 }
 
-// startDependant starts d as soon as the container with id main runs.
+// startDependant starts d as soon as the container with id main runs. One that has begun
+// to crash may be gone again in between, with its network: then it is tried once more.
 func (c *Controller) startDependant(d engine.Container, main string) {
 	for end := time.Now().Add(dependantWait); time.Now().Before(end); {
 		m, err := c.Engine.Inspect(c.base, main)
-		if err == nil && m.Running() {
-			c.Log.Info("starting a container that was tried before the one whose network it lives in", "container", d.Name, "network_of", m.Name)
-			if err := c.Engine.Start(c.base, d.ID); err != nil {
-				c.Log.Warn("container not started", "container", d.Name, "error", err)
-			}
+		if errdefs.IsNotFound(err) || err == nil && m.Running() && c.tryDependant(d, m) {
 			return
 		}
 		select {
@@ -53,4 +51,18 @@ func (c *Controller) startDependant(d engine.Container, main string) {
 			return
 		}
 	}
+}
+
+// tryDependant reports whether there is nothing more to do.
+func (c *Controller) tryDependant(d, main engine.Container) bool {
+	now, err := c.Engine.Inspect(c.base, d.ID)
+	if errdefs.IsNotFound(err) || err == nil && now.State.Status != container.StateExited {
+		return true // gone, or somebody else has started it
+	}
+	c.Log.Info("starting a container that was tried before the one whose network it lives in", "container", d.Name, "network_of", main.Name)
+	if err := c.Engine.Start(c.base, d.ID); err != nil {
+		c.Log.Warn("container not started", "container", d.Name, "error", err)
+		return errdefs.IsNotFound(err)
+	}
+	return true
 }

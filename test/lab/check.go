@@ -62,18 +62,10 @@ func (l *Lab) ask(ctx context.Context, into any, command string) error {
 	return nil
 }
 
-// settleTime is how long what a rotation leaves may take to become true.
-const settleTime = 15 * time.Second
-
-// Check names everything that is not as it must be while no rotation goes on and
+// CheckWithin names everything that is not as it must be while no rotation goes on and
 // an agent runs: each of the names is one healthy container with the versions
-// that are wanted or pinned, and nothing else of ours is left on the host.
-func (l *Lab) Check(ctx context.Context, names ...string) ([]string, error) {
-	return l.CheckWithin(ctx, settleTime, names...)
-}
-
-// CheckWithin is Check for a host on which rotations may still be going on for a
-// while.
+// that are wanted or pinned, and nothing else of ours is left on the host. What a rotation
+// leaves may take a while to become true.
 func (l *Lab) CheckWithin(ctx context.Context, settle time.Duration, names ...string) ([]string, error) {
 	deadline := time.After(settle)
 	for {

@@ -25,7 +25,7 @@ const (
 
 // CheckedSeldom follows an image in a Compose file, and keeps the health checks of many
 // containers from taking the machine: each is a process in the container. DSO's gates, and
-// [Lab.Check], run the check themselves when they need it.
+// [Lab.CheckWithin], run the check themselves when they need it.
 const CheckedSeldom = `
     healthcheck: {interval: 10s, timeout: 20s, retries: 5}`
 
