@@ -14,6 +14,7 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
+	"github.com/docker-secret-operator/dso/internal/engine/enginetest"
 	"github.com/docker-secret-operator/dso/internal/hosttest"
 	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/rotation"
@@ -268,6 +269,36 @@ func TestRecover_WhatLivesInAContainersNetworkIsStartedAfterIt(t *testing.T) {
 		assert.Assert(t, a.Container(t, "web").Running())
 		assert.Assert(t, a.Container(t, "sidecar").Running(), a.Container(t, "sidecar").State.Error)
 		assert.Assert(t, !a.Container(t, "once").Running())
+	})
+}
+
+// What is to be started in the network of a container that crashes may find it gone.
+func TestRecover_WhatLivesInAContainersNetworkIsTriedAgain(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Secrets.Set("app/db", "one")
+		a.up(t, "web", usesDB)
+		web := a.Container(t, "web")
+		a.Host.Run(t, "sidecar", func(s *engine.Spec) {
+			s.HostConfig.NetworkMode = container.NetworkMode("container:" + web.ID)
+			s.HostConfig.RestartPolicy.Name = container.RestartPolicyAlways
+			s.Networks = nil
+		})
+		a.Die()
+		a.Host.Engine.RestartEngine()
+		a = a.again(t)
+		deliver, tries := a.Host.Engine.OnStart, 0
+		a.Host.Engine.OnStart = func(c engine.Container) (enginetest.Behaviour, error) {
+			if c.Name == "sidecar" {
+				if tries++; tries == 1 {
+					return enginetest.Behaviour{}, errors.New("namespace path: no such file or directory")
+				}
+			}
+			return deliver(c)
+		}
+		a.run(t)
+		settle()
+		assert.Assert(t, a.Container(t, "sidecar").Running(), a.Container(t, "sidecar").State.Error)
+		assert.Equal(t, tries, 2)
 	})
 }
 

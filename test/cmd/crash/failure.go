@@ -99,7 +99,9 @@ func (r *real) fill(ctx context.Context, p rotation.Point) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	from := len(r.agentLog(0))
-	clean := func() error { return r.lab.Command(ctx, "rm", "-f", "/var/lib/dso/state/fill").Run() }
+	clean := func() error {
+		return r.lab.Command(ctx, "rm", "-rf", "/var/lib/dso/state/fill", "/var/lib/dso/state/held").Run()
+	}
 	defer func() { err = errors.Join(err, clean()) }()
 	marker, err := r.rotateWith(ctx, p, p.String()+"=stop")
 	if err != nil {
@@ -108,8 +110,9 @@ func (r *real) fill(ctx context.Context, p rotation.Point) (err error) {
 	if err := r.awaitStopped(ctx); err != nil {
 		return err
 	}
-	// The generation before would make room for the next one: here it has none of its own.
-	out, _ := r.lab.Command(ctx, "sh", "-c", "cd /var/lib/dso/state && ln -f rotations.json rotations.json.last && dd if=/dev/zero of=fill bs=4k").CombinedOutput()
+	// A file that is replaced, by whatever part of the agent, makes no room: all are held.
+	const script = "cd /var/lib/dso/state && ln -f rotations.json rotations.json.last && mkdir held && find . -maxdepth 1 -type f -exec ln {} held/ ';' && dd if=/dev/zero of=fill bs=4k"
+	out, _ := r.lab.Command(ctx, "sh", "-c", script).CombinedOutput()
 	if !strings.Contains(string(out), "No space left on device") {
 		return fmt.Errorf("the disk does not get full: %s", out)
 	}
