@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/docker-secret-operator/dso/internal/rotation"
 )
@@ -10,27 +11,44 @@ import (
 // struck are the points at which more dies than the agent: at least one where
 // nothing is decided, one in the middle of the change-over, one past the point of
 // no return and one on the way back, of each strategy that has it.
-func struck(p rotation.Point) bool {
-	switch p.Step {
+func struck(p rotation.Point) bool { return p.Moment == rotation.After && struckStep(p.Step) }
+
+func struckStep(s rotation.Step) bool {
+	switch s {
 	case rotation.StepStart, rotation.StepCutOver, rotation.StepNameOriginal, rotation.StepStop, rotation.StepRemove,
 		rotation.StepRevive, rotation.StepRemoveReplacement,
 		rotation.StepRestart, rotation.StepRestartOld, rotation.StepRefresh, rotation.StepRefreshOld,
 		rotation.StepSignal, rotation.StepSignalOld, rotation.StepExec, rotation.StepExecOld:
-		return p.Moment == rotation.After
+		return true
 	}
 	return false
 }
 
+// chosen are those of the points at which more dies, without a person's help.
+func chosen(points []rotation.Point) []rotation.Point {
+	return slices.DeleteFunc(slices.Clone(points), func(p rotation.Point) bool { return !undisturbed(p) || !struck(p) })
+}
+
+// fault is what happens while no agent runs.
+type fault struct {
+	what   string
+	strike func(context.Context) error // nil: nothing more
+}
+
+// faultsAt are the faults of a number of them that happen at a place: they take turns.
+func (m *matrix) faultsAt(place int, all []fault) []fault {
+	if m.thorough {
+		return all
+	}
+	return all[place%len(all) : place%len(all)+1]
+}
+
 func (r *real) disasters(ctx context.Context, points []rotation.Point) error {
-	for _, p := range points {
-		if !undisturbed(p) || !struck(p) {
-			continue
-		}
-		if err := r.tryDisaster(ctx, "the agent and the engine", p, r.engineRestart); err != nil {
-			return err
-		}
-		if err := r.tryDisaster(ctx, "the host", p, r.reboot); err != nil {
-			return err
+	for i, p := range chosen(points) {
+		for _, f := range r.faultsAt(i, []fault{{"the agent and the engine", r.engineRestart}, {"the host", r.reboot}}) {
+			if err := r.tryDisaster(ctx, f.what, p, f.strike); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

@@ -5,7 +5,8 @@
 // after "make build tools", writes docs/reference/crash-matrix.md, and its last
 // line is for machines.
 //
-//	crash             everything
+//	crash             all points in memory, every step on a real engine
+//	crash -thorough   on the real engine before each effect too, and each fault at each place
 //	crash -only TEXT  the points of the real engine whose name contains TEXT; writes nothing
 package main
 
@@ -28,10 +29,12 @@ func main() { os.Exit(status()) }
 
 func status() int {
 	only := flag.String("only", "", "only the points of the real engine whose name contains this")
+	thorough := flag.Bool("thorough", false, "on the real engine before each effect too, and each fault at each place")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	m := newMatrix(time.Now())
+	m.thorough = *thorough || *only != ""
 	if err := run(ctx, m, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "crash: error:", err)
 		return 1

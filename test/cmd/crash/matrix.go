@@ -14,8 +14,9 @@ import (
 
 // matrix is what became of every point.
 type matrix struct {
-	began  time.Time
-	memory map[string]*count // on the in-memory engine, by point
+	began    time.Time
+	thorough bool              // on the real engine each fault at each place; otherwise they take turns
+	memory   map[string]*count // on the in-memory engine, by point
 
 	mu       sync.Mutex        // what follows is of all series
 	real     map[string]*count // on the real engine
@@ -115,7 +116,8 @@ another one is started. A cell says how often that was survived: on the in-memor
 (with an engine restart, a lost journal or a minute in between, a second death, an error
 instead of the effect, an engine that is away, a record that cannot be written, SIGTERM; with
 a front, an anonymous volume, a container in the original's network, three replicas) **+** on a
-real engine, which cannot tell *recorded* and *before* apart: there it is one of them.
+real engine, where it dies when the effect has happened: what dies before an effect leaves the
+engine as the step before did. ` + "`bin/crash -thorough`" + ` does that there too.
 
 The phases adopt, recreate and yield are reached when a person removes the original or takes
 its name in the middle; on the real engine the agent dies after each of their steps.
@@ -199,7 +201,10 @@ func (m *matrix) rows(s rotation.Strategy) string {
 // cell is "in-memory + real"; a failure stands out.
 func (m *matrix) cell(point string) string {
 	memory, real := of(m.memory, point), of(m.real, point)
-	text := fmt.Sprintf("%d + %d", memory.passed, real.passed)
+	text := fmt.Sprint(memory.passed)
+	if real.passed+real.failed > 0 {
+		text += fmt.Sprintf(" + %d", real.passed)
+	}
 	if n := memory.failed + real.failed; n > 0 {
 		text += fmt.Sprintf(" **%d FAILED**", n)
 	}

@@ -18,10 +18,10 @@ func TestPage_ListsEveryPointOfTheProgram(t *testing.T) {
 	text := string(content)
 	want := skeleton(without(newMatrix(time.Now()).page(), notRun(text)))
 	assert.DeepEqual(t, skeleton(text), want)
-	assert.Assert(t, !strings.Contains(text, "FAILED") && !strings.Contains(text, "| 0 + "), "every point was survived")
+	assert.Assert(t, !strings.Contains(text, "FAILED") && !strings.Contains(text, "| 0 |") && !strings.Contains(text, "| 0 + "), "every point was survived")
 	for line := range strings.Lines(text) {
 		if cells := strings.Split(line, "|"); len(cells) == 8 && strings.Contains(line, "`") {
-			assert.Assert(t, strings.Contains(line, " + 1 |"), "not tried on a real engine: %s", line)
+			assert.Assert(t, strings.Contains(line, " + "), "not tried on a real engine: %s", line)
 		}
 	}
 }
@@ -68,7 +68,7 @@ func TestMatrix_CountsWhatTheTestsReport(t *testing.T) {
 {"Action":"pass","Test":"TestMachine_X"}
 `)))
 	assert.Equal(t, *m.memory["none/back/pin/after"], count{1, 1})
-	assert.Equal(t, m.cell("none/back/pin/after"), "1 + 0 **1 FAILED**")
+	assert.Equal(t, m.cell("none/back/pin/after"), "1 **1 FAILED**")
 	assert.Equal(t, m.line(), "crash: points=2 passed=1 real_engine_points=0 requests_failed=0")
 	assert.Assert(t, !m.good())
 	assert.Equal(t, len(m.missing()), len(rotation.Points())-1)

@@ -50,7 +50,7 @@ func meddlings() []meddling {
 func (r *real) persons(ctx context.Context, points []rotation.Point) error {
 	for _, m := range meddlings() {
 		for _, p := range points {
-			if p.Strategy != m.strategy || p.Phase != m.phase || p.Moment == rotation.Before || !onReal(p) {
+			if p.Strategy != m.strategy || p.Phase != m.phase || p.Moment == rotation.Before || !r.onReal(p) {
 				continue
 			}
 			ok, err := r.attempt(ctx, p.String(), func() error { return r.meddle(ctx, m, p) })

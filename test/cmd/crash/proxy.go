@@ -128,7 +128,7 @@ func (r *real) strikes(ctx context.Context, s rotation.Strategy, only string) er
 			return fmt.Errorf("%s: there is nothing to strike at", what)
 		}
 		for _, c := range all {
-			if c.at > calls {
+			if c.at > calls || !r.thorough && !c.itsTurn() {
 				continue
 			}
 			if err := r.tryStrike(ctx, p, host, c); err != nil {
@@ -150,6 +150,12 @@ type struckCall struct {
 
 func (c struckCall) String() string {
 	return fmt.Sprintf("%s, bad=%t: the %s dies, call %d, done=%t", c.strategy, c.bad, c.victim, c.at, c.after)
+}
+
+// itsTurn lets agent and engine die at each call, one before it and the other when it is
+// done, and the other way round at the next.
+func (c struckCall) itsTurn() bool {
+	return (c.at%2 == 1) == (c.after == (c.victim == "agent"))
 }
 
 // point is the end of the rotation.

@@ -131,7 +131,7 @@ func (r *real) set(ctx context.Context, s rotation.Strategy, marker string, bad 
 
 func (r *real) agentDeaths(ctx context.Context, points []rotation.Point) error {
 	for _, p := range points {
-		if !undisturbed(p) || !onReal(p) {
+		if !undisturbed(p) || !r.onReal(p) {
 			continue
 		}
 		ok, err := r.attempt(ctx, p.String(), func() error { return r.die(ctx, p) })
@@ -169,10 +169,11 @@ func undisturbed(p rotation.Point) bool {
 	return p.Phase == rotation.Forward || p.Phase == rotation.Back
 }
 
-// onReal reports whether an agent dies there on a real engine too. Between the record that
-// a step is next and its effect nothing happens that an engine could see; only the end of a
-// rotation has no effect.
-func onReal(p rotation.Point) bool { return p.Moment != rotation.Recorded || p.Step == "end" }
+// onReal reports whether an agent dies there on the real engine too: after each effect, and
+// at the end of a rotation, which has none.
+func (m *matrix) onReal(p rotation.Point) bool {
+	return p.Moment == rotation.After || p.Step == "end" || p.Moment == rotation.Before && m.thorough
+}
 
 // attempt runs one death and reports whether it was survived. No agent runs before
 // and after it. The error is about the ground itself.

@@ -29,22 +29,17 @@ var trioPlaces = []string{"trio-web-1", "trio-web-2", "trio-web-3"}
 // replicas lets the agent, and the engine, die in the first of three replicas: in the
 // end all of them are new, or all old.
 func (r *real) replicas(ctx context.Context, points []rotation.Point) error {
-	var chosen []rotation.Point
-	for _, p := range points {
-		if undisturbed(p) && struck(p) {
-			chosen = append(chosen, p)
-		}
-	}
-	if len(chosen) == 0 {
+	places := chosen(points)
+	if len(places) == 0 {
 		return nil
 	}
 	if err := r.bringUpTrio(ctx); err != nil {
 		return err
 	}
-	for _, p := range chosen {
-		for what, strike := range map[string]func(context.Context) error{"the agent": nil, "the agent and the engine": r.engineRestart} {
-			what += ", with three replicas"
-			ok, err := r.attempt(ctx, what+" at "+p.String(), func() error { return r.strikeTrio(ctx, p, strike) })
+	for i, p := range places {
+		for _, f := range r.faultsAt(i, []fault{{"the agent", nil}, {"the agent and the engine", r.engineRestart}}) {
+			what := f.what + ", with three replicas"
+			ok, err := r.attempt(ctx, what+" at "+p.String(), func() error { return r.strikeTrio(ctx, p, f.strike) })
 			r.more(&r.disaster, disaster{"replicas", what, p.String(), ok})
 			if err != nil {
 				return err

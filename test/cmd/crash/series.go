@@ -28,18 +28,19 @@ func (m *matrix) runReal(ctx context.Context, points []rotation.Point, only stri
 	rolling := ofStrategies(points, rotation.Rolling)
 	started, reloaded := ofStrategies(points, rotation.Rolling, rotation.Restart, rotation.None), ofStrategies(points, rotation.Signal, rotation.Exec)
 	others := ofStrategies(points, rotation.Restart, rotation.None)
+	// The longest first: what comes last should not be alone for long.
 	all := []struct {
 		wanted bool
 		ground ground
 		series series
 	}{
-		{len(rolling) > 0, starting, func(ctx context.Context, r *real) error { return r.underLoad(ctx, rolling) }},
 		{len(others) > 0, starting, func(ctx context.Context, r *real) error {
 			return errors.Join(r.agentDeaths(ctx, others), r.disasters(ctx, others), r.persons(ctx, others))
 		}},
 		{len(rolling) > 0, starting, func(ctx context.Context, r *real) error {
 			return errors.Join(r.disasters(ctx, rolling), r.persons(ctx, rolling))
 		}},
+		{len(rolling) > 0, starting, func(ctx context.Context, r *real) error { return r.underLoad(ctx, rolling) }},
 		{anyStruck(rotation.Rolling, only), starting, func(ctx context.Context, r *real) error { return r.strikes(ctx, rotation.Rolling, only) }},
 		{anyStruck(rotation.Restart, only), starting, func(ctx context.Context, r *real) error { return r.strikes(ctx, rotation.Restart, only) }},
 		{len(started) > 0, starting, func(ctx context.Context, r *real) error {
