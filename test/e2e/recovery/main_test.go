@@ -143,7 +143,7 @@ func (s *scene) awaitAnswer(marker string) {
 func (s *scene) settles(marker string) {
 	s.t.Helper()
 	s.awaitAnswer(marker)
-	wrong, err := shared.Check(s.t.Context(), s.web)
+	wrong, err := shared.CheckWithin(s.t.Context(), time.Minute, s.web)
 	assert.NilError(s.t, err)
 	assert.Equal(s.t, strings.Join(wrong, "\n"), "")
 	assert.Equal(s.t, s.answer(), marker)
