@@ -101,7 +101,7 @@ func checkServices(t *testing.T, p *compose.Project, before, after rendered) {
 		assert.NilError(t, err)
 		old, now := before.Services[s.Name], after.Services[s.Name]
 		assert.DeepEqual(t, now.Environment, old.Environment)
-		assert.Equal(t, now.Runtime == compose.Runtime, len(s.References) > 0)
+		assert.Equal(t, now.Runtime == compose.Runtime, len(s.References) > 0 || now.Labels[label.Secrets] != "")
 		if !need {
 			assert.DeepEqual(t, now.Ports, old.Ports)
 			for dep := range old.DependsOn {

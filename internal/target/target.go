@@ -80,8 +80,9 @@ func (g Given) Refused() error {
 
 // For returns what the rules give a container.
 func (rs Rules) For(c Container) Given {
+	var g Given
 	asked := labelled(c)
-	g := Given{Missing: slices.Clone(asked)}
+	missing := slices.Clone(asked)
 	for _, r := range rs.Rules {
 		// A label is written by whoever writes the specification: it gives nothing that the
 		// specification could not name itself.
@@ -89,7 +90,7 @@ func (rs Rules) For(c Container) Given {
 		if !called && !r.meets(c) {
 			continue
 		}
-		g.Missing = slices.DeleteFunc(g.Missing, func(name string) bool { return name == r.Name })
+		missing = slices.DeleteFunc(missing, func(name string) bool { return name == r.Name })
 		for _, ref := range r.References {
 			if !slices.ContainsFunc(g.References, func(o Reference) bool { return o.Variable == ref.Variable }) {
 				g.References = append(g.References, ref)
@@ -103,6 +104,9 @@ func (rs Rules) For(c Container) Given {
 				g.Settings[key] = value
 			}
 		}
+	}
+	if len(missing) > 0 {
+		g.Missing = missing
 	}
 	return g
 }
