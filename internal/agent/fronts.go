@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/address"
 	"github.com/docker-secret-operator/dso/internal/address/flow"
@@ -36,7 +37,8 @@ type fronts struct {
 	dir    string
 	binary string // path of dso-front
 
-	mu sync.Mutex // held from reading a map to writing it
+	mu  sync.Mutex // held from reading a map to writing it
+	ids sync.Map   // of the front that the fast lane follows, by key
 }
 
 // Find returns the front of the container's Compose service.
@@ -83,6 +85,10 @@ func (f *fronts) Serve(ctx context.Context, front rotation.Front, ready, startin
 // follow lets the fast lane go where the front goes. Whatever does not work out
 // takes the front.
 func (f *fronts) follow(ctx context.Context, key string, front engine.Container) {
+	if front.State.Status == container.StateRestarting {
+		return // its ports are its own, and it is back in a moment: see ended
+	}
+	f.ids.Store(key, front.ID)
 	s := lane.Service{Front: front.State.Pid, Via: front.Addresses()}
 	for _, p := range front.Published {
 		proto := map[string]lane.Proto{"tcp": lane.TCP, "udp": lane.UDP}[p.Proto]
@@ -104,6 +110,49 @@ func (f *fronts) follow(ctx context.Context, key string, front engine.Container)
 		}
 	}
 	if err := errors.Join(err, f.lane.Set(key, s)); err != nil {
+		f.log.Warn("fast lane does not follow", "front", key, "error", err)
+	}
+}
+
+// The pauses between two looks at a front whose process has ended.
+const (
+	endedPoll = 50 * time.Millisecond
+	awayPoll  = time.Second // while the engine does not answer: it starts and stops nothing then
+)
+
+// ended finds out what becomes of a front whose process has ended. The engine starts one
+// that has crashed again; until then the fast lane goes on as it is. One that somebody has
+// stopped or removed publishes nothing any more.
+func (f *fronts) ended(ctx context.Context, key string, pid int) {
+	id, _ := f.ids.Load(key)
+	name, _ := id.(string)
+	for {
+		c, err := f.engine.Inspect(ctx, name)
+		pause := endedPoll
+		switch {
+		case errdefs.IsNotFound(err):
+			f.leave(key)
+			return
+		case err != nil:
+			pause = awayPoll
+		case c.Running() && c.State.Pid != pid:
+			f.follow(ctx, key, c)
+			return
+		case !c.Running() && c.State.Status != container.StateRestarting:
+			f.leave(key)
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// leave takes the fast lane away from a front.
+func (f *fronts) leave(key string) {
+	if err := f.lane.Set(key, lane.Service{}); err != nil {
 		f.log.Warn("fast lane does not follow", "front", key, "error", err)
 	}
 }

@@ -25,10 +25,12 @@ const (
 // Lane keeps the table in line with what it was told. Its methods may be called
 // concurrently.
 type Lane struct {
-	log    *slog.Logger
-	wanted func() bool
+	log        *slog.Logger
+	wanted     func() bool
+	frontEnded func(ctx context.Context, key string, pid int)
 
 	mu       sync.Mutex
+	base     context.Context // of what goes on beside the calls
 	table    *table // nil: there is no lane now
 	services map[string]*lived
 	families families
@@ -43,9 +45,14 @@ type lived struct {
 	cancels []func()
 }
 
-// New returns a lane that takes nothing until it runs, and while it is not wanted.
-func New(log *slog.Logger, wanted func() bool) *Lane {
-	return &Lane{log: log, wanted: wanted, services: map[string]*lived{}, late: map[int][]late{}, trouble: "not started"}
+// New returns a lane that takes nothing until it runs, and while it is not wanted. When
+// the process of a front has ended frontEnded is called: the lane itself cannot know
+// whether the front is started again, and goes on until [Lane.Set] says something else.
+func New(log *slog.Logger, wanted func() bool, frontEnded func(ctx context.Context, key string, pid int)) *Lane {
+	return &Lane{
+		log: log, wanted: wanted, frontEnded: frontEnded, base: context.Background(),
+		services: map[string]*lived{}, late: map[int][]late{}, trouble: "not started",
+	}
 }
 
 // Run keeps the lane until ctx ends; then everything takes the fronts again and
@@ -57,6 +64,9 @@ func (l *Lane) Run(ctx context.Context) {
 			l.log.Warn("rule of the fast lane not removed from the engine's firewall", "error", err)
 		}
 	}()
+	l.mu.Lock()
+	l.base = ctx
+	l.mu.Unlock()
 	changed := firewallChanges(ctx, l.log)
 	confirm, check := time.NewTicker(confirmEvery), time.NewTicker(passEvery)
 	defer confirm.Stop()
@@ -205,23 +215,25 @@ func (l *Lane) owes(pid int, what []late) {
 	}
 }
 
-// watch takes a target away when its process ends, and the whole service with its
-// front.
+// watch takes a target away when its process ends, and tells of the end of the front.
 func (l *Lane) watch(key string, s *lived) error {
 	if len(s.Targets) == 0 {
 		return nil
 	}
-	pids := []int{s.Front}
 	for _, t := range s.Targets {
-		pids = append(pids, t.Pid)
-	}
-	for _, pid := range pids {
-		cancel, err := onExit(pid, func() { l.ended(key, s, pid) })
+		cancel, err := onExit(t.Pid, func() { l.ended(key, s, t.Pid) })
 		if err != nil {
 			return err
 		}
 		s.cancels = append(s.cancels, cancel)
 	}
+	base := l.base
+	cancel, err := onExit(s.Front, func() { l.frontEnded(base, key, s.Front) })
+	if err != nil { // it has ended already
+		go l.frontEnded(base, key, s.Front)
+		return nil
+	}
+	s.cancels = append(s.cancels, cancel)
 	return nil
 }
 
@@ -237,13 +249,9 @@ func (l *Lane) ended(key string, s *lived, pid int) {
 	if l.services[key] != s {
 		return
 	}
-	if pid == s.Front {
+	s.Targets = slices.DeleteFunc(slices.Clone(s.Targets), func(t Target) bool { return t.Pid == pid })
+	if len(s.Targets) == 0 {
 		l.replace(key, nil)
-	} else {
-		s.Targets = slices.DeleteFunc(slices.Clone(s.Targets), func(t Target) bool { return t.Pid == pid })
-		if len(s.Targets) == 0 {
-			l.replace(key, nil)
-		}
 	}
 	if err := l.write(); err != nil {
 		l.log.Warn("fast lane not written", "error", err)

@@ -12,8 +12,8 @@ import (
 type Service struct {
 	Ports   []Port   // what the front publishes
 	Targets []Target // where its connections go
-	// Front is the process of the front: without it the port is not published, and
-	// the lane does not publish it either.
+	// Front is the process of the front. When it was stopped the port is not published,
+	// and the lane must not publish it either.
 	Front int
 	Via   []netip.Addr // the addresses of the front, to which what the lane does not take goes
 }

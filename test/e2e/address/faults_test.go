@@ -55,6 +55,7 @@ func mainProcess(t *testing.T, container string) int {
 func TestFaults_AFrontThatIsKilledIsNotMissedFromOutside(t *testing.T) {
 	up(t, "frontless", fmt.Sprintf(web, `"8330:8080"`))
 	inLane(t, 8330)
+	inLane(t, 8330)
 	floor, finish := startLoads(t, url(8330, ""))
 	killed := mainProcess(t, "frontless-web-front-1")
 	assert.NilError(t, syscall.Kill(killed, syscall.SIGKILL))
@@ -67,6 +68,12 @@ func TestFaults_AFrontThatIsKilledIsNotMissedFromOutside(t *testing.T) {
 	floor("v2")
 	finish()
 	assert.Equal(t, onHost(t, url(8330, "")), "v2")
+
+	// One that somebody stops publishes nothing, and neither does the lane.
+	docker(t, "stop", "-t", "1", "frontless-web-front-1")
+	lab.Eventually(t, "the port refuses", func() bool { return outside(t, url(8330, "")) == "" })
+	docker(t, "start", "frontless-web-front-1")
+	inLane(t, 8330)
 }
 
 // With live-restore the containers go on without their engine; so do their names, their
