@@ -31,7 +31,7 @@ type Lane struct {
 
 	mu       sync.Mutex
 	base     context.Context // of what goes on beside the calls
-	table    *table // nil: there is no lane now
+	table    *table          // nil: there is no lane now
 	services map[string]*lived
 	families families
 	inForce  rules
