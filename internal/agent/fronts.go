@@ -38,6 +38,7 @@ type fronts struct {
 	binary string // path of dso-front
 
 	mu  sync.Mutex // held from reading a map to writing it
+	way sync.Mutex // held from reading a map to the lane's following it
 	ids sync.Map   // of the front that the fast lane follows, by key
 }
 
@@ -83,11 +84,14 @@ func (f *fronts) Serve(ctx context.Context, front rotation.Front, ready, startin
 }
 
 // follow lets the fast lane go where the front goes. Whatever does not work out
-// takes the front.
+// takes the front. Replicas may rotate at the same time: who comes last has read the map
+// last.
 func (f *fronts) follow(ctx context.Context, key string, front engine.Container) {
 	if front.State.Status == container.StateRestarting {
 		return // its ports are its own, and it is back in a moment: see ended
 	}
+	f.way.Lock()
+	defer f.way.Unlock()
 	f.ids.Store(key, front.ID)
 	s := lane.Service{Front: front.State.Pid, Via: front.Addresses()}
 	for _, p := range front.Published {
