@@ -111,7 +111,9 @@ func TestTurns_ReplicasChangeAsTheFileSays(t *testing.T) {
 
 	rows, err := shared.Rotations(t.Context())
 	assert.NilError(t, err)
-	rows = slices.DeleteFunc(rows, func(r wire.Rotation) bool { return !strings.HasPrefix(r.Container, "turns-web-") || r.Started.Before(begun) })
+	rows = slices.DeleteFunc(rows, func(r wire.Rotation) bool {
+		return !strings.HasPrefix(r.Container, "turns-web-") || r.Started.Before(begun)
+	})
 	slices.SortFunc(rows, func(a, b wire.Rotation) int { return a.Started.Compare(b.Started) })
 	assert.Equal(t, len(rows), 3, "%+v", rows)
 	assert.Check(t, rows[1].Started.Before(rows[0].Updated), "two at once: %+v", rows)
