@@ -87,8 +87,7 @@ func (w Webhook) On() bool { return w.Secret.IsSet() }
 const (
 	webhookListen = "127.0.0.1:8471"
 	webhookSkew   = 5 * time.Minute
-	webhookSecret = 16 // bytes at least
-	restToken     = 16
+	leastKey      = 16 // bytes, of what somebody makes up
 )
 
 // Logging configures the agent's log.

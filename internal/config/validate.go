@@ -97,9 +97,8 @@ func (d *decoder) webhook(w *Webhook, path string) {
 	at := join(path, "secret")
 	if !w.Secret.IsSet() {
 		d.problem(pos, at, "give `secret`, `secret_file` or `secret_credential`", "%s is missing", name(at))
-	} else if key, err := w.Secret.Read(); err == nil && key.Len() > 0 && key.Len() < webhookSecret {
-		d.problem(pos, at, "such as what `openssl rand -hex 32` prints", "%s has less than %d bytes", name(at), webhookSecret)
 	}
+	d.longEnough(w.Secret, pos, at)
 	if w.MaxSkew == 0 {
 		w.MaxSkew = webhookSkew
 	}
@@ -107,6 +106,14 @@ func (d *decoder) webhook(w *Webhook, path string) {
 		w.Listen = webhookListen
 	}
 	d.listen(w.Listen, join(path, "listen"))
+}
+
+// longEnough checks a credential that somebody has made up. One that is empty, or cannot be
+// read now, is said to be so elsewhere.
+func (d *decoder) longEnough(c Credential, pos position, path string) {
+	if key, err := c.Read(); err == nil && key.Len() > 0 && key.Len() < leastKey {
+		d.problem(pos, path, "such as what `openssl rand -hex 32` prints", "%s has less than %d bytes", name(path), leastKey)
+	}
 }
 
 // listen checks an address to listen on and returns it in parts.
@@ -124,9 +131,11 @@ func (d *decoder) listen(text, path string) (host, port string) {
 // port, and nothing is said of the rest, the rest is there too.
 func (d *decoder) rest(a *Agent, path string) {
 	at := join(path, "token")
-	if key, err := a.REST.Token.Read(); err == nil && a.REST.Token.IsSet() && key.Len() > 0 && key.Len() < restToken {
-		pos, where := d.at[join(path, a.REST.Token.key)], join(path, a.REST.Token.key)
-		d.problem(pos, where, "such as what `openssl rand -hex 32` prints", "%s has less than %d bytes", name(where), restToken)
+	if key := join(path, a.REST.Token.key); a.REST.Token.IsSet() {
+		d.longEnough(a.REST.Token, d.at[key], key)
+	}
+	if a.REST.Listen == "" { // of another type, and said so
+		a.REST.Listen = webhookListen
 	}
 	if !a.REST.On() {
 		return
@@ -174,10 +183,8 @@ func (d *decoder) notifications(all []Notification) {
 			d.address(string(address.Reveal()), where)
 		}
 		if n.Secret.IsSet() {
-			if key, err := n.Secret.Read(); err == nil && key.Len() > 0 && key.Len() < webhookSecret {
-				pos, where := at(n.Secret.key)
-				d.problem(pos, where, "such as what `openssl rand -hex 32` prints", "%s has less than %d bytes", name(where), webhookSecret)
-			}
+			pos, where := at(n.Secret.key)
+			d.longEnough(n.Secret, pos, where)
 		}
 		if pos, where := at("template"); n.Template != "" && n.Format != "slack" {
 			d.problem(pos, where, "set `format: slack`", "%s has no effect", name(where))
