@@ -29,6 +29,15 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// openDoors listens until the test ends.
+func (r *rig) openDoors() {
+	a := &Agent{settings: r.settings, log: slog.New(slog.NewTextHandler(r.log, nil)), metrics: metrics.New()}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); a.openDoors(ctx) }()
+	r.t.Cleanup(func() { cancel(); <-ended })
+}
+
 func TestDoors_ReportsAreTakenWhereTheConfigurationSays(t *testing.T) {
 	const key = "0123456789abcdef"
 	dir := t.TempDir()
@@ -42,11 +51,7 @@ func TestDoors_ReportsAreTakenWhereTheConfigurationSays(t *testing.T) {
 	r := newRig(t, text(""))
 	before := r.inUse("s/x")
 	r.run()
-	a := &Agent{settings: r.settings, log: slog.New(slog.NewTextHandler(r.log, nil)), metrics: metrics.New()}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); a.openDoors(ctx) }()
-	defer func() { cancel(); <-ended }()
+	r.openDoors()
 
 	post := func(address, stamp string) int {
 		const body = `{"provider": "s", "secret_name": "x"}`
@@ -99,11 +104,7 @@ func TestDoors_RestAndReportsShareAnAddress(t *testing.T) {
 	}
 	r := newRig(t, text(""))
 	r.run()
-	a := &Agent{settings: r.settings, log: slog.New(slog.NewTextHandler(r.log, nil)), metrics: metrics.New()}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); a.openDoors(ctx) }()
-	defer func() { cancel(); <-ended }()
+	r.openDoors()
 	r.until("it listens", func() bool { return r.log.count("listens address="+address+" rest=true webhook=true") == 1 })
 
 	answer := func(method, path, token string) int {
@@ -121,6 +122,6 @@ func TestDoors_RestAndReportsShareAnAddress(t *testing.T) {
 	assert.Equal(t, answer("POST", webhook.Path, ""), http.StatusUnauthorized, "a report without a signature")
 	assert.Equal(t, answer("GET", "/api/secrets", "a token of sixteen"), http.StatusForbidden)
 	r.write(text(", token: \"a token of sixteen\""), 0o600)
-	// One that is new is asked for at once: nothing listens elsewhere for that.
+	// A new token is asked for by who listens already.
 	r.until("the token is taken", func() bool { return answer("GET", "/api/secrets", "another token") == http.StatusUnauthorized })
 }

@@ -55,7 +55,6 @@ func mainProcess(t *testing.T, container string) int {
 func TestFaults_AFrontThatIsKilledIsNotMissedFromOutside(t *testing.T) {
 	up(t, "frontless", fmt.Sprintf(web, `"8330:8080"`))
 	inLane(t, 8330)
-	inLane(t, 8330)
 	floor, finish := startLoads(t, url(8330, ""))
 	killed := mainProcess(t, "frontless-web-front-1")
 	assert.NilError(t, syscall.Kill(killed, syscall.SIGKILL))
