@@ -250,7 +250,7 @@ func (a *Agent) openStores() error {
 	if err := a.sweep(); err != nil {
 		return err
 	}
-	a.lane = lane.New(a.log, a.settings.fastLane, func(ctx context.Context, key string, pid int) { a.fronts.ended(ctx, key, pid) })
+	a.lane = lane.New(a.log, a.settings.fastLane)
 	a.fronts = &fronts{engine: a.engine, maps: address.New(a.state("fronts")), lane: a.lane, log: a.log, dir: a.state("fronts"), binary: a.frontProgram()}
 	aliases, err := reconcile.OpenAliases(a.state("state", "networks.json"), a.engine)
 	if a.broken(err) {

@@ -39,7 +39,6 @@ type fronts struct {
 
 	mu  sync.Mutex // held from reading a map to writing it
 	way sync.Mutex // held from reading a map to the lane's following it
-	ids sync.Map   // of the front that the fast lane follows, by key
 }
 
 // Find returns the front of the container's Compose service.
@@ -92,8 +91,7 @@ func (f *fronts) follow(ctx context.Context, key string, front engine.Container)
 	}
 	f.way.Lock()
 	defer f.way.Unlock()
-	f.ids.Store(key, front.ID)
-	s := lane.Service{Front: front.State.Pid, Via: front.Addresses()}
+	s := lane.Service{Front: front.State.Pid, Ended: func(ctx context.Context) { f.ended(ctx, key, front) }, Via: front.Addresses()}
 	for _, p := range front.Published {
 		proto := map[string]lane.Proto{"tcp": lane.TCP, "udp": lane.UDP}[p.Proto]
 		s.Ports = append(s.Ports, lane.Port{Host: p.Host, Number: p.Number, Proto: proto, Inside: p.Inside})
@@ -124,14 +122,12 @@ const (
 	awayPoll  = time.Second // while the engine does not answer: it starts and stops nothing then
 )
 
-// ended finds out what becomes of a front whose process has ended. The engine starts one
+// ended finds out what becomes of a front whose process, as it was, has ended. The engine starts one
 // that has crashed again; until then the fast lane goes on as it is. One that somebody has
 // stopped or removed publishes nothing any more.
-func (f *fronts) ended(ctx context.Context, key string, pid int) {
-	id, _ := f.ids.Load(key)
-	name, _ := id.(string)
+func (f *fronts) ended(ctx context.Context, key string, was engine.Container) {
 	for {
-		c, err := f.engine.Inspect(ctx, name)
+		c, err := f.engine.Inspect(ctx, was.ID)
 		pause := endedPoll
 		switch {
 		case errdefs.IsNotFound(err):
@@ -139,7 +135,7 @@ func (f *fronts) ended(ctx context.Context, key string, pid int) {
 			return
 		case err != nil:
 			pause = awayPoll
-		case c.Running() && c.State.Pid != pid:
+		case c.Running() && c.State.Pid != was.State.Pid:
 			f.follow(ctx, key, c)
 			return
 		case !c.Running() && c.State.Status != container.StateRestarting:

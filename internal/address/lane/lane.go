@@ -25,9 +25,8 @@ const (
 // Lane keeps the table in line with what it was told. Its methods may be called
 // concurrently.
 type Lane struct {
-	log        *slog.Logger
-	wanted     func() bool
-	frontEnded func(ctx context.Context, key string, pid int)
+	log    *slog.Logger
+	wanted func() bool
 
 	mu       sync.Mutex
 	base     context.Context // of what goes on beside the calls
@@ -45,14 +44,9 @@ type lived struct {
 	cancels []func()
 }
 
-// New returns a lane that takes nothing until it runs, and while it is not wanted. When
-// the process of a front has ended frontEnded is called: the lane itself cannot know
-// whether the front is started again, and goes on until [Lane.Set] says something else.
-func New(log *slog.Logger, wanted func() bool, frontEnded func(ctx context.Context, key string, pid int)) *Lane {
-	return &Lane{
-		log: log, wanted: wanted, frontEnded: frontEnded, base: context.Background(),
-		services: map[string]*lived{}, late: map[int][]late{}, trouble: "not started",
-	}
+// New returns a lane that takes nothing until it runs, and while it is not wanted.
+func New(log *slog.Logger, wanted func() bool) *Lane {
+	return &Lane{log: log, wanted: wanted, base: context.Background(), services: map[string]*lived{}, late: map[int][]late{}, trouble: "not started"}
 }
 
 // Run keeps the lane until ctx ends; then everything takes the fronts again and
@@ -228,9 +222,9 @@ func (l *Lane) watch(key string, s *lived) error {
 		s.cancels = append(s.cancels, cancel)
 	}
 	base := l.base
-	cancel, err := onExit(s.Front, func() { l.frontEnded(base, key, s.Front) })
+	cancel, err := onExit(s.Front, func() { s.Ended(base) })
 	if err != nil { // it has ended already
-		go l.frontEnded(base, key, s.Front)
+		go s.Ended(base)
 		return nil
 	}
 	s.cancels = append(s.cancels, cancel)

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"context"
 	"maps"
 	"net/netip"
 	"slices"
@@ -12,9 +13,11 @@ import (
 type Service struct {
 	Ports   []Port   // what the front publishes
 	Targets []Target // where its connections go
-	// Front is the process of the front. When it was stopped the port is not published,
-	// and the lane must not publish it either.
+	// Front is the process of the front, and Ended is called when it has ended. The lane
+	// cannot know whether the front is started again, and goes on as it is. When it was
+	// stopped its port is not published, and [Lane.Set] must take the lane away too.
 	Front int
+	Ended func(ctx context.Context)
 	Via   []netip.Addr // the addresses of the front, to which what the lane does not take goes
 }
 
