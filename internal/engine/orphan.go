@@ -16,8 +16,9 @@ import (
 
 // An engine that is killed while it starts a container leaves the container's shim
 // behind, with a task in containerd that nobody asks for. Engine 20.10 then refuses
-// every start of the container for ever ("task … already exists"), and only the
-// container's removal would help. When the shim ends, containerd drops the task.
+// every start of the container for ever, and only the container's removal would help: with
+// "task … already exists" where the task was being made, with "id already in use" where it
+// was made and not started yet. When the shim ends, containerd drops the task.
 
 // orphanWait bounds how long containerd may take to notice that a shim has ended,
 // and orphanPause is how often it is asked.
@@ -29,7 +30,7 @@ const (
 // Stuck reports whether the container's last start failed because of such a task.
 // The engine has no class for this error: its text is all there is.
 func (c Container) Stuck() bool {
-	return !c.Running() && strings.Contains(c.State.Error, "task "+c.ID+": already exists")
+	return !c.Running() && (strings.Contains(c.State.Error, "task "+c.ID+": already exists") || strings.Contains(c.State.Error, "id already in use"))
 }
 
 // started is the error of start, once no task is in its way that the engine does

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -51,7 +50,7 @@ func (e *Engine) importArchive(ctx context.Context, tag string, a *archive, chan
 	if version == "" {
 		query.Set("tag", "latest")
 	}
-	if _, err := e.call(ctx, http.MethodPost, "/images/create", query, bytes.NewReader(content)); err != nil {
+	if err := e.upload(ctx, "/images/create", query, bytes.NewReader(content)); err != nil {
 		return fmt.Errorf("import %s: %w", tag, err)
 	}
 	return nil
@@ -77,7 +76,7 @@ func (e *Engine) ImportStatic(ctx context.Context, tag, binary string, changes .
 	// version=1 is the classic builder: it is in every engine, and the only one
 	// that needs nothing but the engine.
 	query := url.Values{"t": {tag}, "version": {"1"}, "rm": {"1"}, "forcerm": {"1"}}
-	if _, err := e.call(ctx, http.MethodPost, "/build", query, bytes.NewReader(content)); err != nil {
+	if err := e.upload(ctx, "/build", query, bytes.NewReader(content)); err != nil {
 		return fmt.Errorf("build %s: %w", tag, err)
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,29 +15,33 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker-secret-operator/dso/internal/api/client"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/test/search"
 )
 
-// Container is one row of docker ps.
+// Container is one of the engine's list.
 type Container struct {
-	ID, Names, State, Status, Labels string
+	ID     string `json:"Id"`
+	Names  []string
+	State  string
+	Status string
+	Labels map[string]string
+}
+
+// Name is the container's own name.
+func (c *Container) Name() string {
+	for _, n := range c.Names {
+		if name := strings.TrimPrefix(n, "/"); !strings.Contains(name, "/") { // with a slash: a link of another one
+			return name
+		}
+	}
+	return ""
 }
 
 // Containers lists all containers, running or not.
-func (l *Lab) Containers(ctx context.Context) ([]Container, error) {
-	out, err := l.Docker(ctx, "ps", "-a", "--no-trunc", "--format", "{{json .}}")
-	if err != nil {
-		return nil, err
-	}
-	var all []Container
-	for line := range strings.Lines(out) {
-		var c Container
-		if err := json.Unmarshal([]byte(line), &c); err != nil {
-			return nil, fmt.Errorf("docker ps: %w", err)
-		}
-		all = append(all, c)
-	}
-	return all, nil
+func (l *Lab) Containers(ctx context.Context) (all []Container, err error) {
+	return all, l.Get(ctx, "/containers/json", url.Values{"all": {"1"}}, &all)
 }
 
 // Status is what dso status --json says.
@@ -86,9 +92,10 @@ func (l *Lab) check(ctx context.Context, names []string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	wrong := l.placesWrong(ctx, all, names)
-	st, err := l.Status(ctx)
-	if err != nil {
+	wrong := placesWrong(all, names)
+	// The agent itself is asked, which dso status does too: a look must cost little.
+	var st wire.Status
+	if err := client.New(l.HostPath("/run/dso/dso.sock")).Call(ctx, http.MethodGet, "/v1/status", nil, &st); err != nil {
 		return nil, err
 	}
 	wrong = append(wrong, versionsWrong(st, names)...)
@@ -100,40 +107,62 @@ func (l *Lab) check(ctx context.Context, names []string) ([]string, error) {
 	if len(wrong) > 0 {
 		return wrong, nil
 	}
-	return l.leftBy(all)
+	left, err := l.leftBy(all)
+	if err != nil || len(left) > 0 {
+		return left, err
+	}
+	return l.sick(ctx, all, names), nil
 }
 
-func (l *Lab) placesWrong(ctx context.Context, all []Container, names []string) []string {
+func placesWrong(all []Container, names []string) []string {
 	var wrong []string
 	for _, name := range names {
-		i := slices.IndexFunc(all, func(c Container) bool { return c.Names == name })
+		i := slices.IndexFunc(all, func(c Container) bool { return c.Name() == name })
 		switch {
 		case i < 0:
 			wrong = append(wrong, name+" is missing")
-		case all[i].State != "running" || !l.healthy(ctx, all[i]):
+		case all[i].State != "running" || !strings.Contains(all[i].Status, "(healthy)") && !strings.Contains(all[i].Status, notYet):
 			wrong = append(wrong, fmt.Sprintf("%s is %s: %s", name, all[i].State, all[i].Status))
 		}
 	}
 	for _, c := range all {
-		if strings.Contains(c.Labels, "dso.rotation=") && !slices.Contains(names, c.Names) {
-			wrong = append(wrong, "container "+c.Names+" was made by a rotation and has no place")
+		if _, made := c.Labels["dso.rotation"]; made && !slices.Contains(names, c.Name()) {
+			wrong = append(wrong, "container "+c.Name()+" was made by a rotation and has no place")
 		}
 	}
 	return wrong
 }
 
-// healthy runs the health check itself where the engine has not come to it yet.
-func (l *Lab) healthy(ctx context.Context, c Container) bool {
-	if !strings.Contains(c.Status, "(health: starting)") {
-		return strings.Contains(c.Status, "(healthy)")
+// notYet is in the status of a container whose health check the engine has not come to.
+const notYet = "(health: starting)"
+
+// sick runs the health check itself where the engine has not come to it yet.
+func (l *Lab) sick(ctx context.Context, all []Container, names []string) []string {
+	var wrong []string
+	for _, c := range all {
+		if !slices.Contains(names, c.Name()) || !strings.Contains(c.Status, notYet) {
+			continue
+		}
+		if err := l.healthy(ctx, c.ID); err != nil {
+			wrong = append(wrong, fmt.Sprintf("%s is not healthy: %v", c.Name(), err))
+		}
 	}
-	check, err := l.Docker(ctx, "inspect", "-f", `{{join .Config.Healthcheck.Test " "}}`, c.ID)
-	command, isCommand := strings.CutPrefix(check, "CMD ")
-	if err != nil || !isCommand {
-		return false
+	return wrong
+}
+
+func (l *Lab) healthy(ctx context.Context, id string) error {
+	var c struct {
+		Config struct{ Healthcheck struct{ Test []string } }
 	}
-	_, err = l.Docker(ctx, append([]string{"exec", c.ID}, strings.Fields(command)...)...)
-	return err == nil
+	if err := l.Get(ctx, "/containers/"+id+"/json", nil, &c); err != nil {
+		return err
+	}
+	test := c.Config.Healthcheck.Test
+	if len(test) < 2 || test[0] != "CMD" {
+		return fmt.Errorf("its health check is %q", test)
+	}
+	_, err := l.Exec(ctx, id, test[1:]...)
+	return err
 }
 
 func versionsWrong(st wire.Status, names []string) []string {
@@ -207,4 +236,18 @@ func (l *Lab) Pins() (map[string]bool, error) {
 		out[id] = len(p.Failed) > 0
 	}
 	return out, nil
+}
+
+// OnDisk names the files of the host, of those that were changed since, that hold a value. The
+// private tmpfs is no disk, and the one place that may.
+func (l *Lab) OnDisk(value string, since time.Time) []string {
+	needles := search.Needles(value)
+	var found []string
+	for _, dir := range []string{
+		filepath.Join(l.Engine.Dir(), "data"), filepath.Join(l.Engine.Dir(), "exec"), filepath.Join(l.Engine.Dir(), "home"),
+		l.LogFile(), l.DaemonConfigFile(), l.HostPath("/etc/dso"), l.HostPath("/var/lib/dso"), l.HostPath("/run"), l.AgentLog(),
+	} {
+		found = append(found, search.Below(dir, since, needles, l.HostPath("/run/dso/private"))...)
+	}
+	return found
 }

@@ -316,8 +316,8 @@ func (l *Lab) Leftovers(ctx context.Context) ([]string, error) {
 func (l *Lab) leftBy(all []Container) ([]string, error) {
 	var left []string
 	for _, c := range all {
-		if strings.Contains(c.Names, "_dso_new_") || strings.Contains(c.Names, "_dso_backup_") {
-			left = append(left, "container "+c.Names)
+		if name := c.Name(); strings.Contains(name, "_dso_new_") || strings.Contains(name, "_dso_backup_") {
+			left = append(left, "container "+name)
 		}
 	}
 	for what, pattern := range map[string]string{

@@ -15,13 +15,14 @@ import (
 	"gotest.tools/v3/assert"
 
 	"github.com/docker-secret-operator/dso/test/lab"
+	"github.com/docker-secret-operator/dso/test/search"
 )
 
 // place is where a value may not be. plant puts a text there, to see that look
 // would find it; it returns what takes it away again.
 type place struct {
 	name  string
-	look  func(needles []needle) []string
+	look  func(needles []search.Needle) []string
 	plant func(t *testing.T, text string) (remove func())
 }
 
@@ -33,17 +34,17 @@ func places(t *testing.T, l *lab.Lab, since time.Time) []place {
 		assert.NilError(t, err)
 		return out
 	}
-	output := func(command string) func([]needle) []string {
-		return func(needles []needle) []string {
-			if form := find([]byte(docker(strings.Fields(command)...)), needles); form != "" {
+	output := func(command string) func([]search.Needle) []string {
+		return func(needles []search.Needle) []string {
+			if form := search.Find([]byte(docker(strings.Fields(command)...)), needles); form != "" {
 				return []string{"docker " + command + " (" + form + ")"}
 			}
 			return nil
 		}
 	}
 	// each asks once for every object that a list names.
-	each := func(list, command string) func([]needle) []string {
-		return func(needles []needle) []string {
+	each := func(list, command string) func([]search.Needle) []string {
+		return func(needles []search.Needle) []string {
 			var found []string
 			for id := range strings.FieldsSeq(docker(strings.Fields(list)...)) {
 				found = append(found, output(command+" "+id)(needles)...)
@@ -51,8 +52,8 @@ func places(t *testing.T, l *lab.Lab, since time.Time) []place {
 			return found
 		}
 	}
-	below := func(dir string, skip ...string) func([]needle) []string {
-		return func(needles []needle) []string { return findBelow(dir, time.Time{}, needles, skip...) }
+	below := func(dir string, skip ...string) func([]search.Needle) []string {
+		return func(needles []search.Needle) []string { return search.Below(dir, time.Time{}, needles, skip...) }
 	}
 	// container plants with a container that is made with these arguments.
 	container := func(args func(text string) []string) func(*testing.T, string) func() {
@@ -104,7 +105,7 @@ func places(t *testing.T, l *lab.Lab, since time.Time) []place {
 		{"logs of containers", each("ps -aq --no-trunc", "logs"), container(func(text string) []string {
 			return []string{"busybox:test", "echo", text}
 		})},
-		{"events", func(needles []needle) []string {
+		{"events", func(needles []search.Needle) []string {
 			return output("events --since " + since.Format(time.RFC3339Nano) + " --until " + time.Now().Format(time.RFC3339Nano))(needles)
 		}, container(func(text string) []string { return []string{"--label", "x=" + text, "busybox:test", "true"} })},
 		{"the engine's data", below(filepath.Join(l.Engine.Dir(), "data")), configured},
@@ -118,16 +119,20 @@ func places(t *testing.T, l *lab.Lab, since time.Time) []place {
 		{"/etc", below(filepath.Join(l.Engine.Dir(), "etc")), file(l.HostPath("/etc/dso/planted"))},
 		{"/run but for the private tmpfs", below(l.HostPath("/run"), l.HostPath("/run/dso/private")), file(l.HostPath("/run/dso/planted"))},
 		{"the records on the private tmpfs", below(l.HostPath("/run/dso/private/delivered")), file(l.HostPath("/run/dso/private/delivered/planted"))},
-		{"bundles that a start or an exec left", func(needles []needle) []string { return leftBundles(l.HostPath("/run/dso/private/bundles"), needles) }, file(l.HostPath("/run/dso/private/bundles/planted"))},
+		{"bundles that a start or an exec left", func(needles []search.Needle) []string {
+			return leftBundles(l.HostPath("/run/dso/private/bundles"), needles)
+		}, file(l.HostPath("/run/dso/private/bundles/planted"))},
 		{"DSO's model file", below(filepath.Join(l.Dir, "shop/.dso")), file(filepath.Join(l.Dir, "shop/.dso/compose.yaml"))},
 		{"the project", below(filepath.Join(l.Dir, "shop")), file(filepath.Join(l.Dir, "shop/planted"))},
-		{"temporary files", func(needles []needle) []string { return findBelow(os.TempDir(), since, needles, l.Dir, l.Engine.Dir()) }, func(t *testing.T, text string) func() {
+		{"temporary files", func(needles []search.Needle) []string {
+			return search.Below(os.TempDir(), since, needles, l.Dir, l.Engine.Dir())
+		}, func(t *testing.T, text string) func() {
 			dir, err := os.MkdirTemp("", "dso-leak-")
 			assert.NilError(t, err)
 			_ = file(filepath.Join(dir, "planted"))(t, text)
 			return func() { assert.NilError(t, os.RemoveAll(dir)) }
 		}},
-		{"logs of the machine", func(needles []needle) []string { return findBelow("/var/log", since, needles) }, file("/var/log/dso-leak-planted")},
+		{"logs of the machine", func(needles []search.Needle) []string { return search.Below("/var/log", since, needles) }, file("/var/log/dso-leak-planted")},
 		{"arguments of processes", findInProcesses, process(func(text string) *exec.Cmd { return exec.Command("sh", "-c", "sleep 600; : '"+text+"'") })},
 		{"environments of processes", findInProcesses, process(func(text string) *exec.Cmd {
 			cmd := exec.Command("sleep", "600")
@@ -155,9 +160,9 @@ func process(of func(text string) *exec.Cmd) func(*testing.T, string) func() {
 
 // leftBundles looks in what makers that are gone left. A start or an exec, and a
 // health check is one, holds the lock of its bundle until it has removed it.
-func leftBundles(bundles string, needles []needle) []string {
+func leftBundles(bundles string, needles []search.Needle) []string {
 	var found []string
-	for _, path := range findBelow(bundles, time.Time{}, needles) {
+	for _, path := range search.Below(bundles, time.Time{}, needles) {
 		if bundle := bundleName.FindString(path); bundle == "" || !inUse(bundle) {
 			found = append(found, path)
 		}

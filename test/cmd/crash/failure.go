@@ -40,8 +40,7 @@ func (r *real) rotateWith(ctx context.Context, p rotation.Point, failpoints stri
 	if err := r.startWith(ctx, failpoints); err != nil {
 		return "", err
 	}
-	r.number++
-	marker = fmt.Sprintf("v%d", r.number)
+	marker = r.next()
 	r.serves[p.Strategy] = marker
 	return marker, r.set(ctx, p.Strategy, marker, false)
 }

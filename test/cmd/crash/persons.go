@@ -115,8 +115,7 @@ func (r *real) meddled(ctx context.Context, m meddling, p rotation.Point) (marke
 	if err := r.launch(ctx, points); err != nil {
 		return "", err
 	}
-	r.number++
-	marker = fmt.Sprintf("v%d", r.number)
+	marker = r.next()
 	setErr := r.set(ctx, m.strategy, marker, m.bad) // the agent may die before it answers
 	if stops {
 		if err := r.awaitStopped(ctx); err != nil {

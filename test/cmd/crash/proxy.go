@@ -210,12 +210,14 @@ func (r *real) tryStrike(ctx context.Context, p *proxy, host string, c struckCal
 // rotateBehind begins a rotation by an agent behind the proxy.
 func (r *real) rotateBehind(ctx context.Context, p *proxy, host string, c struckCall, strike func()) error {
 	p.set(0, false, nil)
-	if err := r.lab.StartAgent(ctx, "--host", host); err != nil {
-		return err
+	if !r.lab.AgentRuns() {
+		if err := r.lab.StartAgent(ctx, "--host", host); err != nil {
+			return err
+		}
 	}
+	r.standing = host
 	p.set(c.at, c.after, strike)
-	r.number++
-	marker := fmt.Sprintf("v%d", r.number)
+	marker := r.next()
 	if !c.bad {
 		r.serves[c.strategy] = marker
 	}
@@ -268,10 +270,8 @@ func (r *real) awaitStrike(ctx context.Context, struck <-chan struct{}, p rotati
 			return true
 		case <-time.After(100 * time.Millisecond):
 		}
-		if r.verifyReport(ctx, p) == nil {
-			if wrong, err := r.lab.CheckWithin(ctx, 0, r.places...); err == nil && len(wrong) == 0 {
-				return true
-			}
+		if wrong, err := r.lab.CheckWithin(ctx, 0, r.places...); err == nil && len(wrong) == 0 && r.verifyReport(ctx, p) == nil {
+			return true
 		}
 	}
 }

@@ -80,14 +80,25 @@ type real struct {
 	lab    *lab.Lab
 	dir    string                       // of the project
 	number int                          // of the last value that was set
+	canary string                       // in every value, and nowhere else
 	serves map[rotation.Strategy]string // the marker that each service answers
 	starts int                          // of the data's container, as its volume knows them
 	load   *lab.Load
+
+	// standing is what the running agent was started with, when the next attempt takes
+	// it over; empty: each attempt starts its own.
+	standing string
 }
 
 func (r *real) agentLog(from int) string {
 	text, _ := os.ReadFile(r.lab.AgentLog())
 	return string(text[min(from, len(text)):])
+}
+
+// next is the next value: its number is the version that the load knows.
+func (r *real) next() (marker string) {
+	r.number++
+	return fmt.Sprintf("v%d %s", r.number, r.canary)
 }
 
 func (r *real) bringUp(ctx context.Context) error {
@@ -129,12 +140,17 @@ func (r *real) set(ctx context.Context, s rotation.Strategy, marker string, bad 
 	return err
 }
 
+// agentDeaths goes through the steps from the last to the first: the agent that finishes a
+// rotation is the one that dies in the next, and does not pass its own point before.
 func (r *real) agentDeaths(ctx context.Context, points []rotation.Point) error {
-	for _, p := range points {
-		if !undisturbed(p) || !r.onReal(p) {
-			continue
+	points = slices.DeleteFunc(slices.Clone(points), func(p rotation.Point) bool { return !undisturbed(p) || !r.onReal(p) })
+	slices.Reverse(points)
+	for i, p := range points {
+		next := ""
+		if i+1 < len(points) {
+			next = points[i+1].String()
 		}
-		ok, err := r.attempt(ctx, p.String(), func() error { return r.die(ctx, p) })
+		ok, err := r.attempt(ctx, p.String(), func() error { return r.die(ctx, p, next) })
 		if err != nil {
 			return err
 		}
@@ -175,33 +191,43 @@ func (m *matrix) onReal(p rotation.Point) bool {
 	return p.Moment == rotation.After || p.Step == "end" || p.Moment == rotation.Before && m.thorough
 }
 
-// attempt runs one death and reports whether it was survived. No agent runs before
-// and after it. The error is about the ground itself.
+// attempt runs one death and reports whether it was survived. No agent runs before and after
+// it, but for one that the next attempt takes over. The error is about the ground itself.
 func (r *real) attempt(ctx context.Context, what string, death func() error) (survived bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
 	}
-	from := len(r.agentLog(0))
-	if err := death(); err != nil {
+	from, began := len(r.agentLog(0)), time.Now()
+	err = death()
+	if found := r.lab.OnDisk(r.canary, began); err == nil && len(found) > 0 {
+		err = fmt.Errorf("a value is on the disk: %s", strings.Join(found, "; "))
+	}
+	if err != nil {
 		r.say("FAILED %s: %v\n%s", what, err, r.agentLog(from))
 	} else {
 		survived = true
 		r.say("survived %s", what)
 	}
-	if r.lab.AgentRuns() {
-		err = r.lab.KillAgent()
+	if survived && r.standing != "" {
+		return true, nil
 	}
-	return survived, err
+	r.standing = ""
+	if r.lab.AgentRuns() {
+		return survived, r.lab.KillAgent()
+	}
+	return survived, nil
 }
 
-// die lets an agent die at the point, and another one finish what it began.
-func (r *real) die(ctx context.Context, p rotation.Point) error {
+// die lets an agent die at the point, and another one, which will die at the next, finish
+// what it began.
+func (r *real) die(ctx context.Context, p rotation.Point, next string) error {
 	if err := r.dieAt(ctx, p); err != nil {
 		return err
 	}
-	if err := r.lab.StartAgent(ctx); err != nil {
+	if err := r.startWith(ctx, next); err != nil {
 		return err
 	}
+	r.standing = next
 	return r.verify(ctx, p)
 }
 
@@ -212,8 +238,7 @@ func (r *real) dieAt(ctx context.Context, p rotation.Point) error {
 	if err := r.startWith(ctx, p.String()); err != nil {
 		return err
 	}
-	r.number++
-	marker := fmt.Sprintf("v%d", r.number)
+	marker := r.next()
 	if p.Phase == rotation.Forward {
 		r.serves[p.Strategy] = marker
 	}
@@ -224,8 +249,11 @@ func (r *real) dieAt(ctx context.Context, p rotation.Point) error {
 	return nil
 }
 
-// startWith starts an agent with failpoints.
+// startWith starts an agent with failpoints, unless one stands by.
 func (r *real) startWith(ctx context.Context, failpoints string) error {
+	if r.lab.AgentRuns() && r.standing == failpoints {
+		return nil
+	}
 	ready, err := r.lab.LaunchAgent(ctx, []string{"DSO_FAILPOINT=" + failpoints})
 	if err != nil {
 		return err
@@ -255,7 +283,8 @@ func (r *real) verify(ctx context.Context, p rotation.Point) error {
 		}
 	}
 	if r.load != nil && p.Strategy == rotation.Rolling {
-		if err := r.load.Floor(r.serves[rotation.Rolling]); err != nil {
+		version, _, _ := strings.Cut(r.serves[rotation.Rolling], " ")
+		if err := r.load.Floor(version); err != nil {
 			return err
 		}
 	}
@@ -267,7 +296,7 @@ func (r *real) verify(ctx context.Context, p rotation.Point) error {
 
 func (r *real) answer(ctx context.Context, s rotation.Strategy) (string, error) {
 	if s != rotation.Rolling {
-		return r.lab.Docker(ctx, "exec", r.service[s], "/answerer", "get", "http://127.0.0.1:8080/")
+		return r.lab.Exec(ctx, r.service[s], "/answerer", "get", "http://127.0.0.1:8080/")
 	}
 	out, err := r.lab.ClientCommand(ctx, "answerer", "get", "http://"+r.lab.Address()+":8080/").CombinedOutput()
 	return strings.TrimSpace(string(out)), err

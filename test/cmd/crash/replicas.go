@@ -81,8 +81,7 @@ func (r *real) strikeTrio(ctx context.Context, p rotation.Point, strike func(con
 	if err := r.startWith(ctx, p.String()); err != nil {
 		return err
 	}
-	r.number++
-	marker, bad := fmt.Sprintf("v%d", r.number), p.Phase == rotation.Back
+	marker, bad := r.next(), p.Phase == rotation.Back
 	setErr := r.setTrio(ctx, marker, bad) // the agent may die before it answers
 	if err := r.lab.AwaitAgentEnd(ctx); err != nil {
 		return errors.Join(err, setErr)
@@ -122,7 +121,7 @@ func (r *real) verifyTrio(ctx context.Context, bad bool) error {
 		if c.Pinned != bad {
 			return fmt.Errorf("%s is reported with pinned=%t", c.Name, c.Pinned)
 		}
-		got, err := r.lab.Docker(ctx, "exec", c.Name, "/answerer", "get", "http://127.0.0.1:8080/")
+		got, err := r.lab.Exec(ctx, c.Name, "/answerer", "get", "http://127.0.0.1:8080/")
 		if err != nil || got != r.serves[rotation.Rolling] {
 			return fmt.Errorf("%s answers %q, not %q: %w", c.Name, got, r.serves[rotation.Rolling], err)
 		}

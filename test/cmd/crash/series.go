@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -76,7 +77,7 @@ func ofStrategies(points []rotation.Point, strategies ...rotation.Strategy) []ro
 
 // on runs a series on an engine of its own.
 func (m *matrix) on(ctx context.Context, root string, g ground, s series) (err error) {
-	r := &real{matrix: m, ground: g, serves: map[rotation.Strategy]string{}}
+	r := &real{matrix: m, ground: g, canary: rand.Text(), serves: map[rotation.Strategy]string{}}
 	if r.lab, err = lab.Open(ctx, root); err != nil {
 		return err
 	}
