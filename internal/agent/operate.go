@@ -18,6 +18,10 @@ import (
 
 // Rotate brings what the request names up to date, telling the steps.
 func (a *Agent) Rotate(ctx context.Context, req wire.RotateRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error) {
+	all := req.Secret == "" && req.Container == ""
+	if all && req.Force {
+		return nil, errors.New("what is up to date is rotated by name: of a secret, or of a container")
+	}
 	target := reconcile.Target{Container: req.Container, Force: req.Force, NoWait: req.NoWait, Cause: req.Cause}
 	if req.Secret != "" {
 		id, err := secret.ParseName(req.Secret, req.Project, a.resolver.Providers().Has)
@@ -27,7 +31,9 @@ func (a *Agent) Rotate(ctx context.Context, req wire.RotateRequest, tell func(wi
 		target.Secret = id
 	}
 	_ = a.note(ctx, audit.Record{What: audit.Ask, Secret: idText(target.Secret), Container: req.Container, Why: req.Cause})
-	about := func(p rotation.Progress) bool { return p.Container == target.Container || p.About(target.Secret) }
+	about := func(p rotation.Progress) bool {
+		return all || p.Container == target.Container || p.About(target.Secret)
+	}
 	results, err := a.following(about, tell, func() ([]reconcile.Result, error) { return a.controller.Sync(ctx, target) })
 	if errors.Is(err, reconcile.ErrNoContainer) {
 		return nil, fmt.Errorf("no running container that uses references is named %q", req.Container)

@@ -155,7 +155,7 @@ func TestJSON_ShapesAreThoseOfTheirVersion(t *testing.T) {
 		"status": {"status"}, "plan": {"plan"}, "inspect": {"inspect", "shop-web-1"}, "who-uses": {"who-uses", "shop/db"}, "rotations": {"rotations"},
 		"history": {"history"}, "diff": {"diff"}, "locks": {"locks"}, "seal": {"seal"}, "secret-list": {"secret", "list"}, "secret-history": {"secret", "history", "shop/db"},
 		"secret-rollback": {"secret", "rollback", "shop/db"}, "secret-set": {"secret", "set", "shop/db"}, "init": {"init"}, "notifications-test": {"notifications", "test"},
-		"rotate": {"rotate", "shop/db"}, "recover": {"recover"}, "recover-mark": {"recover", "--mark-recovered", "local:shop/db:0123"},
+		"rotate": {"rotate", "shop/db"}, "sync": {"sync"}, "apply": {"apply", "--yes"}, "recover": {"recover"}, "recover-mark": {"recover", "--mark-recovered", "local:shop/db:0123"},
 		"recover-legacy": {"recover", "--adopt-legacy", "--dry-run"}, "watch": {"watch", "--no-follow"}, "version": {"version"}, "fetch": {"fetch", "shop/db"},
 		"audit": {"audit", "--dir", dir}, "audit-verify": {"audit", "verify", "--dir", dir}, "env-import": {"env", "import", env, "--dry-run", "--namespace", "shop"},
 		"config-validate": {"config", "validate", "-c", filepath.Join(repository, "packaging", "dso.yaml")}, "validate": {"validate", "--offline"},
@@ -192,7 +192,7 @@ func goldenFile(parts ...string) string {
 // Every command that prints with --json has its shape above, or is tested with what
 // makes it.
 func TestJSON_EveryCommandHasAShape(t *testing.T) {
-	elsewhere := []string{"setup", "bootstrap local", "bootstrap agent", "system status", "system logs", "doctor", "migrate", "secret get", "config show", "seal new-key"}
+	elsewhere := []string{"setup", "bootstrap local", "bootstrap agent", "system status", "system logs", "logs", "doctor", "migrate", "secret get", "config show", "seal new-key"}
 	root := New(strings.NewReader(""), io.Discard, io.Discard, false)
 	var walk func(cmd *cobra.Command, path string)
 	walk = func(cmd *cobra.Command, path string) {
@@ -218,6 +218,7 @@ func TestText_WhatAPersonSees(t *testing.T) {
 	t.Setenv("TZ", "UTC")
 	for name, args := range map[string][]string{
 		"plan": {"plan"}, "inspect": {"inspect", "shop-web-1"}, "who-uses": {"who-uses", "shop/db"}, "diff": {"diff"},
+		"apply": {"apply", "--dry-run"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, _, err := said(t, nil, append([]string{"--socket", socket}, args...)...)

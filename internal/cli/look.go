@@ -121,15 +121,20 @@ now, and how long that takes by the rotations that were.`,
 			if done, err := a.print(rows); done {
 				return err
 			}
-			return a.table("CONTAINER\tSTRATEGY\tNOW\tTAKES\tBECAUSE", len(rows), func(i int) string {
-				c := rows[i]
-				because := strings.Join(c.Reasons, "; ")
-				if c.Error != "" {
-					because = c.Error
-				}
-				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", c.Name, c.Strategy, nowText(c), takesText(c.Predicted), because)
-			})
+			return a.planTable(rows)
 		},
+	})
+}
+
+// planTable prints what would be done with containers.
+func (a *app) planTable(rows []wire.ContainerStatus) error {
+	return a.table("CONTAINER\tSTRATEGY\tNOW\tTAKES\tBECAUSE", len(rows), func(i int) string {
+		c := rows[i]
+		because := strings.Join(c.Reasons, "; ")
+		if c.Error != "" {
+			because = c.Error
+		}
+		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s", c.Name, c.Strategy, nowText(c), takesText(c.Predicted), because)
 	})
 }
 

@@ -101,13 +101,13 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool, options ...Option) *c
 	a.socketNamed = func() bool { return root.PersistentFlags().Changed("socket") }
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "", "the configuration `file` (default: "+config.SystemFile+", or ./"+config.LocalFile+")")
 	root.AddCommand(
-		a.initCommand(), a.secretCommand(), a.rotateCommand(), a.statusCommand(), a.planCommand(), a.rotationsCommand(),
+		a.initCommand(), a.secretCommand(), a.rotateCommand(), a.syncCommand(), a.applyCommand(), a.statusCommand(), a.planCommand(), a.rotationsCommand(),
 		a.recoverCommand(), a.locksCommand(), a.watchCommand(), a.configCommand(), a.sealCommand(), a.validateCommand(),
 		a.composeCommand(), a.upCommand(), a.downCommand(), a.versionCommand(),
 		a.whoUsesCommand(), a.inspectCommand(), a.diffCommand(), a.historyCommand(), a.auditCommand(), a.notificationsCommand(),
 		a.doctorCommand(), a.supportBundleCommand(), a.migrateCommand(), a.envCommand(), a.exportCommand(), a.fetchCommand(), a.injectCommand(),
 		a.topCommand(), a.trialCommand(),
-		a.setupCommand(), a.bootstrapCommand(), a.systemCommand(),
+		a.setupCommand(), a.bootstrapCommand(), a.systemCommand(), a.logsCommand(), a.agentCommand(),
 	)
 	return root
 }

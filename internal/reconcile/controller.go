@@ -157,7 +157,8 @@ func (c *Controller) Init(ctx context.Context) {
 // Wait returns when all work has ended or is parked.
 func (c *Controller) Wait() { c.wg.Wait() }
 
-// Target says what a person wants rotated.
+// Target says what a person wants rotated. With neither a secret nor a container it is all
+// of them.
 type Target struct {
 	Secret    secret.ID // the containers that use it
 	Container string    // or one container, by name or id
@@ -213,9 +214,9 @@ func (c *Controller) kickAll(ctx context.Context, t Target) (map[string]*group, 
 }
 
 // idsOf returns the secrets that somebody who asks for the target wants to be current:
-// the one that is named, or those of the container.
+// the one that is named, or those of the containers.
 func (c *Controller) idsOf(members []engine.Container, t Target) []secret.ID {
-	if t.Container == "" {
+	if t.Secret != (secret.ID{}) {
 		return []secret.ID{t.Secret}
 	}
 	return c.used(members)
@@ -232,8 +233,11 @@ func (c *Controller) used(members []engine.Container) []secret.ID {
 }
 
 func (c *Controller) matches(m engine.Container, t Target) bool {
-	if t.Container != "" {
+	switch {
+	case t.Container != "":
 		return m.Name == t.Container || m.ID == t.Container || m.ShortID() == t.Container
+	case t.Secret == (secret.ID{}):
+		return true
 	}
 	return slices.Contains(c.Current.IDs(m.Project(), refsOf(m)), t.Secret)
 }

@@ -43,6 +43,22 @@ func TestSync_RotatesExactlyTheUsersOfTheSecret(t *testing.T) {
 	})
 }
 
+func TestSync_WithoutANameBringsAllUpToDate(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Secrets.Set("app/db", "one")
+		a.Secrets.Set("app/mail", "one")
+		a.up(t, "web", usesDB)
+		a.up(t, "mailer", hosttest.Env("MAIL=dso://app/mail"))
+		a.up(t, "plain", hosttest.Env("DB=postgres://x"))
+		a.Secrets.Set("app/db", "two")
+		results, err := a.Sync(t.Context(), reconcile.Target{Cause: "sync"})
+		assert.NilError(t, err)
+		assert.DeepEqual(t, outcomes(results), map[string]rotation.Outcome{"web": rotation.OutcomeRotated, "mailer": ""})
+		assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"))
+		assert.Equal(t, a.Journal.All()[0].Cause, "sync")
+	})
+}
+
 func TestSync_LeavesWhatIsUpToDate(t *testing.T) {
 	onHost(t, func(t *testing.T, a *agent) {
 		a.Secrets.Set("app/db", "one")

@@ -57,7 +57,8 @@ type SecretVersion struct {
 	Current bool      `json:"current,omitempty"`
 }
 
-// RotateRequest rotates what uses a secret, or one container (POST /v1/rotate).
+// RotateRequest rotates what uses a secret, or one container, or, with neither, all that is
+// not up to date (POST /v1/rotate).
 // The answer is a stream of [RotateEvent], one JSON document a line.
 type RotateRequest struct {
 	Secret    string `json:"secret,omitempty"`
