@@ -86,6 +86,15 @@ tools/bin/bookworm/.made: Makefile
 	debootstrap --variant=minbase --include=$(BASE_PACKAGES) bookworm $(@D) $(DEBIAN_MIRROR) >$(@D).log 2>&1 || { tail -5 $(@D).log >&2; exit 1; }
 	touch $@
 
+# What the examples run, without the images that the registries have: one root with all of it.
+APP_PACKAGES := postgresql,mariadb-server,redis-server,nodejs,python3-django,python3-psycopg2,gunicorn
+tools/bin/apps/.made: Makefile
+	@command -v debootstrap >/dev/null || { apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null; }
+	rm -rf $(@D)
+	debootstrap --variant=minbase --include=$(APP_PACKAGES) bookworm $(@D) $(DEBIAN_MIRROR) >$(@D).log 2>&1 || { tail -5 $(@D).log >&2; exit 1; }
+	rm -rf $(@D)/var/cache/apt/archives/*.deb $(@D)/var/lib/apt/lists/* $(@D)/usr/share/doc $(@D)/usr/share/man $(@D)/usr/share/locale
+	touch $@
+
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
 # package of our choice.
 DEBIAN_MIRROR ?= http://deb.debian.org/debian

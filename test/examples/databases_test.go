@@ -1,0 +1,73 @@
+package examples
+
+import (
+	"testing"
+
+	"gotest.tools/v3/assert"
+)
+
+// server is what an example shows that has a server which must not run twice.
+type server struct {
+	example, service, secret string
+	// login asks the server with its own client, from the client's container, and returns
+	// what was said.
+	login   func(e *example, password string) (string, error)
+	refusal string // what the server says to a wrong password
+}
+
+var postgres = server{
+	example: "postgres", service: "db", secret: "db_password", refusal: "password authentication failed",
+	login: func(e *example, password string) (string, error) {
+		return e.in("client", []string{"PGPASSWORD=" + password}, "psql", "-qAt", "-c", "SELECT 1")
+	},
+}
+
+var redis = server{
+	example: "redis", service: "redis", secret: "redis_password", refusal: "WRONGPASS",
+	login: func(e *example, password string) (string, error) {
+		// Without -e it exits with 0 whatever the server says.
+		return e.in("client", []string{"REDISCLI_AUTH=" + password}, "redis-cli", "-e", "-h", "redis", "ping")
+	},
+}
+
+// accepts requires that one password is good and another one is not.
+func (s server) accepts(e *example, now, old string) {
+	e.t.Helper()
+	out, err := s.login(e, now)
+	assert.NilError(e.t, err, out)
+	out, err = s.login(e, old)
+	assert.ErrorContains(e.t, err, s.refusal, "the password before is refused: %s", out)
+}
+
+func (s server) changesOver(t *testing.T) {
+	e := open(t, s.example)
+	e.works("client")
+	process := e.process(s.service)
+
+	old, now := e.rotate(s.secret)
+
+	e.works("client")
+	s.accepts(e, now, old)
+	assert.Equal(t, e.process(s.service), process, "the server was not restarted")
+	e.keepsSecrets()
+	e.follow("End")
+}
+
+// catchesUp sets a password while the server is down, with what it stores left behind.
+func (s server) catchesUp(t *testing.T) {
+	e := open(t, s.example)
+	old := e.value(s.secret)
+	e.follow("End")
+
+	e.follow("Start")
+
+	s.accepts(e, e.value(s.secret), old)
+}
+
+func TestPostgres_AcceptsTheNewPasswordAndWasNotRestarted(t *testing.T) { postgres.changesOver(t) }
+
+func TestPostgres_AcceptsAPasswordThatWasSetWhileItWasDown(t *testing.T) { postgres.catchesUp(t) }
+
+func TestRedis_AcceptsTheNewPasswordAndWasNotRestarted(t *testing.T) { redis.changesOver(t) }
+
+func TestRedis_AcceptsAPasswordThatWasSetWhileItWasDown(t *testing.T) { redis.catchesUp(t) }
