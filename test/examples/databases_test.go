@@ -22,6 +22,13 @@ var postgres = server{
 	},
 }
 
+var mysql = server{
+	example: "mysql", service: "db", secret: "db_password", refusal: "Access denied",
+	login: func(e *example, password string) (string, error) {
+		return e.in("client", []string{"MYSQL_PWD=" + password}, "mariadb", "-h", "db", "-u", "app", "-e", "SELECT 1", "app")
+	},
+}
+
 var redis = server{
 	example: "redis", service: "redis", secret: "redis_password", refusal: "WRONGPASS",
 	login: func(e *example, password string) (string, error) {
@@ -67,6 +74,10 @@ func (s server) catchesUp(t *testing.T) {
 func TestPostgres_AcceptsTheNewPasswordAndWasNotRestarted(t *testing.T) { postgres.changesOver(t) }
 
 func TestPostgres_AcceptsAPasswordThatWasSetWhileItWasDown(t *testing.T) { postgres.catchesUp(t) }
+
+func TestMySQL_AcceptsTheNewPasswordAndWasNotRestarted(t *testing.T) { mysql.changesOver(t) }
+
+func TestMySQL_AcceptsAPasswordThatWasSetWhileItWasDown(t *testing.T) { mysql.catchesUp(t) }
 
 func TestRedis_AcceptsTheNewPasswordAndWasNotRestarted(t *testing.T) { redis.changesOver(t) }
 
