@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"gotest.tools/v3/assert"
+	is "gotest.tools/v3/assert/cmp"
 )
 
 // server is what an example shows that has a server which must not run twice.
@@ -66,7 +67,8 @@ func (s server) catchesUp(t *testing.T) {
 	old := e.value(s.secret)
 	e.follow("End")
 
-	e.follow("Start")
+	assert.NilError(t, run(e.command(t.Context(), "openssl rand -hex 24 | docker dso secret set "+s.secret)))
+	assert.NilError(t, run(e.command(t.Context(), "docker dso up -d --wait")))
 
 	s.accepts(e, e.value(s.secret), old)
 }
@@ -78,6 +80,17 @@ func TestPostgres_AcceptsAPasswordThatWasSetWhileItWasDown(t *testing.T) { postg
 func TestMySQL_AcceptsTheNewPasswordAndWasNotRestarted(t *testing.T) { mysql.changesOver(t) }
 
 func TestMySQL_AcceptsAPasswordThatWasSetWhileItWasDown(t *testing.T) { mysql.catchesUp(t) }
+
+// What the script needs to change the password is not changed behind its back.
+func TestMySQL_ARootPasswordThatTheServerDoesNotKnowIsNotTakenUp(t *testing.T) {
+	e := open(t, mysql.example)
+	err := run(e.command(t.Context(), "openssl rand -hex 24 | docker dso secret set db_root_password"))
+	assert.ErrorContains(t, err, "exit status 6")
+	assert.Assert(t, is.Contains(err.Error(), "mysql-db-1"))
+	_, err = e.in(mysql.service, nil, "sh", "/scripts/password.sh")
+	assert.NilError(t, err, "the container has the root password before")
+	e.works("client")
+}
 
 func TestRedis_AcceptsTheNewPasswordAndWasNotRestarted(t *testing.T) { redis.changesOver(t) }
 

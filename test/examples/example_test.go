@@ -36,6 +36,7 @@ func open(t *testing.T, name string) *example {
 			e.show(len(logged))
 		}
 		assert.Check(t, run(e.command(context.Background(), "docker dso down -v -t 2")))
+		assert.Check(t, os.RemoveAll(e.dir))
 	})
 	e.follow("Start")
 	return e
@@ -44,7 +45,7 @@ func open(t *testing.T, name string) *example {
 // show logs what a person would look at first.
 func (e *example) show(before int) {
 	ctx := context.Background()
-	logs, _ := e.command(ctx, "docker dso compose ps -a; docker dso compose logs --no-color --tail 50").CombinedOutput()
+	logs, _ := e.command(ctx, "docker dso compose ps -a; docker dso compose logs --no-color --tail 50; for id in $(docker ps -aq); do docker inspect -f '{{.Name}} {{json .State}}' $id; done").CombinedOutput()
 	agent, _ := os.ReadFile(shared.AgentLog())
 	e.t.Logf("the project:\n%s\nthe agent's log:\n%s", logs, agent[before:])
 }
