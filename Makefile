@@ -93,7 +93,8 @@ tools/bin/apps/.made: Makefile
 	@command -v debootstrap >/dev/null || { apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null; }
 	rm -rf $(@D)
 	debootstrap --variant=minbase --include=$(APP_PACKAGES) trixie $(@D) $(DEBIAN_MIRROR) >$(@D).log 2>&1 || { tail -5 $(@D).log >&2; exit 1; }
-	rm -rf $(@D)/var/cache/apt/archives/*.deb $(@D)/var/lib/apt/lists/* $(@D)/usr/share/doc $(@D)/usr/share/man $(@D)/usr/share/locale
+	@# Also the databases that the packages made: a new volume would begin with them.
+	rm -rf $(@D)/var/cache/apt/archives/*.deb $(@D)/var/lib/apt/lists/* $(@D)/usr/share/{doc,man,locale} $(@D)/var/lib/{mysql,postgresql}/*
 	touch $@
 
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
