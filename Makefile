@@ -163,7 +163,7 @@ e2e-host: deps build package tools/bin/bookworm/.made tools/bin/docker-compose #
 
 .PHONY: examples
 examples: deps build tools/bin/apps/.made tools/bin/docker-compose ## Run the examples with the software from Debian's packages (as root)
-	$(ENGINE_TEST) ./test/examples/...
+	$(ENGINE_TEST) -parallel 3 ./test/examples/...
 
 .PHONY: package
 package: tools/bin/nfpm tools/bin/cyclonedx-gomod ## Build the packages for this machine into bin/package

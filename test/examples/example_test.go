@@ -45,7 +45,7 @@ func open(t *testing.T, name string) *example {
 // show logs what a person would look at first.
 func (e *example) show(before int) {
 	ctx := context.Background()
-	logs, _ := e.command(ctx, "docker dso compose ps -a; docker dso compose logs --no-color --tail 50; for id in $(docker ps -aq); do docker inspect -f '{{.Name}} {{json .State}}' $id; done").CombinedOutput()
+	logs, _ := e.command(ctx, "docker dso compose ps -a; docker dso compose logs --no-color --tail 50; for id in $(docker dso compose ps -aq); do docker inspect -f '{{.Name}} {{json .State}}' $id; done").CombinedOutput()
 	agent, _ := os.ReadFile(shared.AgentLog())
 	e.t.Logf("the project:\n%s\nthe agent's log:\n%s", logs, agent[before:])
 }
@@ -125,7 +125,7 @@ func (e *example) works(service string) {
 // keepsSecrets requires that the engine knows none of the values that the secrets had.
 func (e *example) keepsSecrets() {
 	e.t.Helper()
-	ids, err := shared.Docker(e.t.Context(), "ps", "-aq")
+	ids, err := shared.Docker(e.t.Context(), "ps", "-aq", "--filter", "label=com.docker.compose.project="+e.name)
 	assert.NilError(e.t, err)
 	known, err := shared.Docker(e.t.Context(), append([]string{"inspect"}, strings.Fields(ids)...)...)
 	assert.NilError(e.t, err)

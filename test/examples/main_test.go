@@ -13,7 +13,7 @@ import (
 	"github.com/docker-secret-operator/dso/test/lab"
 )
 
-// The tests share one engine and one agent, and run one after the other.
+// The tests share one engine and one agent. Those under load come one after the other.
 var shared *lab.Lab
 
 const root = "../.."
