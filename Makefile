@@ -86,6 +86,17 @@ tools/bin/bookworm/.made: Makefile
 	debootstrap --variant=minbase --include=$(BASE_PACKAGES) bookworm $(@D) $(DEBIAN_MIRROR) >$(@D).log 2>&1 || { tail -5 $(@D).log >&2; exit 1; }
 	touch $@
 
+# What the examples run, without the images that the registries have: one root with all of it. Django
+# keeps old keys (SECRET_KEY_FALLBACKS) in trixie, not in bookworm yet.
+APP_PACKAGES := postgresql,mariadb-server,redis-server,nodejs,python3-django,python3-psycopg2,gunicorn
+tools/bin/apps/.made: Makefile
+	@command -v debootstrap >/dev/null || { apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null; }
+	rm -rf $(@D)
+	debootstrap --variant=minbase --include=$(APP_PACKAGES) trixie $(@D) $(DEBIAN_MIRROR) >$(@D).log 2>&1 || { tail -5 $(@D).log >&2; exit 1; }
+	@# Also the databases that the packages made: a new volume would begin with them.
+	rm -rf $(@D)/var/cache/apt/archives/*.deb $(@D)/var/lib/apt/lists/* $(@D)/usr/share/{doc,man,locale} $(@D)/var/lib/{mysql,postgresql}/*
+	touch $@
+
 # Docker itself is a prerequisite: a machine without it gets a sentence, not a
 # package of our choice.
 DEBIAN_MIRROR ?= http://deb.debian.org/debian
@@ -149,6 +160,10 @@ e2e: deps build tools/bin/docker-compose ## Run the tests against a private Dock
 .PHONY: e2e-host
 e2e-host: deps build package tools/bin/bookworm/.made tools/bin/docker-compose ## Run the tests on a Debian host with systemd that is booted for it (as root)
 	$(ENGINE_TEST) -v $(or $(PKG),./test/e2e/host/...)
+
+.PHONY: examples
+examples: deps build tools/bin/apps/.made tools/bin/docker-compose ## Run the examples with the software from Debian's packages (as root)
+	$(ENGINE_TEST) -parallel 3 ./test/examples/...
 
 .PHONY: package
 package: tools/bin/nfpm tools/bin/cyclonedx-gomod ## Build the packages for this machine into bin/package

@@ -232,6 +232,12 @@ func TestText_WhatAPersonSees(t *testing.T) {
 	}
 }
 
+func TestHistory_OfWhatHasNoneSaysSo(t *testing.T) {
+	out, _, err := said(t, nil, "--socket", agentStub(t, full()), "history", "web")
+	assert.NilError(t, err)
+	assert.Equal(t, out, "no rotation of web is remembered\n")
+}
+
 func TestStatus_ExitCodeSaysWhetherItIsHealthy(t *testing.T) {
 	answers := full()
 	_, _, err := said(t, nil, "--socket", agentStub(t, answers), "status")

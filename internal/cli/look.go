@@ -192,6 +192,10 @@ to, how they ended and how long they took. docker dso audit has what else was do
 			if done, err := a.print(rows); done {
 				return err
 			}
+			if len(rows) == 0 && len(args) == 1 {
+				_, err := fmt.Fprintf(a.out, "no rotation of %s is remembered\n", args[0])
+				return err
+			}
 			return a.table("STARTED\tCONTAINER\tCHANGED\tSTRATEGY\tENDED\tTOOK\tCAUSE", len(rows), func(i int) string {
 				r := rows[i]
 				ended := strings.ReplaceAll(cmp.Or(r.Outcome, r.Status), "_", " ")

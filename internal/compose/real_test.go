@@ -56,6 +56,23 @@ func TestOverlay_IsWhatDockerComposeAccepts(t *testing.T) {
 	}
 }
 
+// What they do is tested on an engine (make examples); that they are projects is cheap to know.
+func TestOverlay_OfEachExampleIsWhatDockerComposeAccepts(t *testing.T) {
+	bin := binary(t)
+	examples, err := filepath.Glob("../../examples/*/compose.yaml")
+	assert.NilError(t, err)
+	assert.Assert(t, len(examples) >= 5)
+	for _, file := range examples {
+		t.Run(filepath.Base(filepath.Dir(file)), func(t *testing.T) {
+			f := fixture{dir: filepath.Join("..", filepath.Dir(file))}
+			f.enter(t)
+			p := f.load(t)
+			assert.NilError(t, compose.CheckLabels(p))
+			checkServices(t, p, config(t, bin, fileArgs(p.ConfigFiles...)...), withOverlay(t, f))
+		})
+	}
+}
+
 func TestOverlay_JobsGetTheRuntime(t *testing.T) {
 	fixture{dir: "jobs-hooks"}.enter(t)
 	assert.Equal(t, withOverlay(t, fixture{}).Jobs["migrate"].Runtime, compose.Runtime)
