@@ -34,8 +34,7 @@ providers:
   slow: {type: http, config: {url: "http://127.0.0.1:8099/{path}"}}
 agent: {watch: {polling_interval: 1h}}
 `)
-	h.docker("run", "-d", "--name", "web", "--runtime", "dso", "-e", "APP_SECRET=dso://slow/value", "--label", "dso.monitor=100ms",
-		"--health-cmd", "/answerer healthcheck", lab.Answerer)
+	h.docker("run", "-d", "--name", "web", "--runtime", "dso", "-e", "APP_SECRET=dso://slow/value", "--label", "dso.monitor=100ms", lab.Answerer)
 	assert.Equal(t, h.answers("web"), "v1")
 	assert.Equal(t, h.dso("sync"), "web: has the current version\n")
 
