@@ -9,6 +9,8 @@ MODULE := github.com/docker-secret-operator/dso
 # Every main package of this module. A folder with a go.mod of its own is another
 # module, and is built by its own rule.
 MAINS := $(filter-out $(patsubst %/go.mod,./%,$(wildcard cmd/*/go.mod)),$(patsubst %/,./%,$(dir $(wildcard cmd/*/main.go test/cmd/*/main.go))))
+# otel: an agent that sends traces of rotations (docs/operations.md).
+TAGS ?=
 LDFLAGS := -s -w -X $(MODULE)/internal/version.Version=$(VERSION)
 
 export DSO_DOCKER_COMPOSE := $(CURDIR)/tools/bin/docker-compose
@@ -26,8 +28,15 @@ help: ## Show this list
 .PHONY: build
 build: ## Build the programs and the test applications into bin/
 	@mkdir -p bin
-	CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)" -o bin/ $(MAINS)
+	CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags "$(LDFLAGS)" -o bin/ $(MAINS)
 	@ln -sf docker-dso bin/dso
+
+.PHONY: sizes
+sizes: ## Print the size of dso-agent, without and with what is optional
+	@for tags in '' otel; do \
+		CGO_ENABLED=0 go build -trimpath -tags "$$tags" -ldflags "$(LDFLAGS)" -o bin/.sized ./cmd/dso-agent; \
+		stat -c "dso-agent tags=$$tags bytes=%s" bin/.sized; \
+	done; rm bin/.sized
 
 # Provider programs: modules of their own, because each links more than the agent does.
 PROGRAMS := $(patsubst cmd/%/go.mod,%,$(wildcard cmd/*/go.mod))
@@ -116,11 +125,13 @@ deps: ## Install the Debian packages the tests need, where they are missing (as 
 .PHONY: lint
 lint: tools/bin/golangci-lint ## Check style, layers and dead code
 	tools/bin/golangci-lint run --allow-parallel-runners ./...
+	tools/bin/golangci-lint run --allow-parallel-runners --build-tags otel ./internal/trace/
 	@for p in $(PROGRAMS); do (cd cmd/$$p && ../../tools/bin/golangci-lint run --allow-parallel-runners ./...); done
 
 .PHONY: unit
 unit: tools/bin/docker-compose ## Run the tests that need no engine, with the race detector
 	go test -race -run '$(RUN)' $(or $(PKG),$(patsubst %,./%/...,$(wildcard internal cmd)) ./test/load/... ./test/cmd/... ./test/deps/...)
+	$(if $(PKG),,go test -race -tags otel -run '$(RUN)' ./internal/trace/)
 	@# The loops over every point: one case in so many under the race detector, all of them without.
 	$(if $(PKG),,go test -run '$(RUN)' ./internal/rotation/ ./internal/reconcile/)
 

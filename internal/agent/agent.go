@@ -36,6 +36,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/target"
+	"github.com/docker-secret-operator/dso/internal/trace"
 )
 
 // Config says where the agent finds and keeps things.
@@ -65,6 +66,7 @@ type Agent struct {
 	started    time.Time
 	claims     *claims
 	metrics    *metrics.Metrics
+	tracer     *trace.Tracer
 	engine     *engine.Client
 	settings   *settings
 	sealed     sealed // nil: nothing is sealed
@@ -114,6 +116,9 @@ const (
 	askAgain = 10 * time.Second
 )
 
+// tracesLast bounds how long an agent that ends waits for its last traces to be taken.
+const tracesLast = 2 * time.Second
+
 // open takes the agent's own locks and opens the state; a standby waits for the
 // locks until ctx ends. Nothing runs yet.
 func open(ctx context.Context, cfg Config, patience time.Duration) (*Agent, error) {
@@ -129,6 +134,9 @@ func open(ctx context.Context, cfg Config, patience time.Duration) (*Agent, erro
 	}
 	if err == nil {
 		err = a.openStores()
+	}
+	if err == nil {
+		a.tracer, err = trace.Open(ctx, cfg.Version, a.log)
 	}
 	if err != nil {
 		return nil, errors.Join(err, a.claims.release())
@@ -396,6 +404,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	a.log.Info("agent stops")
 	wg.Wait()
 	a.controller.Wait()
+	last, enough := context.WithTimeout(context.WithoutCancel(ctx), tracesLast)
+	defer enough()
+	if err := a.tracer.Close(last); err != nil {
+		a.log.Warn("traces not sent", "error", err)
+	}
 	err = a.audit.Close()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return errors.Join(cause, err)

@@ -111,6 +111,7 @@ func (a *Agent) noteVersions(ctx context.Context, r audit.Record, versions secre
 // observe is told of every step of a rotation.
 func (a *Agent) observe(p rotation.Progress) {
 	a.hub.publish(p)
+	a.tracer.Observe(p)
 	if p.Outcome == "" {
 		return
 	}

@@ -58,3 +58,8 @@ func TestAgent_LinksProvidersTheEngineAndPrometheus(t *testing.T) {
 		assert.Assert(t, strings.Contains(packages, want+"\n"), want)
 	}
 }
+
+// Traces are for those who build them in.
+func TestAgent_LinksNothingThatSendsTraces(t *testing.T) {
+	linksNone(t, "dso-agent", "go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters", "go.opentelemetry.io/proto")
+}

@@ -81,6 +81,7 @@ type real struct {
 	dir    string                       // of the project
 	number int                          // of the last value that was set
 	canary string                       // in every value, and nowhere else
+	asked  time.Time                    // when there was a next value
 	serves map[rotation.Strategy]string // the marker that each service answers
 	starts int                          // of the data's container, as its volume knows them
 	load   *lab.Load
@@ -98,6 +99,7 @@ func (r *real) agentLog(from int) string {
 // next is the next value: its number is the version that the load knows.
 func (r *real) next() (marker string) {
 	r.number++
+	r.asked = time.Now()
 	return fmt.Sprintf("v%d %s", r.number, r.canary)
 }
 
@@ -310,7 +312,7 @@ func (r *real) verifyReport(ctx context.Context, p rotation.Point) error {
 	}
 	var last wire.Rotation
 	for _, row := range rows {
-		if row.Container == r.service[p.Strategy] && row.Started.After(last.Started) {
+		if row.Container == r.service[p.Strategy] && row.Started.After(r.asked) && row.Started.After(last.Started) {
 			last = row
 		}
 	}
