@@ -124,8 +124,8 @@ its name in the middle; on the real engine the agent dies after each of their st
 
 Survived means, on the real engine: the place holds one healthy container; its version is the
 one that the end state names, as reported and as answered; no container, lock, bundle, mount,
-pin or pending entry is left over; a pin is there after a roll-back and only then; and
-the load on the rolling service, which runs while agents die, had no failed request.
+pin or pending entry is left over; a pin is there after a roll-back and only then; no value is on
+the disk (engine, agent, logs); and the load on the rolling service, which runs while agents die, had no failed request.
 `
 
 // page is the matrix as Markdown.
