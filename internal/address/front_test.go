@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -111,6 +112,36 @@ func TestFront_MovesUDPFlowsAtTheSwitch(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// The container that leaves has been asked, and takes its time.
+func TestFront_LosesNoAnswerByUDPThatIsUnderWayAtTheSwitch(t *testing.T) {
+	const port = "9100"
+	l := withBoth(t)
+	l.listenUDP("b", port, func(c net.PacketConn, from net.Addr) { _, _ = c.WriteTo([]byte("b"), from) })
+	asked, answer := make(chan struct{}, 1), make(chan struct{})
+	l.listenUDP("a", port, func(c net.PacketConn, from net.Addr) {
+		asked <- struct{}{}
+		<-answer
+		_, _ = c.WriteTo([]byte("a"), from)
+	})
+	pid := l.start()
+	l.order(pid, "app-a")
+	c, err := l.dialPort("udp", v4(frontHost), port)
+	assert.NilError(t, err)
+	defer func() { _ = c.Close() }()
+	_, err = c.Write([]byte("?"))
+	assert.NilError(t, err)
+	<-asked
+	l.order(pid, "app-b")
+	l.order(pid, "app-b") // when this is in force, all is done that was to be done for the first
+	close(answer)
+	got := make([]byte, 8)
+	assert.NilError(t, c.SetReadDeadline(time.Now().Add(2*time.Second)))
+	size, err := c.Read(got)
+	assert.NilError(t, err)
+	assert.Equal(t, string(got[:size]), "a")
+	assertAnsweredBy(t, "the next request from the same port", "b", func() (string, error) { return ask(c) })
 }
 
 func TestFront_EmptyMapRefusesAtOnceAndDoesNotFallBack(t *testing.T) {

@@ -137,6 +137,29 @@ func (l *lab) serve(ns, name string) {
 	}))
 }
 
+// listenUDP handles datagrams at a port.
+func (l *lab) listenUDP(ns, port string, handle func(c net.PacketConn, from net.Addr)) {
+	l.t.Helper()
+	assert.NilError(l.t, l.in(ns, func() error {
+		c, err := net.ListenPacket("udp4", "0.0.0.0:"+port)
+		if err != nil {
+			return err
+		}
+		l.t.Cleanup(func() { _ = c.Close() })
+		go func() {
+			buf := make([]byte, 64)
+			for {
+				_, from, err := c.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				handle(c, from)
+			}
+		}()
+		return nil
+	}))
+}
+
 func acceptAll(l net.Listener, name string) {
 	for {
 		c, err := l.Accept()
@@ -261,9 +284,13 @@ func (l *lab) order(pid int, targets ...string) {
 
 // dial connects the client to the front.
 func (l *lab) dial(network string, to netip.Addr) (c net.Conn, err error) {
+	return l.dialPort(network, to, service)
+}
+
+func (l *lab) dialPort(network string, to netip.Addr, port string) (c net.Conn, err error) {
 	err = l.in("cl", func() error {
 		d := net.Dialer{Timeout: 2 * time.Second, FallbackDelay: -1}
-		c, err = d.Dial(network, net.JoinHostPort(to.String(), service))
+		c, err = d.Dial(network, net.JoinHostPort(to.String(), port))
 		return err
 	})
 	return c, err

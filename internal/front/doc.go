@@ -15,8 +15,9 @@
 //     the engine itself does not answer, everything stays as it is.
 //   - An address is on a network of the front itself: DNS servers behind Docker's
 //     cannot send traffic away.
-//   - Established TCP connections stay where they are. Flows that would otherwise
-//     stick to a container that has left are forgotten: UDP, and TCP handshakes
-//     that nobody answers.
+//   - Established TCP connections stay where they are. What would otherwise stick to
+//     a container that has left does not: requests by UDP begin another flow, while
+//     the answers that are owed still arrive, and TCP handshakes that nobody answers
+//     are forgotten.
 //   - An error leaves the kernel as it was; the next cycle tries again.
 package front

@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack"
 	"golang.org/x/sys/unix"
 
@@ -24,11 +26,36 @@ import (
 type netfilter struct {
 	rules *nftables.Conn
 	flows *conntrack.Conn
+	zones *netlink.Conn
+
+	targets []frontmap.Target // in force
+	zone    uint16            // that requests by UDP are looked up in
 }
 
-// Apply puts the whole state in force in one transaction. IPv6 is left out where
-// the kernel has none and no target needs it.
+// Apply puts the whole state in force in one transaction, and then moves UDP to another
+// zone when all targets are others than before: one of several that stays keeps its flows.
 func (n *netfilter) Apply(generation uint64, targets []frontmap.Target) error {
+	if err := n.write(generation, targets); err != nil {
+		return err
+	}
+	stays := slices.ContainsFunc(targets, func(t frontmap.Target) bool {
+		return slices.ContainsFunc(n.targets, func(o frontmap.Target) bool { return o.Addr == t.Addr })
+	})
+	n.targets = targets
+	if stays {
+		return nil
+	}
+	// The generation counts on when this process is another one, where flows may be left.
+	zone := uint16(1 + generation%math.MaxUint16)
+	if n.setZone(zone) != nil {
+		zone = 0 // a kernel without zones: Sweep moves the flows, and an answer under way is lost
+	}
+	n.zone = zone
+	return nil
+}
+
+// write leaves IPv6 out where the kernel has none and no target needs it.
+func (n *netfilter) write(generation uint64, targets []frontmap.Target) error {
 	families := []nftrule.Family{nftrule.IPv4}
 	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
 		families = append(families, nftrule.IPv6)
@@ -53,11 +80,16 @@ func (n *netfilter) transact(families []nftrule.Family, generation uint64, targe
 		write(n.rules, f, generation, targets)
 	}
 	if err := n.rules.Flush(); err != nil {
-		err = errors.Join(err, n.rules.CloseLasting()) // unread answers are in it
-		n.rules = nil
-		return fmt.Errorf("write table %s: %w", frontmap.Table, err)
+		return fmt.Errorf("write table %s: %w", frontmap.Table, errors.Join(err, n.closeRules()))
 	}
 	return nil
+}
+
+// closeRules is for a socket with unread answers in it.
+func (n *netfilter) closeRules() error {
+	err := n.rules.CloseLasting()
+	n.rules = nil
+	return err
 }
 
 // Sweep forgets the flows that NAT would otherwise keep on an address that is
@@ -80,7 +112,7 @@ func (n *netfilter) Sweep(targets []frontmap.Target, halfOpen bool) error {
 	}
 	var errs []error
 	for _, f := range flows {
-		if !stuck(f, local, targets, halfOpen) {
+		if n.waitsForAnswers(f) || !stuck(f, local, targets, halfOpen) {
 			continue
 		}
 		if err := n.flows.Delete(f); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -88,6 +120,11 @@ func (n *netfilter) Sweep(targets []frontmap.Target, halfOpen bool) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// waitsForAnswers says that no request comes to a flow any more.
+func (n *netfilter) waitsForAnswers(f conntrack.Flow) bool {
+	return f.TupleOrig.Proto.Protocol == unix.IPPROTO_UDP && f.TupleOrig.Zone != n.zone
 }
 
 // stuck says whether a flow came to the front from outside and is answered by
