@@ -114,11 +114,50 @@ func (b *bench) lane(ctx context.Context, on bool) error {
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
 		out, err := b.lab.ClientCommand(ctx, "answerer", "get", "http://"+b.lab.Address()+":8080/client").Output()
 		if err == nil && (strings.TrimSpace(string(out)) == "10.231.0.2") == on {
-			return nil
+			return b.idle(ctx, on)
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
 	return errors.New("the requests do not go this way")
+}
+
+// idle waits until an agent that has just started has nothing more to do: it looks through
+// the flows that the clients left, and a small machine would be timed with that.
+func (b *bench) idle(ctx context.Context, runs bool) error {
+	const look, ticks = 500 * time.Millisecond, 1 // of 10 ms: two percent of a core
+	before, deadline := -ticks-1, time.Now().Add(30*time.Second)
+	for runs {
+		used, err := cpuTicks(b.lab.AgentPID())
+		if err != nil || used-before <= ticks {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("the agent uses %d ms of processor time in %s and does not come to rest", 10*(used-before), look)
+		}
+		before = used
+		select {
+		case <-time.After(look):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// cpuTicks is the processor time of a process, proc(5), utime and stime.
+func cpuTicks(pid int) (int, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	_, after, _ := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(after)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("process %d has the state %q", pid, stat)
+	}
+	user, err1 := strconv.Atoi(fields[11])
+	system, err2 := strconv.Atoi(fields[12])
+	return user + system, errors.Join(err1, err2)
 }
 
 var (
