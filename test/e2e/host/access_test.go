@@ -12,12 +12,14 @@ import (
 	"github.com/docker-secret-operator/dso/internal/api"
 )
 
-// request asks one method and prints the status of the answer, or that the socket may
-// not be opened. Every Debian has perl.
+// request asks one method and prints the status of the answer, "nothing" where the agent has
+// nothing of that name, or that the socket may not be opened. Every Debian has perl.
 const request = `use IO::Socket::UNIX; my ($socket, $method, $path) = @ARGV;
 my $s = IO::Socket::UNIX->new($socket) or do { print $!{EACCES} ? "closed" : "error: $!"; exit };
 print $s "$method $path HTTP/1.0\r\nContent-Length: 2\r\n\r\n{}";
-my $line = <$s>; print $line =~ /^HTTP\S+ (\d+)/ ? $1 : "error: $line";`
+my $line = <$s>; my ($code) = $line =~ /^HTTP\S+ (\d+)/ or do { print "error: $line"; exit };
+if ($code == 404) { local $/; $code = "nothing" if <$s> =~ /"code":"not_found"/ }
+print $code;`
 
 var row = regexp.MustCompile("^\\| `(GET|POST|PUT) (/\\S+)` \\| (yes|no) \\| (yes|no) \\| (yes|no) \\|")
 
