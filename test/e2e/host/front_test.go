@@ -1,0 +1,80 @@
+package host
+
+import (
+	"path/filepath"
+	"testing"
+
+	"gotest.tools/v3/assert"
+)
+
+const fronted = `services:
+  web:
+    image: answerer:test
+    ports: ["8080:8080"]
+    restart: always
+    environment: {APP_SECRET: "dso://app/marker"}
+    labels: {dso.monitor: 100ms}
+    healthcheck: {test: [CMD, /answerer, healthcheck], interval: 2s, timeout: 20s, retries: 5}
+`
+
+// shop is a project with a front, whose container has been changed over.
+func (d *debian) shop() {
+	d.t.Helper()
+	assert.NilError(d.t, d.Copy(filepath.Join(repository(d.t), "tools/bin/docker-compose"), "/usr/libexec/docker/cli-plugins/docker-compose", 0o755))
+	assert.NilError(d.t, d.Write("/srv/shop/compose.yaml", fronted, 0o644))
+	d.sh("cd /srv/shop && docker dso up -d --wait")
+	d.set("app/marker", "v2")
+	d.answers("v2")
+}
+
+// answer is what the published port answers, empty when it does not.
+func (d *debian) answer() string {
+	out, err := d.Run(d.t.Context(), "/root/answerer", "get", "http://127.0.0.1:8080/")
+	if err != nil {
+		return ""
+	}
+	return out
+}
+
+// answers waits for the first answer, which must be the right one.
+func (d *debian) answers(want string) {
+	d.t.Helper()
+	got := ""
+	d.eventually("the published port answers", func() bool {
+		got = d.answer()
+		return got != ""
+	})
+	assert.Equal(d.t, got, want)
+}
+
+// A front comes back with its map, whichever of the agent, the engine and the application
+// is there first: the port leads to the container that is current or to none.
+func TestBoot_FrontsAndTheirMapsAreBack(t *testing.T) {
+	d := newInstalled(t)
+	d.shop()
+	whole := func() {
+		t.Helper()
+		d.agentActive()
+		d.answers("v2")
+		d.set("app/marker", "v3") // and it can be changed over
+		d.answers("v3")
+		d.set("app/marker", "v2")
+		d.answers("v2")
+	}
+	assert.NilError(t, d.ShutDown())
+	assert.NilError(t, d.SwitchOn(t.Context()))
+	whole()
+
+	d.reboot()
+	whole()
+
+	release := d.hold("dso-agent.service") // the sockets are there, and the start waits for the agent
+	d.reboot()
+	release()
+	whole()
+
+	// Without an agent and without a start, the front's port has the map of before.
+	d.run("systemctl", "stop", "dso-agent.service", "dso-agent.socket", "dso-runtime.socket")
+	d.run("docker", "restart", "shop-web-front-1")
+	d.answers("v2")
+}
