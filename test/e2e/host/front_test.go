@@ -2,6 +2,7 @@ package host
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"gotest.tools/v3/assert"
@@ -33,7 +34,7 @@ func (d *debian) answer() string {
 	if err != nil {
 		return ""
 	}
-	return out
+	return strings.TrimSpace(out)
 }
 
 // answers waits for the first answer, which must be the right one.
