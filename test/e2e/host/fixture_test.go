@@ -195,9 +195,11 @@ func (d *debian) set(name, value string) {
 	assert.NilError(d.t, err, string(out))
 }
 
-// images gives the engine an image with a shell, and the test application.
+// images gives the engine an image with a shell, and the test application; and the host
+// Compose.
 func (d *debian) images() {
 	d.t.Helper()
+	assert.NilError(d.t, d.Copy(filepath.Join(repository(d.t), "tools/bin/docker-compose"), "/usr/libexec/docker/cli-plugins/docker-compose", 0o755))
 	assert.NilError(d.t, d.Copy("/bin/busybox", "/usr/local/bin/busybox", 0o755))
 	assert.NilError(d.t, d.Copy(filepath.Join(repository(d.t), "bin/answerer"), "/root/answerer", 0o755))
 	d.sh(`d=$(mktemp -d); mkdir "$d/bin" "$d/tmp"; cp /usr/local/bin/busybox "$d/bin/"

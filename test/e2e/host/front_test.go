@@ -1,7 +1,6 @@
 package host
 
 import (
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -21,7 +20,6 @@ const fronted = `services:
 // shop is a project with a front, whose container has been changed over.
 func (d *debian) shop() {
 	d.t.Helper()
-	assert.NilError(d.t, d.Copy(filepath.Join(repository(d.t), "tools/bin/docker-compose"), "/usr/libexec/docker/cli-plugins/docker-compose", 0o755))
 	assert.NilError(d.t, d.Write("/srv/shop/compose.yaml", fronted, 0o644))
 	d.sh("cd /srv/shop && docker dso up -d --wait")
 	d.set("app/marker", "v2")
