@@ -57,3 +57,39 @@ func TestAccess_IsWhatTheTableSays(t *testing.T) {
 	out, err = d.Run(t.Context(), "runuser", "-u", "member", "--", "dso", "setup", "--yes")
 	assert.Assert(t, err != nil && strings.Contains(out, "only root"), out)
 }
+
+// overHTTP asks the agent's address on the loopback and prints the status of the answer.
+const overHTTP = `use IO::Socket::INET; my ($path, $token) = @ARGV;
+my $s = IO::Socket::INET->new("127.0.0.1:8471") or do { print "closed"; exit };
+print $s "GET $path HTTP/1.0\r\n", $token ? "Authorization: Bearer $token\r\n" : "", "\r\n";
+print <$s> =~ /^HTTP\S+ (\d+)/ ? $1 : "error";`
+
+// Whoever is on the host sees the health and the metrics, and nothing more without the token.
+func TestAccess_OverHTTPNeedsTheToken(t *testing.T) {
+	d := newInstalled(t)
+	d.sh("useradd -m other")
+	ask := func(path, token string) string {
+		t.Helper()
+		return d.run("runuser", "-u", "other", "--", "perl", "-e", overHTTP, path, token)
+	}
+	open, closed := []string{"/health", "/metrics"}, []string{"/api/status", "/api/secrets", "/api/rotations", "/api/events"}
+	for _, path := range open {
+		assert.Equal(t, ask(path, ""), "200", path)
+	}
+	for _, path := range closed {
+		assert.Equal(t, ask(path, ""), "403", path)
+	}
+	const token = "a-token-that-is-long-enough-for-anybody"
+	assert.NilError(t, d.Write("/etc/dso/rest-token", token, 0o640))
+	assert.NilError(t, d.Write("/etc/dso/dso.yaml", "version: 1\nagent:\n  rest: {token_file: /etc/dso/rest-token}\n", 0o640))
+	d.run("systemctl", "reload", "dso-agent")
+	for _, path := range open {
+		assert.Equal(t, ask(path, ""), "200", path)
+	}
+	for _, path := range closed {
+		assert.Equal(t, ask(path, ""), "401", path)
+		assert.Equal(t, ask(path, "another-token-that-is-long-enough-too"), "401", path)
+		assert.Equal(t, ask(path, token), "200", path)
+	}
+	assert.Equal(t, ask("/v1/secrets", token), "404", "what the socket has is not here")
+}
