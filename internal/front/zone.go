@@ -43,21 +43,7 @@ func (n *netfilter) setZone(zone uint16) error {
 			return fmt.Errorf("open netfilter: %w", err)
 		}
 	}
-	batch := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
-	_, err = n.zones.SendMessages([]netlink.Message{
-		{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_BEGIN, Flags: netlink.Request}, Data: batch},
-		{
-			Header: netlink.Header{
-				Type:  unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWRULE,
-				Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Append,
-			},
-			Data: append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, rule...),
-		},
-		{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: netlink.Request}, Data: batch},
-	})
-	if err == nil {
-		_, err = n.zones.Receive()
-	}
+	err = nftrule.Send(n.zones, unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append, unix.NFPROTO_INET, rule)
 	if err != nil {
 		return fmt.Errorf("set zone %d: %w", zone, err)
 	}

@@ -88,21 +88,7 @@ func own(socket *netlink.Conn) error {
 	if err != nil {
 		return err
 	}
-	batch := []byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, unix.NFNL_SUBSYS_NFTABLES}
-	_, err = socket.SendMessages([]netlink.Message{
-		{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_BEGIN, Flags: netlink.Request}, Data: batch},
-		{
-			Header: netlink.Header{
-				Type:  unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_NEWTABLE,
-				Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl,
-			},
-			Data: append([]byte{unix.NFPROTO_INET, unix.NFNETLINK_V0, 0, 0}, name...),
-		},
-		{Header: netlink.Header{Type: unix.NFNL_MSG_BATCH_END, Flags: netlink.Request}, Data: batch},
-	})
-	if err == nil {
-		_, err = socket.Receive()
-	}
+	err = nftrule.Send(socket, unix.NFT_MSG_NEWTABLE, netlink.Create|netlink.Excl, unix.NFPROTO_INET, name)
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
 		return fmt.Errorf("%w: the kernel has no nft tables with an owner (5.12 and newer have): %w", ErrUnsupported, err)
