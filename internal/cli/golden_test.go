@@ -19,6 +19,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/audit"
+	"github.com/docker-secret-operator/dso/internal/hostsetup"
 )
 
 // agentStub answers each call of the API with a value, as JSON.
@@ -117,8 +118,9 @@ func full() map[string]any {
 		"GET /v1/locks": []wire.Lock{{
 			Secret: "shop/db", Agent: "agent", Path: "/x.lock", PID: 42, Since: at, Age: "1s", BootID: "b", Held: true, Alive: true, SameBoot: true, Note: "note",
 		}},
-		"GET /v1/seal":    wire.Seal{Protection: "file", Key: "k", Dir: "/var/lib/dso/sealed", Containers: 1, Values: 2},
-		"GET /v1/secrets": []wire.SecretInfo{{Name: "shop/db", Version: "2", Created: at, Versions: 2, Size: 7}},
+		"POST /v1/seal/key": wire.Seal{Protection: "file", Key: "l", Dir: "/var/lib/dso/sealed", Containers: 1, Values: 2},
+		"GET /v1/seal":      wire.Seal{Protection: "file", Key: "k", Dir: "/var/lib/dso/sealed", Containers: 1, Values: 2},
+		"GET /v1/secrets":   []wire.SecretInfo{{Name: "shop/db", Version: "2", Created: at, Versions: 2, Size: 7}},
 		"POST /v1/secret/history": []wire.SecretVersion{{
 			Version: "2", Created: at, Author: "root", Size: 7, Deleted: true, Current: true,
 		}},
@@ -153,12 +155,12 @@ func TestJSON_ShapesAreThoseOfTheirVersion(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, args := range map[string][]string{
 		"status": {"status"}, "plan": {"plan"}, "inspect": {"inspect", "shop-web-1"}, "who-uses": {"who-uses", "shop/db"}, "rotations": {"rotations"},
-		"history": {"history"}, "diff": {"diff"}, "locks": {"locks"}, "seal": {"seal"}, "secret-list": {"secret", "list"}, "secret-history": {"secret", "history", "shop/db"},
+		"history": {"history"}, "diff": {"diff"}, "locks": {"locks"}, "seal": {"seal"}, "seal-new-key": {"seal", "new-key"}, "secret-list": {"secret", "list"}, "secret-history": {"secret", "history", "shop/db"},
 		"secret-rollback": {"secret", "rollback", "shop/db"}, "secret-set": {"secret", "set", "shop/db"}, "init": {"init"}, "notifications-test": {"notifications", "test"},
 		"rotate": {"rotate", "shop/db"}, "sync": {"sync"}, "apply": {"apply", "--yes"}, "recover": {"recover"}, "recover-mark": {"recover", "--mark-recovered", "local:shop/db:0123"},
 		"recover-legacy": {"recover", "--adopt-legacy", "--dry-run"}, "watch": {"watch", "--no-follow"}, "version": {"version"}, "fetch": {"fetch", "shop/db"},
 		"audit": {"audit", "--dir", dir}, "audit-verify": {"audit", "verify", "--dir", dir}, "env-import": {"env", "import", env, "--dry-run", "--namespace", "shop"},
-		"config-validate": {"config", "validate", "-c", filepath.Join(repository, "packaging", "dso.yaml")}, "validate": {"validate", "--offline"},
+		"config-show": {"config", "show", "-c", filepath.Join(repository, "packaging", "dso.yaml")}, "config-validate": {"config", "validate", "-c", filepath.Join(repository, "packaging", "dso.yaml")}, "validate": {"validate", "--offline"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, _, err := said(t, strings.NewReader("hunter2"), append([]string{"--socket", socket}, append(args, "--json")...)...)
@@ -180,6 +182,41 @@ func TestJSON_ShapesAreThoseOfTheirVersion(t *testing.T) {
 	}
 }
 
+// The shapes of what looks at the host itself, and not at what an agent says.
+func TestJSON_ShapesOfTheHost(t *testing.T) {
+	for name, report := range map[string]any{
+		"setup": setupReport{
+			Found: &hostsetup.Facts{
+				Live: true, Root: "/srv/image", Systemd: true, Group: true, Programs: "/usr/bin", Packaged: true, Enabled: map[string]bool{"dso-agent.service": true},
+				Active: true, DockerFound: true, Reached: true, Engine: hostsetup.Info{
+					Version: "28.2.2", OS: "Debian GNU/Linux 12", DataRoot: "/var/lib/docker", Security: []string{"name=seccomp"},
+					Runtimes: map[string]string{"runc": "runc"}, Default: "runc",
+				}, Config: "/etc/docker/daemon.json", Flags: []string{"--iptables=false"},
+				Container: "running", Image: "dso-agent:0123456789ab",
+			},
+			Plan: &hostsetup.Plan{
+				Steps: []hostsetup.Step{{
+					Kind: hostsetup.CopyFile, What: "copy dso-runtime", Path: "/usr/local/bin/dso-runtime", Name: "dso-agent.service", Source: "/usr/bin/dso-runtime",
+					Mode: 0o755, Group: "dso", Effect: hostsetup.ReloadEngine,
+				}},
+				Notes: []string{"a note"}, Registration: hostsetup.Registration{Path: "/usr/bin/dso-runtime", Default: true},
+			},
+			Removal: &hostsetup.Removal{Steps: []string{"remove the group dso"}, Kept: []string{"/root/.dso"}},
+			Done:    true,
+		},
+		"system-status": systemReport{
+			Service: hostsetup.Service{Manager: hostsetup.BySystemd, Enabled: true, State: "active", PID: 42, Restarts: 1, Said: "waits for the engine", Since: "Mon 2026-05-04 03:02:01 UTC"},
+			Answers: true, Error: "no agent is running",
+		},
+	} {
+		var out bytes.Buffer
+		a := &app{asJSON: true, out: &out}
+		_, err := a.print(report)
+		assert.NilError(t, err)
+		golden.Assert(t, out.String(), goldenFile("json", name+".json"))
+	}
+}
+
 // packageDir is the directory of this package, whatever the working directory is.
 var packageDir, _ = filepath.Abs(".")
 
@@ -192,7 +229,11 @@ func goldenFile(parts ...string) string {
 // Every command that prints with --json has its shape above, or is tested with what
 // makes it.
 func TestJSON_EveryCommandHasAShape(t *testing.T) {
-	elsewhere := []string{"setup", "bootstrap local", "bootstrap agent", "system status", "system logs", "logs", "doctor", "migrate", "secret get", "config show", "seal new-key"}
+	elsewhere := []string{
+		"bootstrap local", "bootstrap agent", // init's and setup's
+		"system logs", "logs", // lines of the agent's own
+		"doctor", "migrate", "secret get",
+	}
 	root := New(strings.NewReader(""), io.Discard, io.Discard, false)
 	var walk func(cmd *cobra.Command, path string)
 	walk = func(cmd *cobra.Command, path string) {
