@@ -249,6 +249,8 @@ type Secrets struct {
 	// OnGet, when set, is called before a value is read; v is empty for the
 	// current version. An error stands for the store's own.
 	OnGet func(path string, v secret.Version) error
+	// AfterGet, when set, is called when one was read. Several may be read at a time.
+	AfterGet func(path string)
 }
 
 // Set stores a value and returns its version.
@@ -286,6 +288,9 @@ func (s *Secrets) current(path string) (secret.Version, error) {
 
 // Get implements provider.Provider.
 func (s *Secrets) Get(_ context.Context, path string, v secret.Version) (secret.Value, secret.Version, error) {
+	if s.AfterGet != nil {
+		defer func() { s.AfterGet(path) }()
+	}
 	s.Gets.Add(1)
 	if s.OnGet != nil {
 		if err := s.OnGet(path, v); err != nil {

@@ -6,8 +6,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -152,24 +155,62 @@ func (r view) consistent(ctx context.Context, project string, vars []Variable, w
 
 func (r view) read(ctx context.Context, project string, vars []Variable, want secret.Versions) (Snapshot, error) {
 	snap := Snapshot{Values: map[string]secret.Value{}, Versions: secret.Versions{}, Secrets: map[secret.ID]secret.Value{}}
+	var ids []secret.ID
+	namedBy := map[secret.ID]Variable{} // first
 	for _, v := range vars {
 		id := v.Ref.In(project, r.providers.Has)
-		value, ok := snap.Secrets[id]
-		if !ok {
-			var version secret.Version
-			var err error
-			if value, version, err = r.get(ctx, id, want[id]); err != nil {
-				return Snapshot{}, explain(v, id, want[id], err)
-			}
-			snap.Secrets[id], snap.Versions[id] = value, version
+		if _, ok := namedBy[id]; !ok {
+			ids, namedBy[id] = append(ids, id), v
 		}
-		part, err := secret.Field(value, v.Ref.Field)
+	}
+	var mu sync.Mutex
+	err := forEach(ids, func(id secret.ID) error {
+		value, version, err := r.get(ctx, id, want[id])
+		if err != nil {
+			return explain(namedBy[id], id, want[id], err)
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		snap.Secrets[id], snap.Versions[id] = value, version
+		return nil
+	})
+	if err != nil {
+		return Snapshot{}, err
+	}
+	for _, v := range vars {
+		id := v.Ref.In(project, r.providers.Has)
+		part, err := secret.Field(snap.Secrets[id], v.Ref.Field)
 		if err != nil {
 			return Snapshot{}, explain(v, id, "", err)
 		}
 		snap.Values[v.Name] = part
 	}
 	return snap, nil
+}
+
+// mostAtOnce bounds the questions of one start that are under way.
+const mostAtOnce = 16
+
+// forEach does something for each of the secrets, several at a time: a start must not wait for
+// one answer after the other, and a store that answers several questions together can do so.
+// The error is that of the first which has one.
+func forEach(ids []secret.ID, do func(secret.ID) error) error {
+	errs := make([]error, len(ids))
+	var group errgroup.Group
+	group.SetLimit(mostAtOnce)
+	for i, id := range ids {
+		group.Go(func() error {
+			errs[i] = do(id)
+			return nil
+		})
+	}
+	_ = group.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // get asks the sealed values first for a version that they may have: it is the same
@@ -190,18 +231,23 @@ func (r view) get(ctx context.Context, id secret.ID, v secret.Version) (secret.V
 // current returns the versions of the secrets now, taking wanted ones as given.
 func (r view) current(ctx context.Context, vs, want secret.Versions) (secret.Versions, error) {
 	now := secret.Versions{}
-	for id := range vs {
+	var asked []secret.ID
+	for _, id := range vs.IDs() {
 		if w, ok := want[id]; ok {
 			now[id] = w
-			continue
+		} else {
+			asked = append(asked, id)
 		}
-		v, err := r.version(ctx, id)
-		if err != nil {
-			return nil, err
-		}
-		now[id] = v
 	}
-	return now, nil
+	var mu sync.Mutex
+	err := forEach(asked, func(id secret.ID) error {
+		v, err := r.version(ctx, id)
+		mu.Lock()
+		defer mu.Unlock()
+		now[id] = v
+		return err
+	})
+	return now, err
 }
 
 func (r view) version(ctx context.Context, id secret.ID) (secret.Version, error) {

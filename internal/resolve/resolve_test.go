@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"gotest.tools/v3/assert"
@@ -35,12 +36,11 @@ func TestSnapshot_IsOfOneMoment(t *testing.T) {
 	}
 	set(1)
 	changes := 0
-	h.Secrets.OnGet = func(path string, _ secret.Version) error {
-		if path == "app/password" && changes < 3 { // after the user was read
+	h.Secrets.AfterGet = func(path string) {
+		if path == "app/user" && changes < 3 {
 			changes++
 			set(1 + changes)
 		}
-		return nil
 	}
 	snap, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), nil, nil)
 	assert.NilError(t, err)
@@ -53,12 +53,26 @@ func TestSnapshot_OfSecretsThatNeverHoldStillIsRefused(t *testing.T) {
 	h := hosttest.New(t)
 	h.Secrets.Set("app/user", "u")
 	h.Secrets.Set("app/password", "p")
-	h.Secrets.OnGet = func(path string, _ secret.Version) error {
-		h.Secrets.Set("app/user", "another")
-		return nil
-	}
+	h.Secrets.AfterGet = func(string) { h.Secrets.Set("app/user", "another") }
 	_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), nil, nil)
 	assert.ErrorContains(t, err, "changed 5 times while they were read")
+}
+
+// A start does not wait for one answer after the other.
+func TestSnapshot_ReadsSeveralSecretsAtATime(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/user", "u")
+	h.Secrets.Set("app/password", "p")
+	var both sync.WaitGroup
+	both.Add(2)
+	h.Secrets.OnGet = func(string, secret.Version) error {
+		both.Done()
+		both.Wait() // for the other's question
+		return nil
+	}
+	snap, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user", "dso://password"), nil, nil)
+	assert.NilError(t, err)
+	assert.Equal(t, len(snap.Values), 2)
 }
 
 func TestSnapshot_AllFieldsOfASecretAreOfOneVersion(t *testing.T) {

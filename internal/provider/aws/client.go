@@ -69,10 +69,10 @@ func open(cfg Config, transport http.RoundTripper, described *plain) (store, err
 	}
 	if cfg.Service == ParameterStore {
 		client := ssm.NewFromConfig(c, func(o *ssm.Options) { o.BaseEndpoint = endpoint(cfg.Endpoint, o.BaseEndpoint) })
-		return &parameters{client, cfg.Prefix}, nil
+		return newParameters(client, cfg.Prefix), nil
 	}
 	client := secretsmanager.NewFromConfig(c, func(o *secretsmanager.Options) { o.BaseEndpoint = endpoint(cfg.Endpoint, o.BaseEndpoint) })
-	return &secrets{client, cfg.Prefix, described}, nil
+	return newSecrets(client, cfg.Prefix, described), nil
 }
 
 // endpoint is the configured one, or what the SDK found in the environment.

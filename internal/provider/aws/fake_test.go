@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"sync"
@@ -49,6 +50,7 @@ type fake struct {
 	calls    map[string]int
 	refused  map[string]string // code by operation
 	external string            // what STS wants
+	gate     chan struct{}     // that calls wait at; nil: none
 }
 
 func newFake() *fake {
@@ -96,6 +98,9 @@ func says(w http.ResponseWriter, code string) {
 }
 
 func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f.gate != nil {
+		<-f.gate
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	target := r.Header.Get("X-Amz-Target")
@@ -116,7 +121,10 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.assumeRole(w, r)
 		return
 	}
-	var in struct{ SecretId, VersionId, VersionStage, Name string } //nolint:revive // names of the protocol
+	var in struct {
+		SecretId, VersionId, VersionStage, Name string   //nolint:revive // names of the protocol
+		SecretIdList, Names                     []string //nolint:revive // names of the protocol
+	}
 	if json.NewDecoder(r.Body).Decode(&in) != nil {
 		says(w, "SerializationException")
 		return
@@ -127,11 +135,35 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.describe(w, in.SecretId)
 	case "GetSecretValue":
 		f.getSecret(w, in.SecretId, in.VersionId, in.VersionStage)
+	case "BatchGetSecretValue":
+		f.getAll(w, "SecretValues", in.SecretIdList, func(w http.ResponseWriter, id string) { f.getSecret(w, id, "", "AWSCURRENT") }, "")
 	case "GetParameter":
 		f.getParameter(w, in.Name)
+	case "GetParameters":
+		f.getAll(w, "Parameters", in.Names, f.getParameter, "Parameter")
 	default:
 		says(w, "UnknownOperationException")
 	}
+}
+
+// getAll answers with what each call alone answers with, or with a member of it, and leaves
+// out what there is not.
+func (f *fake) getAll(w http.ResponseWriter, into string, names []string, one func(http.ResponseWriter, string), member string) {
+	var all []json.RawMessage
+	for _, name := range names {
+		alone := httptest.NewRecorder()
+		if one(alone, name); alone.Code != http.StatusOK {
+			continue
+		}
+		found := alone.Body.Bytes()
+		if member != "" {
+			var in map[string]json.RawMessage
+			_ = json.Unmarshal(found, &in)
+			found = in[member]
+		}
+		all = append(all, found)
+	}
+	_ = json.NewEncoder(w).Encode(map[string]any{into: all})
 }
 
 func (f *fake) describe(w http.ResponseWriter, id string) {

@@ -20,6 +20,27 @@ import (
 type parameters struct {
 	client *ssm.Client
 	prefix string
+	plain  batch[*types.Parameter] // without decryption
+	clear  batch[*types.Parameter]
+}
+
+// mostParameters is what GetParameters takes,
+// https://docs.aws.amazon.com/systems-manager/latest/APIReference/API_GetParameters.html.
+const mostParameters = 10
+
+func newParameters(client *ssm.Client, prefix string) *parameters {
+	s := &parameters{client: client, prefix: prefix}
+	with := func(decrypt bool) batch[*types.Parameter] {
+		return batch[*types.Parameter]{
+			most:  mostParameters,
+			alone: func(ctx context.Context, name string) (*types.Parameter, error) { return s.ask(ctx, name, decrypt) },
+			together: func(ctx context.Context, names []string) (map[string]*types.Parameter, error) {
+				return s.askAll(ctx, names, decrypt)
+			},
+		}
+	}
+	s.plain, s.clear = with(false), with(true)
+	return s
 }
 
 // name returns the parameter's name: one in a hierarchy begins with a slash, which a
@@ -35,7 +56,7 @@ func (s *parameters) name(path string) string {
 // and of a SecureString its ciphertext, which costs no call of KMS. DescribeParameters
 // holds neither, but may be called a few times a second only.
 func (s *parameters) version(ctx context.Context, path string) (secret.Version, error) {
-	p, err := s.ask(ctx, s.name(path), false)
+	p, err := s.plain.ask(ctx, s.name(path))
 	if err != nil {
 		return "", err
 	}
@@ -46,7 +67,7 @@ func (s *parameters) version(ctx context.Context, path string) (secret.Version, 
 // is wanted.
 func (s *parameters) read(ctx context.Context, path string, want secret.Version) ([]byte, secret.Version, error) {
 	name := s.name(path)
-	p, err := s.ask(ctx, name, true)
+	p, err := s.clear.ask(ctx, name)
 	if err == nil && want != "" && versionOf(p) != want {
 		number, _, _ := strings.Cut(string(want), "-")
 		if n, bad := strconv.ParseInt(number, 10, 64); bad != nil || n < 1 {
@@ -68,10 +89,29 @@ func (s *parameters) ask(ctx context.Context, name string, decrypt bool) (*types
 	switch err = failed(ctx, err); {
 	case err != nil:
 		return nil, err
-	case out.Parameter == nil || out.Parameter.Value == nil || out.Parameter.Version < 1 || out.Parameter.LastModifiedDate == nil:
+	case out.Parameter == nil || !whole(*out.Parameter):
 		return nil, fmt.Errorf("%w: it holds no parameter", provider.ErrMalformed)
 	}
 	return out.Parameter, nil
+}
+
+// askAll returns those that there are.
+func (s *parameters) askAll(ctx context.Context, names []string, decrypt bool) (map[string]*types.Parameter, error) {
+	out, err := s.client.GetParameters(ctx, &ssm.GetParametersInput{Names: names, WithDecryption: &decrypt})
+	if err = failed(ctx, err); err != nil {
+		return nil, err
+	}
+	found := map[string]*types.Parameter{}
+	for _, p := range out.Parameters {
+		if p.Name != nil && whole(p) {
+			found[*p.Name] = &p
+		}
+	}
+	return found, nil
+}
+
+func whole(p types.Parameter) bool {
+	return p.Value != nil && p.Version >= 1 && p.LastModifiedDate != nil
 }
 
 func versionOf(p *types.Parameter) secret.Version {
