@@ -2,7 +2,9 @@ package providers
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -87,6 +89,35 @@ func TestAWS_StandsAStoreThatMisbehaves(t *testing.T) {
 					Put:      c.put(k, t, prefix), Inject: proxy.Inject,
 				}
 			}, c.opts)
+		})
+	}
+}
+
+// More than one call takes, of which one is missing.
+func TestAWS_ManyAtOnceAreEachTheirOwn(t *testing.T) {
+	k := emulator(t)
+	for service, c := range awsStores {
+		t.Run(string(service), func(t *testing.T) {
+			prefix := "/" + t.Name() + "/"
+			put, p := c.put(k, t, prefix), openAWS(t, aws.Config{Service: service, Endpoint: k.addr, Prefix: prefix})
+			want := map[string]secret.Version{}
+			for i := range 50 {
+				path := fmt.Sprintf("s%d", i)
+				want[path] = put(path, []byte("value of "+path))
+			}
+			var all sync.WaitGroup
+			for path, version := range want {
+				all.Go(func() {
+					value, v, err := p.Get(t.Context(), path, "")
+					assert.Check(t, err)
+					assert.Check(t, string(value.Reveal()) == "value of "+path && v == version, path)
+				})
+			}
+			all.Go(func() {
+				_, _, err := p.Get(t.Context(), "missing", "")
+				assert.Check(t, errors.Is(err, provider.ErrNotFound), "%v", err)
+			})
+			all.Wait()
 		})
 	}
 }
