@@ -36,6 +36,14 @@ func fill(t *testing.T, l *Log, n int) {
 	}
 }
 
+// write is a process that opens the log, writes and ends.
+func write(t *testing.T, dir string, n int) {
+	t.Helper()
+	l := open(t, dir, Options{})
+	fill(t, l, n)
+	assert.NilError(t, l.Close())
+}
+
 func verify(t *testing.T, dir, expect string) Report {
 	t.Helper()
 	rep, err := Verify(dir, expect)
@@ -93,7 +101,7 @@ func TestLog_ATornLastLineIsNoTampering(t *testing.T) {
 		assert.NilError(t, os.WriteFile(path, text[:end], 0o600))
 		rep := verify(t, dir, "")
 		assert.Assert(t, rep.Torn && len(rep.Problems) == 0, "%d: %v", end, rep)
-		fill(t, open(t, dir, Options{}), 1)
+		write(t, dir, 1)
 		rep = verify(t, dir, "")
 		assert.Assert(t, !rep.Torn && len(rep.Problems) == 0 && rep.Cuts == 1 && rep.Records == 4, "%d: %v", end, rep)
 	}
@@ -102,13 +110,13 @@ func TestLog_ATornLastLineIsNoTampering(t *testing.T) {
 func TestLog_ATailOfZerosIsATornLine(t *testing.T) {
 	for _, zeros := range []int{1, 100, maxLine + 5, 3 * maxLine} {
 		dir := newDir(t)
-		fill(t, open(t, dir, Options{}), 2)
+		write(t, dir, 2)
 		f, err := os.OpenFile(newest(t, dir), os.O_APPEND|os.O_WRONLY, 0)
 		assert.NilError(t, err)
 		_, err = f.Write(make([]byte, zeros))
 		assert.NilError(t, err)
 		assert.NilError(t, f.Close())
-		fill(t, open(t, dir, Options{}), 1)
+		write(t, dir, 1)
 		rep := verify(t, dir, "")
 		assert.Assert(t, len(rep.Problems) == 0 && rep.Cuts == 1, "%d: %v", zeros, rep)
 	}
@@ -130,7 +138,7 @@ func TestVerify_SeesEveryKindOfTampering(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := newDir(t)
-			fill(t, open(t, dir, Options{}), 5)
+			write(t, dir, 5)
 			text, err := os.ReadFile(newest(t, dir))
 			assert.NilError(t, err)
 			lines := bytes.SplitAfter(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
@@ -152,17 +160,32 @@ func TestVerify_SeesEveryKindOfTampering(t *testing.T) {
 
 func TestVerify_KnowsAHeadThatWasNoted(t *testing.T) {
 	dir := newDir(t)
-	fill(t, open(t, dir, Options{}), 5)
+	write(t, dir, 5)
 	head := verify(t, dir, "").Head
-	fill(t, open(t, dir, Options{}), 5)
+	write(t, dir, 5)
 	assert.Equal(t, len(verify(t, dir, head).Problems), 0)
 
 	// Somebody writes a log that is a good chain of its own, or removes its end.
 	other := newDir(t)
-	fill(t, open(t, other, Options{}), 10)
+	write(t, other, 10)
 	assert.Assert(t, len(verify(t, other, head).Problems) == 1)
 	_, err := Verify(dir, "nonsense")
 	assert.ErrorContains(t, err, "SEQ:HASH")
+}
+
+// Two writers would make two ends of the chain.
+func TestLog_HasOneWriter(t *testing.T) {
+	dir := newDir(t)
+	first := open(t, dir, Options{})
+	fill(t, first, 1)
+	second, _, err := Open(dir, Options{})
+	assert.ErrorIs(t, err, ErrBusy)
+	assert.ErrorIs(t, second.Append(Record{What: Read, Who: Who{UID: 7}}), ErrBusy)
+	assert.NilError(t, first.Close())
+	fill(t, second, 1) // the other has gone
+	assert.NilError(t, second.Close())
+	rep := verify(t, dir, "")
+	assert.Assert(t, len(rep.Problems) == 0 && rep.Records == 2, "%v", rep)
 }
 
 func TestLog_IsPrivateAndSafeForManyAtOnce(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
 	"github.com/docker-secret-operator/dso/internal/durable"
@@ -33,6 +34,7 @@ type Log struct {
 	wake chan struct{}
 
 	mu   sync.Mutex
+	lock *flock.Flock // held while file is open: two writers would make two ends
 	file *os.File
 	size int64
 	seq  uint64
@@ -50,18 +52,35 @@ func Open(dir string, opts Options) (l *Log, problem, err error) {
 		opts.Keep = defaultKeep
 	}
 	l = &Log{dir: dir, opts: opts, wake: make(chan struct{}, 1)}
-	problem, err = l.open()
+	problem, err = l.open(lockWait)
 	return l, problem, err
 }
 
-func (l *Log) open() (problem, err error) {
+// ErrBusy says that another process writes to the log.
+var ErrBusy = errors.New("another process writes to the audit log")
+
+// lockWait is for whoever writes a line: a command, while no agent runs.
+const (
+	lockWait  = 2 * time.Second
+	lockPause = 10 * time.Millisecond
+)
+
+func (l *Log) open(wait time.Duration) (problem, err error) {
 	defer func() {
-		if err != nil && l.file != nil {
+		if err == nil {
+			return
+		}
+		if l.file != nil {
 			_ = l.file.Close()
 			l.file = nil
 		}
+		_ = l.lock.Unlock()
 	}()
+	l.lock = flock.New(filepath.Join(l.dir, "lock"), flock.SetPermissions(0o600))
 	if err := durable.MkdirPrivate(l.dir); err != nil {
+		return nil, err
+	}
+	if err := l.claim(wait); err != nil {
 		return nil, err
 	}
 	paths, err := files(l.dir)
@@ -73,6 +92,26 @@ func (l *Log) open() (problem, err error) {
 		return nil, l.begin()
 	}
 	return l.reopen(paths[len(paths)-1])
+}
+
+// claim takes the lock.
+func (l *Log) claim(wait time.Duration) error {
+	if ok, err := l.lock.TryLock(); ok || err != nil {
+		return err
+	}
+	if wait == 0 {
+		return ErrBusy
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), wait)
+	defer cancel()
+	ok, err := l.lock.TryLockContext(ctx, lockPause)
+	switch {
+	case ok:
+		return nil
+	case errors.Is(err, context.DeadlineExceeded):
+		return ErrBusy
+	}
+	return fmt.Errorf("lock audit log: %w", err)
 }
 
 // reopen continues the newest file where it ends.
@@ -169,7 +208,7 @@ func (l *Log) Append(r Record) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file == nil {
-		if _, err := l.open(); err != nil {
+		if _, err := l.open(0); err != nil {
 			return err
 		}
 	}
@@ -247,5 +286,7 @@ func (l *Log) Close() error {
 	if l.file == nil {
 		return nil
 	}
-	return errors.Join(l.file.Sync(), l.file.Close())
+	err := errors.Join(l.file.Sync(), l.file.Close(), l.lock.Unlock())
+	l.file = nil
+	return err
 }

@@ -3,12 +3,15 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"os"
 	"os/user"
 
 	"github.com/docker-secret-operator/dso/internal/api/client"
 	"github.com/docker-secret-operator/dso/internal/api/vault"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/audit"
 	"github.com/docker-secret-operator/dso/internal/localvault"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -18,14 +21,59 @@ import (
 type secrets struct {
 	agent *client.Client
 	own   vault.Service
+	audit string // directory of the record that is kept where no agent does; empty: none
 }
 
 func (a *app) secrets() (secrets, error) {
 	dir, err := localvault.DefaultDir()
-	return secrets{
+	s := secrets{
 		agent: a.agent(),
 		own:   vault.Service{Dir: dir, IsProvider: func(p string) bool { return p == secret.DefaultProvider }},
-	}, err
+	}
+	// Root's vault is the one that the host's agent serves, and root's word counts where the
+	// agent has written. What others have at home is their own affair.
+	if there, statErr := os.Stat(auditDir); os.Geteuid() == 0 && statErr == nil && there.IsDir() {
+		s.audit = auditDir
+	}
+	return s, err
+}
+
+// recorded does something to the caller's own vault and records it as the agent would: whoever
+// is shown a value is so only with a record.
+func recorded[T any](s secrets, what audit.What, req wire.NameRequest, do func() (T, error), version func(T) string) func() (T, error) {
+	return func() (done T, err error) {
+		if s.audit == "" {
+			return do()
+		}
+		log, _, auditErr := audit.Open(s.audit, audit.Options{}) // what was broken is in it
+		if auditErr == nil {
+			defer func() { _ = log.Close() }()
+			done, err = do()
+			auditErr = log.Append(s.record(what, req, version(done), err))
+		} else if what != audit.Read {
+			done, err = do()
+		}
+		if auditErr != nil && err == nil && what == audit.Read {
+			var nothing T
+			return nothing, fmt.Errorf("no value is shown without a record of it: %w", auditErr)
+		}
+		return done, err
+	}
+}
+
+func (s secrets) record(what audit.What, req wire.NameRequest, version string, failed error) audit.Record {
+	id, err := s.own.ID(req.Name, req.Project)
+	if err != nil {
+		id = secret.ID{Path: req.Name} // as it was typed
+	}
+	r := audit.Record{
+		What: what, Secret: id.String(), Version: version, Why: "without an agent",
+		Who: audit.Who{UID: uint32(os.Geteuid()), PID: int32(os.Getpid()), User: me()},
+	}
+	if failed != nil {
+		r.What, r.Why = audit.Refuse, string(what)+" without an agent: "+failed.Error()
+	}
+	return r
 }
 
 // call asks the agent, and does it directly when there is none.
@@ -43,11 +91,16 @@ func (s secrets) init(ctx context.Context) (wire.VaultInfo, error) {
 }
 
 func (s secrets) set(ctx context.Context, req wire.SetRequest) (wire.VersionResponse, error) {
-	return call(ctx, s, http.MethodPut, "/v1/secret", req, func() (wire.VersionResponse, error) { return s.own.Set(ctx, req, me()) })
+	named := wire.NameRequest{Name: req.Name, Project: req.Project}
+	return call(ctx, s, http.MethodPut, "/v1/secret", req, recorded(s, audit.Set, named,
+		func() (wire.VersionResponse, error) { return s.own.Set(ctx, req, me()) },
+		func(v wire.VersionResponse) string { return v.Version }))
 }
 
 func (s secrets) get(ctx context.Context, req wire.NameRequest) (wire.ValueResponse, error) {
-	return call(ctx, s, http.MethodPost, "/v1/secret/get", req, func() (wire.ValueResponse, error) { return s.own.Get(ctx, req) })
+	return call(ctx, s, http.MethodPost, "/v1/secret/get", req, recorded(s, audit.Read, req,
+		func() (wire.ValueResponse, error) { return s.own.Get(ctx, req) },
+		func(v wire.ValueResponse) string { return v.Version }))
 }
 
 func (s secrets) list(ctx context.Context) ([]wire.SecretInfo, error) {
@@ -55,7 +108,9 @@ func (s secrets) list(ctx context.Context) ([]wire.SecretInfo, error) {
 }
 
 func (s secrets) delete(ctx context.Context, req wire.NameRequest) error {
-	_, err := call(ctx, s, http.MethodPost, "/v1/secret/delete", req, func() (struct{}, error) { return struct{}{}, s.own.Delete(ctx, req) })
+	_, err := call(ctx, s, http.MethodPost, "/v1/secret/delete", req, recorded(s, audit.Delete, req,
+		func() (struct{}, error) { return struct{}{}, s.own.Delete(ctx, req) },
+		func(struct{}) string { return "" }))
 	return err
 }
 
@@ -64,7 +119,9 @@ func (s secrets) history(ctx context.Context, req wire.NameRequest) ([]wire.Secr
 }
 
 func (s secrets) rollback(ctx context.Context, req wire.NameRequest) (wire.VersionResponse, error) {
-	return call(ctx, s, http.MethodPost, "/v1/secret/rollback", req, func() (wire.VersionResponse, error) { return s.own.Rollback(ctx, req, me()) })
+	return call(ctx, s, http.MethodPost, "/v1/secret/rollback", req, recorded(s, audit.Rollback, req,
+		func() (wire.VersionResponse, error) { return s.own.Rollback(ctx, req, me()) },
+		func(v wire.VersionResponse) string { return v.Version }))
 }
 
 func me() string {

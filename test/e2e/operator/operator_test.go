@@ -194,9 +194,16 @@ func TestAudit_TellsWhoGotWhatAndWhy(t *testing.T) {
 	assert.Equal(t, len(rep.Problems), 0, "%v", rep.Problems)
 	head := rep.Head
 
-	// An agent that is killed, and the next one, write one chain.
+	// An agent that is killed, what root does meanwhile, and the next one, write one chain.
 	assert.NilError(t, h.KillAgent())
+	h.set("shop/alone", canary)
+	assert.Equal(t, h.dso("secret", "get", "shop/alone"), canary)
+	h.dso("secret", "delete", "shop/alone", "--yes")
 	assert.NilError(t, h.StartAgent(t.Context()))
+	h.json(&rows, "audit", "--secret", "shop/alone")
+	for i, what := range []audit.What{audit.Set, audit.Read, audit.Delete} {
+		assert.Check(t, rows[i].What == what && rows[i].Who.UID == 0 && rows[i].Why == "without an agent", "%+v", rows)
+	}
 	h.set("shop/other", "x")
 	h.json(&rep, "audit", "verify", "--expect", head)
 	assert.Equal(t, len(rep.Problems), 0, "%v", rep.Problems)
