@@ -198,7 +198,7 @@ func TestAudit_TellsWhoGotWhatAndWhy(t *testing.T) {
 	assert.NilError(t, h.KillAgent())
 	h.set("shop/alone", canary)
 	assert.Equal(t, h.dso("secret", "get", "shop/alone"), canary)
-	h.dso("secret", "delete", "shop/alone", "--yes")
+	h.dso("secret", "delete", "shop/alone")
 	assert.NilError(t, h.StartAgent(t.Context()))
 	h.json(&rows, "audit", "--secret", "shop/alone")
 	for i, what := range []audit.What{audit.Set, audit.Read, audit.Delete} {
