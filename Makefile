@@ -88,7 +88,7 @@ tools/bin/cyclonedx-gomod: tools/sbom/go.mod tools/sbom/go.sum
 
 # A Debian system with systemd and Docker, what a test host boots from. Nothing of DSO is
 # in it.
-BASE_PACKAGES := systemd,systemd-sysv,dbus,docker.io,iptables,nftables,procps,iproute2,ca-certificates,bash-completion,man-db,jq
+BASE_PACKAGES := systemd,systemd-sysv,dbus,docker.io,iptables,nftables,procps,iproute2,ca-certificates,bash-completion,man-db,jq,rpm
 tools/bin/bookworm/.made: Makefile
 	@command -v debootstrap >/dev/null || { apt-get update -qq >/dev/null && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends debootstrap >/dev/null; }
 	rm -rf $(@D)

@@ -143,6 +143,28 @@ func TestInstall_RemoveAndPurgeOfThePackageAlone(t *testing.T) {
 	assert.DeepEqual(t, different(bare, d.picture()), []string(nil))
 }
 
+// The files, the scripts and the removal of the other package, by rpm itself: there is no
+// Fedora here, and what Debian has is all that the package asks for.
+func TestInstall_WithRPM(t *testing.T) {
+	d := newHost(t)
+	d.engineAnswers()
+	assert.NilError(t, d.Copy(pkg(t, "rpm"), "/root/docker-dso.rpm", 0o644))
+	bare := d.picture()
+	d.run("rpm", "--initdb")
+	d.run("rpm", "--install", "--nodeps", "/root/docker-dso.rpm")
+	d.run("docker", "dso", "setup", "--yes")
+	d.agentActive()
+	d.run("docker", "dso", "init")
+	d.set("app/marker", "v1")
+	d.run("rpm", "--upgrade", "--force", "--nodeps", "/root/docker-dso.rpm")
+	d.agentActive()
+	assert.Equal(t, d.run("docker", "dso", "secret", "get", "app/marker"), "v1")
+	d.run("docker", "dso", "setup", "--uninstall", "--yes", "--purge")
+	d.run("rpm", "--erase", "--nodeps", "docker-dso")
+	d.run("rm", "-r", "/root/.rpmdb") // rpm's own list
+	assert.DeepEqual(t, different(bare, d.picture()), []string(nil))
+}
+
 func TestInstall_FromAnArchive(t *testing.T) {
 	d := newHost(t)
 	d.engineAnswers()
