@@ -135,12 +135,10 @@ func open(ctx context.Context, cfg Config, patience time.Duration) (*Agent, erro
 	if err == nil {
 		err = a.openStores()
 	}
-	if err == nil {
-		a.tracer, err = trace.Open(ctx, cfg.Version, a.log)
-	}
 	if err != nil {
 		return nil, errors.Join(err, a.claims.release())
 	}
+	a.tracer = trace.Open(ctx, cfg.Version, a.log)
 	return a, nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
-	"fmt"
 	"log/slog"
 	"sync"
 
@@ -38,25 +37,26 @@ type spans struct {
 	step trace.Span // nil before the first
 }
 
-// Open makes a tracer that sends to where the environment says. That nobody answers there is
-// no error: it is logged, and tried again.
-func Open(ctx context.Context, version string, log *slog.Logger) (*Tracer, error) {
+// Open makes a tracer that sends to where the environment says. That nobody answers there, or
+// that the environment is wrong, keeps no agent from its work: it is logged.
+func Open(ctx context.Context, version string, log *slog.Logger) *Tracer {
 	if !endpoint() {
-		return &Tracer{}, nil
+		return &Tracer{}
 	}
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("open traces: %w", err)
+		log.Warn("no traces", "error", err)
+		return &Tracer{}
 	}
 	// What the environment says (OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES) comes last, and wins.
 	about, err := resource.New(ctx, resource.WithHost(), resource.WithAttributes(
 		attribute.String("service.name", "dso-agent"), attribute.String("service.version", version)), resource.WithFromEnv())
-	if err != nil {
-		return nil, fmt.Errorf("open traces: %w", err)
+	if err != nil { // what could be understood is in it
+		log.Warn("traces say less of this agent than they could", "error", err)
 	}
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("traces not sent", "error", err) }))
 	p := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about), sdktrace.WithIDGenerator(ids{}))
-	return &Tracer{provider: p, tracer: p.Tracer("github.com/docker-secret-operator/dso"), open: map[string]*spans{}}, nil
+	return &Tracer{provider: p, tracer: p.Tracer("github.com/docker-secret-operator/dso"), open: map[string]*spans{}}
 }
 
 // Observe is told of every step of a rotation as it begins, and of the end.

@@ -56,9 +56,7 @@ func receive(t *testing.T) *collected {
 
 func open(t *testing.T) *Tracer {
 	t.Helper()
-	tracer, err := Open(t.Context(), "4.0.0", slog.New(slog.DiscardHandler))
-	assert.NilError(t, err)
-	return tracer
+	return Open(t.Context(), "4.0.0", slog.New(slog.DiscardHandler))
 }
 
 var began = time.Unix(1_700_000_000, 0)
@@ -138,8 +136,20 @@ func TestTracer_ACollectorThatDoesNotAnswerDelaysNothing(t *testing.T) {
 	assert.ErrorIs(t, tracer.Close(ctx), context.DeadlineExceeded)
 }
 
-func TestTracer_WithoutAnEndpointThereIsNone(t *testing.T) {
+func TestTracer_AWrongEnvironmentKeepsNoAgentFromItsWork(t *testing.T) {
+	c := receive(t)
+	t.Setenv("OTEL_RESOURCE_ATTRIBUTES", "no pair")
 	tracer := open(t)
+	tracer.Observe(step(0, rotation.StepStart, rotation.Forward, ""))
+	assert.NilError(t, tracer.Close(t.Context()))
+	assert.Equal(t, len(c.spans), 2)
+}
+
+func TestTracer_WithoutAnEndpointThereIsNone(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+	t.Setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "")
+	tracer := open(t)
+	assert.Assert(t, tracer.provider == nil)
 	tracer.Observe(step(0, rotation.StepStart, rotation.Forward, ""))
 	assert.NilError(t, tracer.Close(t.Context()))
 }

@@ -115,12 +115,12 @@ func (b *batch[T]) answer(questions []*question[T]) {
 }
 
 // ofTheBatch says that an error may come of asking for several: one of them may not be read,
-// or all together are too large.
+// or all together are too large, both of which are permanent.
 func ofTheBatch(err error) bool {
 	if errors.Is(err, provider.ErrCredential) {
 		return false
 	}
-	for _, e := range []error{provider.ErrDenied, provider.ErrTooLarge, provider.ErrMalformed, provider.ErrNotFound, provider.ErrPermanent} {
+	for _, e := range []error{provider.ErrMalformed, provider.ErrNotFound, provider.ErrPermanent} {
 		if errors.Is(err, e) {
 			return true
 		}
