@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -190,7 +191,9 @@ func (r *real) countCalls(ctx context.Context, p *proxy, host string, c struckCa
 	if err := r.rotateBehind(ctx, p, host, c, nil); err != nil {
 		return 0, err
 	}
-	r.awaitStrike(ctx, nil, c.point())
+	if err := r.awaitStrike(ctx, nil, c.point()); !errors.Is(err, errNobodyDied) {
+		return 0, err
+	}
 	calls := len(p.called())
 	return calls, r.verify(ctx, c.point())
 }
@@ -225,7 +228,8 @@ func (r *real) rotateBehind(ctx context.Context, p *proxy, host string, c struck
 	return nil
 }
 
-// strikeCall runs one rotation with a strike; call is empty when it had fewer calls.
+// strikeCall runs one rotation with a strike. The error is errNobodyDied when it had fewer
+// calls: how often a start that fails is tried again is not always the same.
 func (r *real) strikeCall(ctx context.Context, p *proxy, host string, c struckCall) (call string, err error) {
 	struck := make(chan struct{})
 	var died error
@@ -237,7 +241,10 @@ func (r *real) strikeCall(ctx context.Context, p *proxy, host string, c struckCa
 		}
 		close(struck)
 	})
-	if err != nil || r.awaitStrike(ctx, struck, c.point()) {
+	if err != nil {
+		return "", err
+	}
+	if err := r.awaitStrike(ctx, struck, c.point()); err != nil {
 		return "", err
 	}
 	calls := p.called()
@@ -257,21 +264,21 @@ func (r *real) strikeCall(ctx context.Context, p *proxy, host string, c struckCa
 	return call, r.verify(ctx, c.point())
 }
 
-// awaitStrike reports whether the rotation was over without a strike, or has not come
-// to an end for so long that it never will.
-func (r *real) awaitStrike(ctx context.Context, struck <-chan struct{}, p rotation.Point) (over bool) {
+// awaitStrike waits for the strike. The error is errNobodyDied when the rotation was over
+// without one.
+func (r *real) awaitStrike(ctx context.Context, struck <-chan struct{}, p rotation.Point) error {
 	ctx, cancel := context.WithTimeout(ctx, 90*time.Second)
 	defer cancel()
 	for {
 		select {
 		case <-struck:
-			return false
+			return nil
 		case <-ctx.Done():
-			return true
+			return fmt.Errorf("the rotation neither ends nor comes to the call: %w", ctx.Err())
 		case <-time.After(100 * time.Millisecond):
 		}
 		if wrong, err := r.lab.CheckWithin(ctx, 0, r.places...); err == nil && len(wrong) == 0 && r.verifyReport(ctx, p) == nil {
-			return true
+			return errNobodyDied
 		}
 	}
 }
