@@ -8,12 +8,15 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/docker-secret-operator/dso/internal/address"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"gotest.tools/v3/assert"
+
+	"github.com/docker-secret-operator/dso/internal/address"
 )
 
 // sleeper starts a process in a namespace, as an application's PID 1 would be.
@@ -38,6 +41,29 @@ func TestListening_SeesThePortsOfTheContainer(t *testing.T) {
 	ports, err = address.Listening(l.sleeper("cl"))
 	assert.NilError(t, err)
 	assert.Equal(t, len(ports), 0)
+}
+
+func TestListening_TheKernelAndItsTablesSayTheSame(t *testing.T) {
+	l := newLab(t)
+	assert.NilError(t, l.in("a", func() error {
+		for _, addr := range []string{"127.0.0.1:9091", "[::1]:9092", "[::]:9093"} {
+			s, err := net.Listen("tcp", addr)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { s.Close() })
+		}
+		return nil
+	}))
+	asked, err := address.AskListening(l.sleeper("a"))
+	assert.NilError(t, err)
+	assert.Equal(t, len(asked), 4)
+	read, err := address.ReadListening(l.sleeper("a"))
+	assert.NilError(t, err)
+	byNumber := func(a, b address.Port) int { return int(a.Number) - int(b.Number) }
+	slices.SortFunc(asked, byNumber)
+	slices.SortFunc(read, byNumber)
+	assert.DeepEqual(t, asked, read, cmpopts.EquateComparable(netip.Addr{}))
 }
 
 func TestDialIn_ConnectsWhereOnlyTheContainerCan(t *testing.T) {
