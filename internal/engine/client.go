@@ -127,6 +127,22 @@ func (c *Client) List(ctx context.Context, labels ...string) ([]string, error) {
 	return ids, nil
 }
 
+// InNetworkOf returns the ids of the containers that were started in the network of the
+// container with id, and have not ended.
+func (c *Client) InNetworkOf(ctx context.Context, id string) ([]string, error) {
+	res, err := c.api.ContainerList(ctx, client.ContainerListOptions{})
+	if err != nil {
+		return nil, wrap("list containers", "", err)
+	}
+	var ids []string
+	for _, item := range res.Items {
+		if mode := container.NetworkMode(item.HostConfig.NetworkMode); mode.IsContainer() && mode.ConnectedContainer() == id {
+			ids = append(ids, item.ID)
+		}
+	}
+	return ids, nil
+}
+
 // Create makes a container. The specification's first network (the one of its
 // network mode) is given at creation and the others are connected before
 // anything starts, because API 1.41 refuses more than one at creation.

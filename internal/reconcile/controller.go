@@ -21,6 +21,7 @@ import (
 // Engine is what the controller needs of a Docker Engine besides the machine's.
 type Engine interface {
 	rotation.Engine
+	InNetworkOf(ctx context.Context, id string) ([]string, error)
 	Ping(ctx context.Context) error
 	Events(ctx context.Context) (<-chan engine.Event, <-chan error)
 }

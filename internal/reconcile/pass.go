@@ -289,21 +289,14 @@ func (c *Controller) Observe(ctx context.Context, m engine.Container) (rotation.
 }
 
 func (c *Controller) dependants(ctx context.Context, m engine.Container) ([]string, error) {
-	ids, err := c.Engine.List(ctx)
+	ids, err := c.Engine.InNetworkOf(ctx, m.ID)
 	if err != nil {
 		return nil, err
 	}
-	var out []string
-	for _, id := range ids {
+	return slices.DeleteFunc(ids, func(id string) bool {
 		d, err := c.Engine.Inspect(ctx, id)
-		if err != nil || !d.Running() || d.Spec.HostConfig == nil {
-			continue
-		}
-		if mode := d.Spec.HostConfig.NetworkMode; mode.IsContainer() && mode.ConnectedContainer() == m.ID {
-			out = append(out, d.ID)
-		}
-	}
-	return out, nil
+		return err != nil || !d.Running()
+	}), nil
 }
 
 func (c *Controller) begin(ctx context.Context, e rotation.Entry, recorded func()) Result {

@@ -348,15 +348,14 @@ func (m *Machine) restart(ctx context.Context, e *Entry) error {
 	if e.Phase == Back {
 		want = e.From
 	}
-	c, err := m.Engine.Inspect(ctx, e.OriginalContainerID)
-	if err != nil {
-		return err
+	id := e.OriginalContainerID
+	if got, at, ok := m.Deliveries.Delivered(id); ok && got.Equal(want) && at.After(e.StartTime) {
+		c, err := m.Engine.Inspect(ctx, id)
+		if err != nil || c.Running() {
+			return err
+		}
 	}
-	got, at, ok := m.Deliveries.Delivered(c.ID)
-	if ok && c.Running() && got.Equal(want) && at.After(e.StartTime) {
-		return nil
-	}
-	return refusedStart(m.Engine.Restart(ctx, c.ID))
+	return refusedStart(m.Engine.Restart(ctx, id))
 }
 
 // dependants restarts what lives in the container's network: the restart took

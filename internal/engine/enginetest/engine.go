@@ -257,6 +257,22 @@ func (e *Engine) List(ctx context.Context, labels ...string) ([]string, error) {
 	return ids, nil
 }
 
+// InNetworkOf returns the ids of the containers in the network of the one with id.
+func (e *Engine) InNetworkOf(ctx context.Context, id string) ([]string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.begin(ctx, "InNetworkOf"); err != nil {
+		return nil, err
+	}
+	var ids []string
+	for _, c := range e.sorted() {
+		if host := c.Spec.HostConfig; host != nil && c.Running() && host.NetworkMode.ConnectedContainer() == id {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids, nil
+}
+
 func hasLabel(c engine.Container, filter string) bool {
 	key, value, hasValue := strings.Cut(filter, "=")
 	got, ok := c.Labels()[key]

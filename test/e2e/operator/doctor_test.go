@@ -1,10 +1,15 @@
 package operator
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"os"
 	"path/filepath"
 	"slices"
@@ -234,6 +239,52 @@ var damages = []damage{
 			assert.NilError(h.t, h.StartAgent(h.t.Context()))
 		}
 	}},
+}
+
+// What no engine here can be made to be: the one that is there, seen through a proxy that
+// makes it older, or its clock another.
+func TestDoctor_SeesAnEngineThatIsTooOldOrElsewhere(t *testing.T) {
+	h := newHost(t)
+	const socket = "/run/dso/other-engine.sock"
+	for _, d := range []struct{ id, says, path, field, value string }{
+		{"005", "API 1.40", "/version", "ApiVersion", "1.40"},
+		{"023", "the engine's clock is off by 2h", "/info", "SystemTime", time.Now().Add(2 * time.Hour).Format(time.RFC3339Nano)},
+	} {
+		t.Run(d.field, func(t *testing.T) {
+			h := &host{h.Lab, t}
+			proxy := httptest.NewUnstartedServer(&httputil.ReverseProxy{
+				Rewrite: func(r *httputil.ProxyRequest) { r.Out.URL.Scheme, r.Out.URL.Host = "http", "engine" },
+				Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+					return new(net.Dialer).DialContext(ctx, "unix", h.Socket())
+				}},
+				ModifyResponse: func(r *http.Response) error {
+					if !strings.HasSuffix(r.Request.URL.Path, d.path) {
+						return nil
+					}
+					var said map[string]any
+					if err := json.NewDecoder(r.Body).Decode(&said); err != nil {
+						return err
+					}
+					said[d.field] = d.value
+					changed, err := json.Marshal(said)
+					r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(changed)), int64(len(changed))
+					r.Header.Del("Content-Length")
+					return err
+				},
+			})
+			var err error
+			proxy.Listener, err = net.Listen("unix", h.HostPath(socket))
+			assert.NilError(t, err)
+			proxy.Start()
+			t.Cleanup(proxy.Close)
+			s := h.run(h.Command(t.Context(), "docker", "--host", "unix://"+socket, "dso", "doctor", "--json"), "")
+			var r doctor.Report
+			assert.NilError(t, json.Unmarshal([]byte(s.out), &r), s.out+s.err)
+			got := result(r, d.id)
+			assert.Assert(t, got.Status != doctor.Pass && strings.Contains(got.Detail, d.says), "%+v", got)
+			assert.Assert(t, len(got.Recovery) > 0)
+		})
+	}
 }
 
 // The checklist's last line.
