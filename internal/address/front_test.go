@@ -144,6 +144,81 @@ func TestFront_LosesNoAnswerByUDPThatIsUnderWayAtTheSwitch(t *testing.T) {
 	assertAnsweredBy(t, "the next request from the same port", "b", func() (string, error) { return ask(c) })
 }
 
+// Clients by UDP are spread over the replicas. When one leaves, its clients get the answers
+// that they are owed and then go to another; the clients of one that stays keep their flows.
+func TestFront_AReplicaThatLeavesMovesItsOwnClientsByUDPAndLosesNoAnswer(t *testing.T) {
+	for name, family := range map[string]func(int) netip.Addr{"IPv4": v4, "IPv6": v6} {
+		t.Run(name, func(t *testing.T) { testReplicaLeaves(t, family) })
+	}
+}
+
+func testReplicaLeaves(t *testing.T, family func(int) netip.Addr) {
+	const port, clients = "9101", 40
+	l := newLab(t)
+	l.dns.set("app-a", family(hostA))
+	l.dns.set("app-b", family(hostB))
+	var hold atomic.Bool
+	owed := make(chan func(), clients)
+	for _, name := range []string{"a", "b"} {
+		l.listenUDP(name, port, func(c net.PacketConn, from net.Addr) {
+			// The address shows whether the front has begun another flow.
+			answer := func() { _, _ = c.WriteTo([]byte(name+" "+from.String()), from) }
+			if hold.Load() {
+				owed <- answer
+				return
+			}
+			answer()
+		})
+	}
+	pid := l.start()
+	l.order(pid, "app-a", "app-b")
+	said := map[net.Conn]string{}
+	for range clients {
+		c, err := l.dialPort("udp", family(frontHost), port)
+		assert.NilError(t, err)
+		defer func() { _ = c.Close() }()
+		said[c], err = ask(c)
+		assert.NilError(t, err)
+	}
+	ofA := func(answer string) bool { return strings.HasPrefix(answer, "a ") }
+	hold.Store(true)
+	var waiting int
+	for c, before := range said {
+		if ofA(before) {
+			waiting++
+			_, err := c.Write([]byte("?"))
+			assert.NilError(t, err)
+		}
+	}
+	assert.Assert(t, waiting > 0 && waiting < clients, "%d of %d clients are with one of two", waiting, clients)
+	eventually(t, "the requests are there", func() error {
+		if len(owed) < waiting {
+			return fmt.Errorf("%d of %d", len(owed), waiting)
+		}
+		return nil
+	})
+	hold.Store(false)
+	l.order(pid, "app-b")
+	l.order(pid, "app-b") // when this is in force, all is done that was to be done for the first
+	for range waiting {
+		(<-owed)()
+	}
+	for c, before := range said {
+		if !ofA(before) {
+			assertAnsweredBy(t, "a client of the one that stays", before, func() (string, error) { return ask(c) })
+			continue
+		}
+		got := make([]byte, 64)
+		assert.NilError(t, c.SetReadDeadline(time.Now().Add(2*time.Second)))
+		size, err := c.Read(got)
+		assert.NilError(t, err)
+		assert.Equal(t, string(got[:size]), before)
+		after, err := ask(c)
+		assert.NilError(t, err)
+		assert.Assert(t, !ofA(after), "the next request from the same port went to %s", after)
+	}
+}
+
 func TestFront_EmptyMapRefusesAtOnceAndDoesNotFallBack(t *testing.T) {
 	l := withBoth(t)
 	pid := l.start("app-b")

@@ -141,7 +141,7 @@ func (l *lab) serve(ns, name string) {
 func (l *lab) listenUDP(ns, port string, handle func(c net.PacketConn, from net.Addr)) {
 	l.t.Helper()
 	assert.NilError(l.t, l.in(ns, func() error {
-		c, err := net.ListenPacket("udp4", "0.0.0.0:"+port)
+		c, err := net.ListenPacket("udp", ":"+port)
 		if err != nil {
 			return err
 		}

@@ -65,7 +65,7 @@ func New(cfg Config) (*Front, error) {
 	if cfg.Resolver == "" {
 		cfg.Resolver = dockerDNS
 	}
-	return assemble(cfg, &netfilter{}, dns(cfg.Resolver)), nil
+	return assemble(cfg, newNetfilter(), dns(cfg.Resolver)), nil
 }
 
 func assemble(cfg Config, k kernel, find lookup) *Front {

@@ -1,17 +1,16 @@
 package front
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/google/nftables"
-	"github.com/mdlayher/netlink"
 	"github.com/ti-mo/conntrack"
 	"golang.org/x/sys/unix"
 
@@ -26,60 +25,80 @@ import (
 type netfilter struct {
 	rules *nftables.Conn
 	flows *conntrack.Conn
-	zones *netlink.Conn
 
-	targets []frontmap.Target // in force
-	zone    uint16            // that requests by UDP are looked up in
+	families [2]family
+	begun    bool
+	zoned    bool // requests by UDP are looked up in the zones of the slots
 }
 
-// Apply puts the whole state in force in one transaction, and then moves UDP to another
-// zone when all targets are others than before: one of several that stays keeps its flows.
+// family is where its clients by UDP are led.
+type family struct {
+	nftrule.Family
+	udp   slots
+	zones *nftables.Set
+}
+
+func newNetfilter() *netfilter {
+	return &netfilter{families: [2]family{{Family: nftrule.IPv4}, {Family: nftrule.IPv6}}}
+}
+
+// Apply puts the whole state in force in one transaction.
 func (n *netfilter) Apply(generation uint64, targets []frontmap.Target) error {
-	if err := n.write(generation, targets); err != nil {
-		return err
+	if !n.begun {
+		// A kernel without zones: Sweep moves the flows, and an answer under way is lost.
+		n.zoned = n.makeZones() == nil
+		n.begun = true
 	}
-	stays := slices.ContainsFunc(targets, func(t frontmap.Target) bool {
-		return slices.ContainsFunc(n.targets, func(o frontmap.Target) bool { return o.Addr == t.Addr })
-	})
-	n.targets = targets
-	if stays {
-		return nil
+	for i := range n.families {
+		f := &n.families[i]
+		f.udp.follow(addresses(f.Family, targets))
 	}
-	// The generation counts on when this process is another one, where flows may be left.
-	zone := uint16(1 + generation%math.MaxUint16)
-	if n.setZone(zone) != nil {
-		zone = 0 // a kernel without zones: Sweep moves the flows, and an answer under way is lost
-	}
-	n.zone = zone
-	return nil
+	return n.write(generation, targets)
 }
 
-// write leaves IPv6 out where the kernel has none and no target needs it.
+// write leaves out what the kernel may not have: IPv6 where no target needs it, and the
+// spreading of UDP over slots.
 func (n *netfilter) write(generation uint64, targets []frontmap.Target) error {
-	families := []nftrule.Family{nftrule.IPv4}
-	if _, err := os.Stat("/proc/net/if_inet6"); err == nil {
-		families = append(families, nftrule.IPv6)
+	families := n.families[:]
+	if _, err := os.Stat("/proc/net/if_inet6"); err != nil {
+		families = families[:1]
 	}
-	err := n.transact(families, generation, targets)
 	wants6 := slices.ContainsFunc(targets, func(t frontmap.Target) bool { return t.Addr.Is6() })
-	if err != nil && len(families) == 2 && !wants6 {
-		if n.transact(families[:1], generation, targets) == nil {
-			return nil
+	var first error
+	for _, spread := range []bool{true, false} {
+		for some := families; ; some = families[:1] {
+			err := n.transact(some, spread, generation, targets)
+			if err == nil {
+				return nil
+			}
+			first = cmp.Or(first, err)
+			if len(some) == 1 || wants6 {
+				break
+			}
 		}
 	}
-	return err
+	return first
 }
 
-func (n *netfilter) transact(families []nftrule.Family, generation uint64, targets []frontmap.Target) (err error) {
+func (n *netfilter) transact(families []family, spread bool, generation uint64, targets []frontmap.Target) (err error) {
 	if n.rules == nil {
 		if n.rules, err = nftables.New(nftables.AsLasting()); err != nil {
 			return fmt.Errorf("open nftables: %w", err)
 		}
 	}
-	for _, f := range families {
-		write(n.rules, f, generation, targets)
+	for i := range families {
+		f := &families[i]
+		udp := &f.udp
+		if !spread {
+			udp = nil
+		}
+		err = errors.Join(err, write(n.rules, f.Family, generation, targets, udp))
+		if spread && n.zoned {
+			n.rules.FlushSet(f.zones)
+			err = errors.Join(err, n.rules.SetAddElements(f.zones, udp.elements(zoneOf)))
+		}
 	}
-	if err := n.rules.Flush(); err != nil {
+	if err := errors.Join(err, n.rules.Flush()); err != nil {
 		return fmt.Errorf("write table %s: %w", frontmap.Table, errors.Join(err, n.closeRules()))
 	}
 	return nil
@@ -124,7 +143,12 @@ func (n *netfilter) Sweep(targets []frontmap.Target, halfOpen bool) error {
 
 // waitsForAnswers says that no request comes to a flow any more.
 func (n *netfilter) waitsForAnswers(f conntrack.Flow) bool {
-	return f.TupleOrig.Proto.Protocol == unix.IPPROTO_UDP && f.TupleOrig.Zone != n.zone
+	if !n.zoned || f.TupleOrig.Proto.Protocol != unix.IPPROTO_UDP {
+		return false
+	}
+	return !slices.ContainsFunc(n.families[:], func(of family) bool {
+		return of.Has(f.TupleOrig.IP.SourceAddress) && of.udp.uses(f.TupleOrig.Zone)
+	})
 }
 
 // stuck says whether a flow came to the front from outside and is answered by

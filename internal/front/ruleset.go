@@ -14,8 +14,9 @@ import (
 
 // write queues the whole table of one family. The table and its chains stay and
 // only their rules are exchanged: a packet then meets the old rules of a chain
-// or the new ones, and never a hook that is being moved.
-func write(c *nftables.Conn, f nftrule.Family, generation uint64, targets []frontmap.Target) {
+// or the new ones, and never a hook that is being moved. With slots, what comes by UDP goes
+// where they say.
+func write(c *nftables.Conn, f nftrule.Family, generation uint64, targets []frontmap.Target, udp *slots) error {
 	t := c.AddTable(&nftables.Table{Name: frontmap.Table, Family: f.Table})
 	chain := func(name string, kind nftables.ChainType, hook *nftables.ChainHook, prio *nftables.ChainPriority) *nftables.Chain {
 		return c.AddChain(&nftables.Chain{Name: name, Table: t, Type: kind, Hooknum: hook, Priority: prio})
@@ -33,11 +34,13 @@ func write(c *nftables.Conn, f nftrule.Family, generation uint64, targets []fron
 		}
 		c.AddRule(r)
 	}
-	var addrs []netip.Addr
-	for _, target := range targets {
-		if f.Has(target.Addr) {
-			addrs = append(addrs, target.Addr)
+	addrs := addresses(f, targets)
+	if udp != nil && len(addrs) > 0 {
+		where := &nftables.Set{Table: t, Anonymous: true, Constant: true, IsMap: true, KeyType: nftables.TypeInteger, DataType: f.Address}
+		if err := c.AddSet(where, udp.elements(func(s slot) []byte { return s.to.AsSlice() })); err != nil {
+			return err
 		}
+		add(prerouting, "", nftrule.Arriving(), nftrule.L4(unix.IPPROTO_UDP), nftrule.ToThisHost(), f.ForwardToOneOf(where, slotCount))
 	}
 	for i, a := range addrs {
 		add(prerouting, "", nftrule.Arriving(), f.NotICMP(), nftrule.ToThisHost(), nftrule.OneIn(len(addrs)-i), f.ForwardTo(a))
@@ -50,4 +53,15 @@ func write(c *nftables.Conn, f nftrule.Family, generation uint64, targets []fron
 	for _, mark := range frontmap.Marks(generation, targets) {
 		add(applied, mark, nftrule.Return())
 	}
+	return nil
+}
+
+// addresses returns those of one family.
+func addresses(f nftrule.Family, targets []frontmap.Target) (addrs []netip.Addr) {
+	for _, target := range targets {
+		if f.Has(target.Addr) {
+			addrs = append(addrs, target.Addr)
+		}
+	}
+	return addrs
 }

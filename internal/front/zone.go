@@ -17,44 +17,59 @@ import (
 // What a client sends by UDP from one port belongs to one flow, and goes where that went
 // first. To forget the flow moves the client, but takes the answer away that is under way
 // from the container that leaves. So the requests, and only they, are looked up in a zone of
-// connection tracking that is another one after each change-over: they begin a new flow, and
+// connection tracking, that of the client's slot. With another zone it begins a new flow, and
 // the old one stays for the answers that it is owed.
 
 // zoneChain is in the front's table of both families.
 const zoneChain = "zone"
 
-// setZone has what is sent to the front by UDP looked up in a zone from now on.
-func (n *netfilter) setZone(zone uint16) error {
-	t := n.rules.AddTable(&nftables.Table{Name: frontmap.Table, Family: nftables.TableFamilyINet})
-	n.rules.AddChain(&nftables.Chain{
+// makeZones has what is sent to the front by UDP looked up in the zones of the slots: of none
+// yet.
+func (n *netfilter) makeZones() error {
+	c, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		return fmt.Errorf("open nftables: %w", err)
+	}
+	n.rules = c
+	t := c.AddTable(&nftables.Table{Name: frontmap.Table, Family: nftables.TableFamilyINet})
+	c.AddChain(&nftables.Chain{
 		Name: zoneChain, Table: t, Type: nftables.ChainTypeFilter,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw, // before a flow is looked up
 	})
-	n.rules.FlushTable(t)
-	if err := n.rules.Flush(); err != nil {
+	c.FlushTable(t) // of an earlier process here
+	for i := range n.families {
+		f := &n.families[i]
+		f.zones = &nftables.Set{Table: t, Name: fmt.Sprintf("zones%d", i), IsMap: true, KeyType: nftables.TypeInteger, DataType: zoneType}
+		err = errors.Join(err, c.AddSet(f.zones, nil))
+	}
+	if err := errors.Join(err, c.Flush()); err != nil {
 		return errors.Join(fmt.Errorf("make table of zones: %w", err), n.closeRules())
 	}
-	rule, err := zoneRule(zone)
+	socket, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("open netfilter: %w", err)
 	}
-	if n.zones == nil {
-		if n.zones, err = netlink.Dial(unix.NETLINK_NETFILTER, nil); err != nil {
-			return fmt.Errorf("open netfilter: %w", err)
+	for _, f := range n.families {
+		rule, err := zoneRule(f.Family, f.zones)
+		if err == nil {
+			err = nftrule.Send(socket, unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append, unix.NFPROTO_INET, rule)
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("make rule of zones: %w", err), socket.Close())
 		}
 	}
-	err = nftrule.Send(n.zones, unix.NFT_MSG_NEWRULE, netlink.Create|netlink.Append, unix.NFPROTO_INET, rule)
-	if err != nil {
-		return fmt.Errorf("set zone %d: %w", zone, err)
-	}
-	return nil
+	return socket.Close()
 }
 
-// zoneRule is "iifname != lo meta l4proto udp fib daddr type local ct original zone set ZONE".
-// google/nftables writes no direction.
-func zoneRule(zone uint16) ([]byte, error) {
-	exprs := nftrule.Join(nftrule.Arriving(), nftrule.L4(unix.IPPROTO_UDP), nftrule.ToThisHost(),
-		[]expr.Any{&expr.Immediate{Register: unix.NFT_REG_1, Data: binaryutil.NativeEndian.PutUint16(zone)}})
+func zoneOf(s slot) []byte { return binaryutil.NativeEndian.PutUint16(s.zone) }
+
+// zoneType is a zone of connection tracking; nft knows no type for it.
+var zoneType = nftables.TypeInetService
+
+// zoneRule is "iifname != lo meta nfproto … meta l4proto udp fib daddr type local ct original
+// zone set jhash saddr . th sport mod … map @zones". google/nftables writes no direction.
+func zoneRule(f nftrule.Family, zones *nftables.Set) ([]byte, error) {
+	exprs := nftrule.Join(nftrule.Arriving(), f.Is(), nftrule.L4(unix.IPPROTO_UDP), nftrule.ToThisHost(), f.ByClient(zones, slotCount))
 	attrs := netlink.NewAttributeEncoder()
 	attrs.String(unix.NFTA_RULE_TABLE, frontmap.Table)
 	attrs.String(unix.NFTA_RULE_CHAIN, zoneChain)

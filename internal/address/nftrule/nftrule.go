@@ -21,6 +21,8 @@ const (
 type Family struct {
 	Table       nftables.TableFamily
 	Proto       byte // NFPROTO_…
+	Address     nftables.SetDatatype
+	source      [2]uint32 // where in a packet's header, and how long
 	icmp        byte
 	unreachable uint8
 	Has         func(netip.Addr) bool
@@ -28,8 +30,8 @@ type Family struct {
 
 // The two families.
 var (
-	IPv4 = Family{nftables.TableFamilyIPv4, unix.NFPROTO_IPV4, unix.IPPROTO_ICMP, icmpPortUnreachable, netip.Addr.Is4}
-	IPv6 = Family{nftables.TableFamilyIPv6, unix.NFPROTO_IPV6, unix.IPPROTO_ICMPV6, icmpv6PortUnreachable, netip.Addr.Is6}
+	IPv4 = Family{nftables.TableFamilyIPv4, unix.NFPROTO_IPV4, nftables.TypeIPAddr, [2]uint32{12, 4}, unix.IPPROTO_ICMP, icmpPortUnreachable, netip.Addr.Is4}
+	IPv6 = Family{nftables.TableFamilyIPv6, unix.NFPROTO_IPV6, nftables.TypeIP6Addr, [2]uint32{8, 16}, unix.IPPROTO_ICMPV6, icmpv6PortUnreachable, netip.Addr.Is6}
 )
 
 // Join makes one list of expressions out of several.
@@ -139,6 +141,24 @@ func (f Family) ForwardTo(a netip.Addr) []expr.Any {
 	return []expr.Any{
 		&expr.Immediate{Register: 1, Data: a.AsSlice()},
 		&expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.Proto), RegAddrMin: 1},
+	}
+}
+
+// ForwardToOneOf is dnat to jhash saddr . th sport mod n map @addresses: always the same one
+// for what a client sends from one port.
+func (f Family) ForwardToOneOf(addresses *nftables.Set, n uint32) []expr.Any {
+	return append(f.ByClient(addresses, n), &expr.NAT{Type: expr.NATTypeDestNAT, Family: uint32(f.Proto), RegAddrMin: 1})
+}
+
+// ByClient puts into register 1 what the map has for jhash saddr . th sport mod n.
+func (f Family) ByClient(of *nftables.Set, n uint32) []expr.Any {
+	const seed = 1 // any, but the same for every map: without one the kernel makes one up
+	from, size := f.source[0], f.source[1]
+	return []expr.Any{
+		&expr.Payload{DestRegister: unix.NFT_REG32_00, Base: expr.PayloadBaseNetworkHeader, Offset: from, Len: size},
+		&expr.Payload{DestRegister: unix.NFT_REG32_00 + size/4, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 2},
+		&expr.Hash{SourceRegister: unix.NFT_REG32_00, DestRegister: 1, Length: size + 4, Modulus: n, Seed: seed, Type: expr.HashTypeJenkins},
+		&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: of.Name, SetID: of.ID},
 	}
 }
 
