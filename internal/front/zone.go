@@ -66,10 +66,11 @@ func zoneOf(s slot) []byte { return binaryutil.NativeEndian.PutUint16(s.zone) }
 // zoneType is a zone of connection tracking; nft knows no type for it.
 var zoneType = nftables.TypeInetService
 
-// zoneRule is "iifname != lo meta nfproto … meta l4proto udp fib daddr type local ct original
-// zone set jhash saddr . th sport mod … map @zones". google/nftables writes no direction.
+// zoneRule is "meta l4proto udp meta nfproto … iifname != lo fib daddr type local ct original
+// zone set jhash saddr . th sport mod … map @zones". Every packet of a front meets it, most of
+// them by TCP: what they fail on is first. google/nftables writes no direction.
 func zoneRule(f nftrule.Family, zones *nftables.Set) ([]byte, error) {
-	exprs := nftrule.Join(nftrule.Arriving(), f.Is(), nftrule.L4(unix.IPPROTO_UDP), nftrule.ToThisHost(), f.ByClient(zones, slotCount))
+	exprs := nftrule.Join(nftrule.L4(unix.IPPROTO_UDP), f.Is(), nftrule.Arriving(), nftrule.ToThisHost(), f.ByClient(zones, slotCount))
 	attrs := netlink.NewAttributeEncoder()
 	attrs.String(unix.NFTA_RULE_TABLE, frontmap.Table)
 	attrs.String(unix.NFTA_RULE_CHAIN, zoneChain)
