@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/docker-secret-operator/dso/internal/target"
 )
@@ -90,20 +91,27 @@ type Inspector interface {
 	Inspect(ctx context.Context, id string) (Container, error)
 }
 
-// InspectAll looks at those of the containers that are still there.
+// atOnce is how many containers are looked at at the same time.
+const atOnce = 8
+
+// InspectAll looks at those of the containers that are still there, and returns them in
+// the same order.
 func InspectAll(ctx context.Context, e Inspector, ids []string) ([]Container, error) {
-	var all []Container
-	for _, id := range ids {
-		c, err := e.Inspect(ctx, id)
-		if errdefs.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, c)
+	found := make([]Container, len(ids))
+	looks, ctx := errgroup.WithContext(ctx)
+	looks.SetLimit(atOnce)
+	for i, id := range ids {
+		looks.Go(func() (err error) {
+			if found[i], err = e.Inspect(ctx, id); errdefs.IsNotFound(err) {
+				return nil
+			}
+			return err
+		})
 	}
-	return all, nil
+	if err := looks.Wait(); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(found, func(c Container) bool { return c.ID == "" }), nil
 }
 
 // List returns the ids of all containers that carry every one of the labels
