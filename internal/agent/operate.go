@@ -11,6 +11,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/audit"
+	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -36,9 +37,30 @@ func (a *Agent) Rotate(ctx context.Context, req wire.RotateRequest, tell func(wi
 	}
 	results, err := a.following(about, tell, func() ([]reconcile.Result, error) { return a.controller.Sync(ctx, target) })
 	if errors.Is(err, reconcile.ErrNoContainer) {
-		return nil, fmt.Errorf("no running container that uses references is named %q", req.Container)
+		return nil, &api.Error{
+			Code: wire.CodeNotFound, Err: fmt.Errorf("no running container that uses references is named %q", req.Container),
+			Hint: "docker dso status lists those that do",
+		}
+	}
+	if err == nil && len(results) == 0 && target.Secret != (secret.ID{}) && !req.NoWait {
+		err = a.exists(ctx, target.Secret)
 	}
 	return results, err
+}
+
+// exists asks the store whether there is such a secret.
+func (a *Agent) exists(ctx context.Context, id secret.ID) error {
+	p, err := a.resolver.Providers().Lookup(id.Provider)
+	if err != nil {
+		return err
+	}
+	if _, err = p.Version(ctx, id.Path); errors.Is(err, provider.ErrNotFound) {
+		return &api.Error{
+			Code: wire.CodeNotFound, Err: fmt.Errorf("no container uses %s, and its store has no such secret", id),
+			Hint: "docker dso status lists the secrets in use, docker dso secret list those of the local vault",
+		}
+	}
+	return err
 }
 
 func idText(id secret.ID) string {

@@ -32,7 +32,8 @@ func TestHealthOf(t *testing.T) {
 			c.UpToDate, c.Pin = false, &wire.Pin{Failed: map[string]string{"a": "2"}}
 		}), wire.Degraded},
 		"waits its turn":   {running(func(c *wire.ContainerStatus) { c.Pinned, c.Pin = true, &wire.Pin{} }), wire.Healthy},
-		"store down":       {wire.Status{Providers: []wire.ProviderStatus{{Name: "v", Status: "error"}}}, wire.Degraded},
+		"store down":       {wire.Status{Providers: []wire.ProviderStatus{{Name: "v", Status: "error", Secrets: 1}}}, wire.Degraded},
+		"unused store":     {wire.Status{Providers: []wire.ProviderStatus{{Name: "v", Status: "error"}}}, wire.Healthy},
 		"store never used": {wire.Status{Providers: []wire.ProviderStatus{{Name: "v", Status: "ok", Message: "not asked yet"}}}, wire.Healthy},
 		"bad file":         {wire.Status{Configuration: &wire.RejectedConfiguration{File: "x"}}, wire.Degraded},
 		"needs a person":   {wire.Status{Rotations: wire.RotationStatus{Open: []wire.PendingRotation{{NeedsPerson: true}}}}, wire.Critical},

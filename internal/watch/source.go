@@ -161,6 +161,14 @@ func (s *Source) note(err error) {
 	}
 }
 
+// rest forgets how the last calls ended: nobody needs the store, so no probe would find
+// out that it is back.
+func (s *Source) rest() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.breaker, s.err = breaker{}, nil
+}
+
 // hurry makes the next probe due: something says that the store may be back.
 func (s *Source) hurry() {
 	s.mu.Lock()

@@ -96,14 +96,24 @@ func (t *table) entry(id secret.ID, now time.Time) *entry {
 	return e
 }
 
-// use makes these the secrets in use, and forgets all others.
-func (t *table) use(ids []secret.ID, now time.Time) {
+// known returns the entry of a secret in use; nil for another.
+func (t *table) known(id secret.ID) *entry {
+	if s := t.stores[id.Provider]; s != nil {
+		return s.entries[id.Path]
+	}
+	return nil
+}
+
+// use makes these the secrets in use, and forgets all others. It returns the stores that
+// nobody needs any more.
+func (t *table) use(ids []secret.ID, now time.Time) (idle []string) {
 	keep := map[secret.ID]bool{}
 	for _, id := range ids {
 		keep[id] = true
 		t.entry(id, now)
 	}
-	for _, s := range t.stores {
+	for name, s := range t.stores {
+		before := len(s.entries)
 		for path, e := range s.entries {
 			if keep[e.id] {
 				continue
@@ -114,7 +124,11 @@ func (t *table) use(ids []secret.ID, now time.Time) {
 				heap.Remove(&s.queue, e.place)
 			}
 		}
+		if before > 0 && len(s.entries) == 0 {
+			idle = append(idle, name)
+		}
 	}
+	return idle
 }
 
 // invalidate makes what is known of a secret out of date: it is asked for at once.

@@ -76,7 +76,11 @@ func (w *Watch) outdate(s *store) {
 func (w *Watch) Use(ids []secret.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.table.use(ids, time.Now())
+	for _, name := range w.table.use(ids, time.Now()) {
+		if src := w.sources[name]; src != nil {
+			src.rest()
+		}
+	}
 	signal(w.wake)
 }
 
@@ -103,8 +107,8 @@ func (w *Watch) Push(name string, paths ...string) int {
 	return n
 }
 
-// Invalidate makes what is known of the secrets out of date: somebody wants to know
-// now.
+// Invalidate makes what is known of those of the secrets that are in use out of date:
+// somebody wants to know now.
 func (w *Watch) Invalidate(ids ...secret.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -112,7 +116,9 @@ func (w *Watch) Invalidate(ids ...secret.ID) {
 		if src := w.sources[id.Provider]; src != nil {
 			src.hurry()
 		}
-		w.table.invalidate(w.table.entry(id, time.Now()))
+		if e := w.table.known(id); e != nil {
+			w.table.invalidate(e)
+		}
 	}
 	signal(w.wake)
 }
