@@ -76,6 +76,7 @@ type Agent struct {
 	fronts     *fronts
 	lane       *lane.Lane
 	journal    *rotation.Journal
+	history    *rotation.History
 	locks      *rotation.Locks
 	controller *reconcile.Controller
 	hub        hub
@@ -216,6 +217,10 @@ func (a *Agent) openStores() error {
 	if a.journal, err = rotation.OpenJournal(a.state("state", "rotations.json"), time.Now()); a.broken(err) {
 		return err
 	}
+	if a.history, err = rotation.OpenHistory(a.state("state", "history.json"), time.Now()); a.broken(err) {
+		return err
+	}
+	a.remember(a.journal.All()...) // an agent that died may not have come to it
 	a.locks = rotation.NewLocks(a.state("locks"))
 	a.sweepLocks()
 	swappable, err := a.cfg.mountPrivate(a.private())
@@ -338,6 +343,7 @@ func (a *Agent) newController(aliases *reconcile.Aliases) *reconcile.Controller 
 			Probe: probe, Check: a.engine.RunHealthcheck, Log: a.log, Observe: a.observe,
 			Fault: failpoint(os.Getenv(FailpointVariable)),
 		},
+		Past:       a.history.Past,
 		Lost:       a.claims.engineGone,
 		Locks:      a.locks,
 		Deliveries: a.deliveries,

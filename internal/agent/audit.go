@@ -119,6 +119,7 @@ func (a *Agent) observe(p rotation.Progress) {
 		if e.Key() == p.Key && e.ID == p.RotationID {
 			a.metrics.Rotations.End(string(e.Strategy), string(e.Outcome), e.LastUpdate.Sub(e.StartTime), e.Recovered)
 			a.noteRotation(e)
+			a.remember(e)
 		}
 	}
 }

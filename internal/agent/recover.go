@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api"
@@ -13,10 +14,19 @@ import (
 	"github.com/docker-secret-operator/dso/internal/rotation"
 )
 
-// Rotations lists what the journal remembers, oldest first.
+// remember keeps what came of rotations that are over.
+func (a *Agent) remember(entries ...rotation.Entry) {
+	if err := a.history.Note(entries...); err != nil {
+		a.log.Error("history of rotations not written", "error", err)
+	}
+}
+
+// Rotations lists what the journal and the history remember, oldest first.
 func (a *Agent) Rotations(context.Context) ([]wire.Rotation, error) {
+	all := append(a.history.Past(), a.journal.Unfinished()...)
+	slices.SortStableFunc(all, func(a, b rotation.Entry) int { return a.StartTime.Compare(b.StartTime) })
 	rows := []wire.Rotation{}
-	for _, e := range a.journal.All() {
+	for _, e := range all {
 		rows = append(rows, wireRotation(e))
 	}
 	return rows, nil

@@ -10,7 +10,6 @@ import (
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
-	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -172,25 +171,19 @@ func (a *Agent) rotationStatus() wire.RotationStatus {
 		opens := w.Opens(time.Now())
 		st.Window = &wire.RotationWindow{Cron: w.Cron, Duration: w.Length.String(), Open: opens.IsZero(), Opens: opens}
 	}
-	var total time.Duration
-	for _, e := range a.journal.All() {
-		switch {
-		case e.Unfinished():
-			st.Open = append(st.Open, reconcile.Open(e))
-			if e.Pending() {
-				st.Pending++
-			} else {
-				st.Failed++
-			}
-		case e.Outcome == rotation.OutcomeRotated:
-			st.Successful++
-			total += e.LastUpdate.Sub(e.StartTime)
-		default:
+	totals := a.history.Totals()
+	st.Successful, st.Failed = totals.Successful, totals.Failed
+	for _, e := range a.journal.Unfinished() {
+		st.Open = append(st.Open, reconcile.Open(e))
+		if e.Pending() {
+			st.Pending++
+		} else {
 			st.Failed++
 		}
 	}
-	if st.Successful > 0 {
-		st.AvgTime = (total / time.Duration(st.Successful)).Round(time.Millisecond).String()
+	if totals.Successful > 0 {
+		mean := totals.Seconds / float64(totals.Successful)
+		st.AvgTime = time.Duration(mean * float64(time.Second)).Round(time.Millisecond).String()
 	}
 	return st
 }

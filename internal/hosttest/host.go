@@ -135,6 +135,11 @@ func (h *Host) Die() {
 // JournalPath is where the rotation journal lies.
 func (h *Host) JournalPath() string { return filepath.Join(h.Dir, "state", "rotations.json") }
 
+// Past is what the journal knows of rotations that are over.
+func (h *Host) Past() []rotation.Entry {
+	return slices.DeleteFunc(h.Machine.Journal.All(), func(e rotation.Entry) bool { return e.Unfinished() })
+}
+
 // onStart is dso-runtime and the process.
 func (h *Host) onStart(c engine.Container) (enginetest.Behaviour, error) {
 	h.mu.Lock()

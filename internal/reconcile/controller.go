@@ -83,6 +83,7 @@ type Controller struct {
 	Claim      func(ctx context.Context) error
 	Lost       func()
 	Machine    *rotation.Machine
+	Past       func() []rotation.Entry // rotations that are over, oldest first
 	Locks      *rotation.Locks
 	Deliveries Deliveries
 	Current    Current

@@ -79,6 +79,7 @@ func newAgent(t *testing.T, h *hosttest.Host) *agent {
 		Engine: h.Engine, Claim: func(context.Context) error { return nil }, Lost: func() {},
 		Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Watch, Fronts: h.Fronts,
 		Window:  func() window.Window { return *a.window.Load() },
+		Past:    h.Past,
 		Ports:   func(engine.Container) ([]uint16, error) { return nil, nil },
 		Aliases: aliases, Log: a.Host.Log, Metrics: a.metrics.Events, Parallel: 4, Interval: time.Minute,
 	}

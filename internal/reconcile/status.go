@@ -67,12 +67,17 @@ func (c *Controller) Status(ctx context.Context) ([]wire.ContainerStatus, error)
 	if err != nil {
 		return nil, err
 	}
-	entries := c.Machine.Journal.All()
+	entries := c.rotations()
 	rows := []wire.ContainerStatus{}
 	for _, m := range members {
 		rows = append(rows, c.statusOf(ctx, m, entries))
 	}
 	return rows, nil
+}
+
+// rotations are those that are over, and those that are not.
+func (c *Controller) rotations() []rotation.Entry {
+	return append(c.Past(), c.Machine.Journal.Unfinished()...)
 }
 
 // Detail describes one managed container, by name or id, with its references. The
@@ -88,7 +93,7 @@ func (c *Controller) Detail(ctx context.Context, name string) (wire.ContainerDet
 	}
 	m := members[i]
 	d := wire.ContainerDetail{
-		SchemaVersion: wire.JSONVersion, ContainerStatus: c.statusOf(ctx, m, c.Machine.Journal.All()),
+		SchemaVersion: wire.JSONVersion, ContainerStatus: c.statusOf(ctx, m, c.rotations()),
 		Runtime: m.Spec.HostConfig.Runtime, References: []wire.ReferenceDetail{},
 	}
 	if m.Spec.Config != nil {

@@ -45,6 +45,7 @@ func newHost(t *testing.T, polling time.Duration) *host {
 	h.controller = &reconcile.Controller{
 		Engine: h.Engine, Claim: func(context.Context) error { return nil }, Lost: func() {},
 		Machine: h.Machine, Locks: h.Locks, Deliveries: h.Store, Current: h.Watch, Fronts: h.Fronts,
+		Past:    h.Past,
 		Ports:   func(engine.Container) ([]uint16, error) { return nil, nil },
 		Window:  func() window.Window { return window.Window{} },
 		Aliases: aliases, Log: h.Log, Metrics: metrics.New().Events, Parallel: 4, Interval: compareEvery,
