@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/docker-secret-operator/dso/internal/address"
 	"github.com/docker-secret-operator/dso/internal/address/frontmap"
@@ -12,21 +13,42 @@ import (
 	"github.com/docker-secret-operator/dso/internal/label"
 )
 
-// Fronts tells of each front what its map orders, and what the kernel has of it.
+// Fronts tells of each front what its map orders, and what the kernel has of it, and of
+// services that miss theirs.
 func (a *Agent) Fronts(ctx context.Context) ([]wire.Front, error) {
-	ids, err := a.engine.List(ctx, label.FrontService)
+	fronts, err := a.labelled(ctx, label.FrontService)
 	if err != nil {
 		return nil, err
 	}
-	all, err := engine.InspectAll(ctx, a.engine, ids)
+	behind, err := a.labelled(ctx, label.Front)
 	if err != nil {
 		return nil, err
 	}
 	rows := []wire.Front{}
-	for _, c := range all {
+	for _, c := range fronts {
 		rows = append(rows, a.front(c))
 	}
+	for _, c := range behind {
+		if !c.Running() {
+			continue
+		}
+		key := c.Project() + "_" + c.Service()
+		i := slices.IndexFunc(rows, func(f wire.Front) bool { return f.Key == key })
+		if i < 0 {
+			i = len(rows)
+			rows = append(rows, wire.Front{Key: key, Service: c.Service(), Targets: []string{}})
+		}
+		rows[i].Needed = true
+	}
 	return rows, nil
+}
+
+func (a *Agent) labelled(ctx context.Context, key string) ([]engine.Container, error) {
+	ids, err := a.engine.List(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return engine.InspectAll(ctx, a.engine, ids)
 }
 
 func (a *Agent) front(c engine.Container) wire.Front {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -29,6 +30,9 @@ func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 	}
 	var err error
 	if st.Containers, err = a.controller.Status(ctx); err != nil {
+		return st, err
+	}
+	if st.Fronts, err = a.Fronts(ctx); err != nil {
 		return st, err
 	}
 	if file, problems := a.settings.rejected(); len(problems) > 0 {
@@ -55,6 +59,11 @@ func healthOf(st wire.Status) (health string, reasons []string) {
 	for _, p := range st.Providers {
 		if p.Status != "ok" && p.Secrets > 0 { // one that nobody needs keeps nobody from anything
 			reasons = append(reasons, fmt.Sprintf("provider %s: %s", p.Name, p.Message))
+		}
+	}
+	for _, f := range st.Fronts {
+		if why := f.Wrong(); f.Needed && why != "" {
+			reasons = append(reasons, why)
 		}
 	}
 	for _, c := range st.Containers {
@@ -84,7 +93,7 @@ func healthOf(st wire.Status) (health string, reasons []string) {
 func (a *Agent) secretStatus(ctx context.Context, containers []wire.ContainerStatus) ([]wire.SecretStatus, *wire.CacheStatus) {
 	users := map[string][]string{}
 	for _, c := range containers {
-		for id := range c.Wants {
+		for _, id := range c.Uses {
 			users[id] = append(users[id], c.Name)
 		}
 	}
@@ -94,6 +103,7 @@ func (a *Agent) secretStatus(ctx context.Context, containers []wire.ContainerSta
 			made[i.Name] = i
 		}
 	}
+	given := a.deliveries.FirstGiven()
 	rows, cache := []wire.SecretStatus{}, &wire.CacheStatus{}
 	for _, k := range a.settings.watch.Secrets() {
 		row := wire.SecretStatus{
@@ -104,6 +114,10 @@ func (a *Agent) secretStatus(ctx context.Context, containers []wire.ContainerSta
 			if at.Unix() <= 0 {
 				*at = time.Time{}
 			}
+		}
+		// It may have been delivered before this agent heard of it.
+		if at, known := given[deliver.Given{Secret: k.ID, Version: k.Version}]; known && at.Before(row.Since) {
+			row.Since = at
 		}
 		if info, ok := made[k.ID.Path]; ok && k.ID.Provider == secret.DefaultProvider && info.Version == row.Version {
 			row.Since = info.Created.UTC()

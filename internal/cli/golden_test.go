@@ -72,7 +72,7 @@ func full() map[string]any {
 		ID: "r1", Container: "shop-web-1", Strategy: "rolling", Status: "in_progress", Phase: "forward", Step: "gate", Since: at, Age: "3s", NeedsPerson: true, Error: "unhealthy",
 	}
 	container := wire.ContainerStatus{
-		Name: "shop-web-1", ID: "0123456789ab", State: "running", Health: "healthy", Has: map[string]string{"local:shop/db": "1"}, Wants: map[string]string{"local:shop/db": "2"},
+		Name: "shop-web-1", ID: "0123456789ab", State: "running", Health: "healthy", Uses: []string{"local:shop/db"}, Has: map[string]string{"local:shop/db": "1"}, Wants: map[string]string{"local:shop/db": "2"},
 		Pinned: true, Stale: &wire.Stale{Since: at, Age: "1h", Cause: "timeout"}, Project: "shop", Service: "web", Given: at,
 		Pin: &wire.Pin{Since: at, Failed: map[string]string{"local:shop/db": "2"}}, Rotation: &open, Predicted: &wire.Prediction{Seconds: 2.5, Samples: 3, Basis: "this container"},
 		Held: "held back", HeldUntil: at, Strategy: "rolling", Reasons: []string{"because"}, Error: "error",
@@ -96,6 +96,7 @@ func full() map[string]any {
 				Secret: "local:shop/db", Version: "2", Provider: "local", Since: at, Age: "1h", Checked: at, NextPoll: at, UsedBy: []string{"shop-web-1"}, Error: "error",
 			}},
 			Containers: []wire.ContainerStatus{container}, Cache: &wire.CacheStatus{Entries: 1},
+			Fronts: []wire.Front{{Key: "shop_web", Container: "shop-web-front-1", Service: "web", Running: true, Needed: true, Ordered: 3, Applied: 3, Targets: []string{"0123456789ab"}, Error: "error"}},
 			Rotations: wire.RotationStatus{
 				Pending: 1, Successful: 2, Failed: 3, AvgTime: "2s", Open: []wire.PendingRotation{open},
 				Window: &wire.RotationWindow{Cron: "0 2 * * *", Duration: "2h", Opens: at},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,7 +47,7 @@ It exits 0 when everything is as it should be, 7 when something is not (and says
 func (a *app) status(ctx context.Context) (wire.Status, error) {
 	var st wire.Status
 	if err := a.agent().Call(ctx, "GET", "/v1/status", nil, &st); err != nil {
-		return wire.Status{SchemaVersion: wire.JSONVersion, AgentError: err.Error(), Health: wire.Unreachable}, err
+		return st, err
 	}
 	return st, nil
 }
@@ -54,15 +55,17 @@ func (a *app) status(ctx context.Context) (wire.Status, error) {
 func (a *app) showStatus(ctx context.Context) error {
 	st, err := a.status(ctx)
 	if err != nil {
-		if done, printErr := a.print(st); done && printErr == nil {
-			return &coded{err, ExitNoAgent}
-		}
-		return err
+		_, printErr := a.print(noStatus(err))
+		return cmp.Or(printErr, err)
 	}
 	if done, err := a.print(st); done {
 		return errors.Join(err, unhealthy(st))
 	}
 	return errors.Join(a.printStatus(st), unhealthy(st))
+}
+
+func noStatus(err error) wire.NoStatus {
+	return wire.NoStatus{SchemaVersion: wire.JSONVersion, AgentError: err.Error(), Health: wire.Unreachable}
 }
 
 // unhealthy is the error of a status that was shown and is not good: the code alone
@@ -84,6 +87,10 @@ func (a *app) watchStatus(ctx context.Context, every time.Duration) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
+		case a.asJSON && err != nil:
+			if err := json.NewEncoder(a.out).Encode(noStatus(err)); err != nil {
+				return err
+			}
 		case a.asJSON:
 			if err := json.NewEncoder(a.out).Encode(st); err != nil {
 				return err
@@ -239,21 +246,29 @@ func versionText(v string) string {
 	return v
 }
 
-// secretsText shows each secret's version, and the current one where it differs.
+// mostSecrets is how many secrets of a container have room in a row.
+const mostSecrets = 6
+
+// secretsText shows each secret's version, and the current one where it is known and
+// differs.
 func secretsText(c wire.ContainerStatus) string {
 	var parts []string
-	for id, want := range c.Wants {
-		has := c.Has[id]
-		switch has {
-		case want:
-			parts = append(parts, id+" v"+has)
-		case "":
+	for _, id := range c.Uses {
+		has, want := c.Has[id], c.Wants[id]
+		switch {
+		case has == "" && want == "":
+			parts = append(parts, id)
+		case has == "":
 			parts = append(parts, id+" (v"+want+")")
+		case want == "" || has == want:
+			parts = append(parts, id+" v"+has)
 		default:
 			parts = append(parts, id+" v"+has+" -> v"+want)
 		}
 	}
-	slices.Sort(parts)
+	if more := len(parts) - mostSecrets; more > 0 {
+		parts = append(parts[:mostSecrets], fmt.Sprintf("and %d more", more))
+	}
 	return strings.Join(parts, ", ")
 }
 

@@ -422,6 +422,27 @@ func (s *Store) Untried(containerID string) (before secret.Versions, untried boo
 // Tried notes that it is known whether the container works with what it was given.
 func (s *Store) Tried(containerID string) error { return s.sealed.Settle(containerID) }
 
+// Given is one version of a secret.
+type Given struct {
+	Secret  secret.ID
+	Version secret.Version
+}
+
+// FirstGiven is when versions were given to a container for the first time, of those that
+// containers have.
+func (s *Store) FirstGiven() map[Given]time.Time {
+	first := map[Given]time.Time{}
+	for _, container := range s.sealed.Containers() {
+		set, _ := s.sealed.Last(container)
+		for id, v := range set.Versions {
+			if at, known := first[Given{id, v}]; !known || set.Since.Before(at) {
+				first[Given{id, v}] = set.Since
+			}
+		}
+	}
+	return first
+}
+
 // StaleSince returns, for each stale container, since when it has what it has.
 func (s *Store) StaleSince() []time.Time {
 	ids, err := s.Known()

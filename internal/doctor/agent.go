@@ -122,11 +122,10 @@ func frontsApply(f Facts) finding {
 	}
 	var bad []string
 	for _, fr := range f.Agent.Fronts {
-		switch {
-		case !fr.Running:
-			bad = append(bad, fmt.Sprintf("front %s of %s does not run", fr.Container, fr.Key))
-		case fr.Error != "":
-			bad = append(bad, fmt.Sprintf("front %s of %s: %s", fr.Container, fr.Key, fr.Error))
+		switch why := fr.Wrong(); {
+		case why != "" && (fr.Needed || fr.Running):
+			bad = append(bad, why)
+		case !fr.Running: // with its service
 		case fr.Ordered > 0 && fr.Applied != fr.Ordered:
 			bad = append(bad, fmt.Sprintf("front %s of %s has generation %d in force, and %d is ordered", fr.Container, fr.Key, fr.Applied, fr.Ordered))
 		}

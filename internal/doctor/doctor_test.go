@@ -25,7 +25,7 @@ func well() Facts {
 				Providers:  []wire.ProviderStatus{{Name: "local", Status: "ok"}},
 				Containers: []wire.ContainerStatus{{Name: "shop-web-1", State: "running", UpToDate: true}},
 			},
-			Fronts: []wire.Front{{Key: "shop_web", Container: "shop-web-front-1", Running: true, Ordered: 3, Applied: 3}},
+			Fronts: []wire.Front{{Key: "shop_web", Container: "shop-web-front-1", Running: true, Needed: true, Ordered: 3, Applied: 3}},
 		},
 		Engine: Engine{
 			Socket: "unix:///var/run/docker.sock", Version: "29.0", API: "1.56", DefaultRuntime: "runc",
@@ -132,6 +132,7 @@ func TestRun_EachDamageIsSeenByItsCheck(t *testing.T) {
 			f.Agent.Status.Containers[0].Pin = &wire.Pin{Failed: map[string]string{"local:a": "2"}}
 		}, "017 WARN", ""},
 		{"a stopped front", func(f *Facts) { f.Agent.Fronts[0].Running = false }, "018 FAIL", ""},
+		{"a front that is gone", func(f *Facts) { f.Agent.Fronts[0] = wire.Front{Key: "shop_web", Needed: true} }, "018 FAIL", ""},
 		{"a front with old tables", func(f *Facts) { f.Agent.Fronts[0].Applied = 2 }, "018 FAIL", ""},
 		{"no unit", func(f *Facts) { f.Systemd = Systemd{Present: true} }, "019 WARN", ""},
 		{"not enabled", func(f *Facts) { f.Systemd.Enabled = false }, "019 WARN", FixEnable},

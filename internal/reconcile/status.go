@@ -118,6 +118,9 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container, entries [
 	row := wire.ContainerStatus{
 		Name: m.Name, ID: m.ShortID(), State: string(m.State.Status), Health: string(m.State.Health), Project: m.Project(), Service: m.Service(),
 	}
+	for _, id := range c.used([]engine.Container{m}) {
+		row.Uses = append(row.Uses, id.String())
+	}
 	pin, pinned := c.Deliveries.Pinned(m.ID)
 	if row.Pinned = pinned; pinned {
 		row.Pin = &wire.Pin{Since: pin.Since, Failed: Texts(pin.Failed)}

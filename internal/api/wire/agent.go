@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"fmt"
 	"time"
 )
 
@@ -115,6 +116,7 @@ type Status struct {
 	Secrets       []SecretStatus    `json:"secrets"`
 	Containers    []ContainerStatus `json:"containers"`
 	Cache         *CacheStatus      `json:"cache,omitempty"`
+	Fronts        []Front           `json:"fronts"`
 	Rotations     RotationStatus    `json:"rotations"`
 	Queue         *QueueStatus      `json:"queue,omitempty"`
 	Health        string            `json:"health"` // healthy, degraded, critical or unreachable
@@ -122,6 +124,14 @@ type Status struct {
 	Configuration *RejectedConfiguration `json:"configuration,omitempty"`
 	// Reasons say why it is not healthy.
 	Reasons []string `json:"health_reasons,omitempty"`
+}
+
+// NoStatus is the status without an agent: what only it knows is left out.
+type NoStatus struct {
+	SchemaVersion int    `json:"schema_version"`
+	AgentReached  bool   `json:"agent_reached"` // false
+	AgentError    string `json:"agent_error"`
+	Health        string `json:"health"` // unreachable
 }
 
 // The words of [Status.Health].
@@ -226,6 +236,7 @@ type ContainerStatus struct {
 	ID       string            `json:"id"`
 	State    string            `json:"state"`
 	Health   string            `json:"health,omitempty"`
+	Uses     []string          `json:"uses"`     // secrets, whether or not their stores answer
 	Has      map[string]string `json:"versions"` // by secret
 	Wants    map[string]string `json:"desired"`
 	Pinned   bool              `json:"pinned,omitempty"`
@@ -525,12 +536,27 @@ type NotifyResult struct {
 
 // Front is one row of GET /v1/fronts: a front, and what it has in force.
 type Front struct {
-	Key       string   `json:"key"` // of its map
-	Container string   `json:"container"`
-	Service   string   `json:"service"` // behind it
+	Key       string   `json:"key"`       // of its map
+	Container string   `json:"container"` // empty: there is none
+	Service   string   `json:"service"`   // behind it
 	Running   bool     `json:"running"`
+	Needed    bool     `json:"needed"`  // a container behind it runs
 	Ordered   uint64   `json:"ordered"` // generation of the map; 0: there is none
 	Applied   uint64   `json:"applied"` // generation that the kernel has
 	Targets   []string `json:"targets"`
 	Error     string   `json:"error,omitempty"`
+}
+
+// Wrong says why nobody gets through the front; empty when connections get where its map
+// says, or will in a moment.
+func (f Front) Wrong() string {
+	switch {
+	case f.Container == "":
+		return fmt.Sprintf("service %s has no front: nobody gets to it", f.Key)
+	case !f.Running:
+		return fmt.Sprintf("front %s of %s does not run", f.Container, f.Key)
+	case f.Error != "":
+		return fmt.Sprintf("front %s of %s: %s", f.Container, f.Key, f.Error)
+	}
+	return ""
 }

@@ -19,7 +19,7 @@ import (
 // state reads the state files: each is one JSON object.
 func (h Host) state() []doctor.StateFile {
 	dir := filepath.Join(h.StateDir, "state")
-	names := []string{"rotations.json", "pins.json", "networks.json", "targets.json"}
+	names := []string{"rotations.json", "pins.json", "networks.json", "targets.json", "history.json"}
 	var rows []doctor.StateFile
 	for _, name := range names {
 		row := doctor.StateFile{Path: filepath.Join(dir, name)}

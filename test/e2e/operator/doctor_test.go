@@ -185,6 +185,13 @@ var damages = []damage{
 		h.docker("stop", "-t", "1", "shop-web-front-1")
 		return func() { h.docker("start", "shop-web-front-1") }
 	}},
+	{"a front that was removed", "018", doctor.Fail, "has no front", false, func(h *host) func() {
+		h.docker("rm", "-f", "shop-web-front-1")
+		s := h.try("/", "", "status")
+		assert.Equal(h.t, s.code, 7, s.out)
+		assert.Assert(h.t, strings.Contains(s.out, "service shop_web has no front"), s.out)
+		return func() { h.dso("up", "-d", "--project-directory", h.HostPath("/srv/shop")) }
+	}},
 	{"a front without its tables", "018", doctor.Fail, "shop-web-front-1", false, func(h *host) func() {
 		pid := h.docker("inspect", "-f", "{{.State.Pid}}", "shop-web-front-1")
 		h.sh("nsenter -t " + pid + " -n nft flush ruleset")
