@@ -190,7 +190,10 @@ var damages = []damage{
 		s := h.try("/", "", "status")
 		assert.Equal(h.t, s.code, 7, s.out)
 		assert.Assert(h.t, strings.Contains(s.out, "service shop_web has no front"), s.out)
-		return func() { h.dso("up", "-d", "--project-directory", h.HostPath("/srv/shop")) }
+		return func() {
+			s := h.try(filepath.Join(h.Dir, "shop"), "", "up", "-d", "--wait")
+			assert.Equal(h.t, s.code, 0, s.out+s.err)
+		}
 	}},
 	{"a front without its tables", "018", doctor.Fail, "shop-web-front-1", false, func(h *host) func() {
 		pid := h.docker("inspect", "-f", "{{.State.Pid}}", "shop-web-front-1")
