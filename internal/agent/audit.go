@@ -17,7 +17,10 @@ import (
 // openAudit opens the record of who got what. An agent that cannot keep one works on,
 // for its containers, and shows no value to a person until it can.
 func (a *Agent) openAudit() {
-	log, problem, err := audit.Open(a.state("audit"), audit.Options{})
+	log, problem, err := audit.Open(a.state("audit"), audit.Options{Meddled: func(err error) {
+		a.metrics.Agent.AuditFailures.Inc()
+		a.log.Error("somebody changed the audit log, which goes on in a new file", "error", err)
+	}})
 	if err != nil {
 		a.log.Error("the audit log cannot be written: no value is shown to a person", "error", err)
 	}
@@ -78,14 +81,34 @@ func (a *Agent) noteStart(ctx context.Context, req wire.DeliverRequest, failed e
 	if req.Exec {
 		why = "exec"
 	}
-	r := audit.Record{What: audit.Deliver, Container: req.Name, ID: engine.ShortID(req.ContainerID), Why: why}
-	if failed != nil {
-		r.What, r.Why = audit.Refuse, why+": "+failed.Error()
-		_ = a.note(ctx, r)
+	r := audit.Record{What: audit.Deliver, Container: a.placeOf(req), ID: engine.ShortID(req.ContainerID), Why: why}
+	if failed == nil {
+		versions, _, _ := a.deliveries.Delivered(req.ContainerID)
+		a.noteVersions(ctx, r, versions)
 		return
 	}
-	versions, _, _ := a.deliveries.Delivered(req.ContainerID)
-	a.noteVersions(ctx, r, versions)
+	r.What, r.Why = audit.Refuse, why+": "+failed.Error()
+	asked := secret.Versions{} // which versions it would have been is not known
+	for _, ref := range req.References {
+		if parsed, err := secret.ParseRef(ref.Ref); err == nil {
+			asked[parsed.In(req.Project, a.resolver.Providers().Has)] = ""
+		}
+	}
+	if len(asked) == 0 {
+		_ = a.note(ctx, r)
+	}
+	a.noteVersions(ctx, r, asked)
+}
+
+// placeOf is the name under which a container is known. A replacement has a name of its own
+// until it has taken the original's.
+func (a *Agent) placeOf(req wire.DeliverRequest) string {
+	for _, e := range a.journal.Pending() {
+		if e.NewContainerID == req.ContainerID || e.NewName == req.Name {
+			return e.ContainerName
+		}
+	}
+	return req.Name
 }
 
 // noteRotation records how a rotation ended.

@@ -27,9 +27,10 @@ func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 		Providers:    a.providerStatus(ctx),
 		Rotations:    a.rotationStatus(),
 		Queue:        &queue,
+		AuditHead:    a.audit.Head(),
 	}
 	var err error
-	if st.Containers, err = a.controller.Status(ctx); err != nil {
+	if st.Containers, err = looked(ctx, a.controller.Status); err != nil {
 		return st, err
 	}
 	if st.Fronts, err = a.Fronts(ctx); err != nil {
@@ -136,7 +137,9 @@ func (a *Agent) secretStatus(ctx context.Context, containers []wire.ContainerSta
 
 // Container describes one container with its references.
 func (a *Agent) Container(ctx context.Context, req wire.ContainerRequest) (wire.ContainerDetail, error) {
-	d, err := a.controller.Detail(ctx, req.Container)
+	d, err := looked(ctx, func(ctx context.Context) (wire.ContainerDetail, error) {
+		return a.controller.Detail(ctx, req.Container)
+	})
 	if errors.Is(err, reconcile.ErrNoContainer) {
 		return d, &api.Error{
 			Code: wire.CodeNotFound, Err: fmt.Errorf("no container that uses references is named %q", req.Container),
@@ -158,7 +161,7 @@ func (a *Agent) SecretUsers(ctx context.Context, req wire.NameRequest) (wire.Sec
 			users.Version = string(k.Version)
 		}
 	}
-	users.Users, err = a.controller.Uses(ctx, id)
+	users.Users, err = looked(ctx, func(ctx context.Context) ([]wire.SecretUser, error) { return a.controller.Uses(ctx, id) })
 	return users, err
 }
 

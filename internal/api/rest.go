@@ -65,10 +65,16 @@ func tells[T any](shown func(string, http.HandlerFunc), pattern string, log *slo
 	})
 }
 
+// healthDeadline is how long a check of the health takes when the engine hangs. Those who
+// check rarely wait for longer.
+const healthDeadline = 4 * time.Second
+
 // health says in one word how the host is: with status 200, or with 503 when it is so bad
 // that somebody has to look at once. The reasons name containers, and need the token.
 func health(w http.ResponseWriter, hr *http.Request, b Backend, log *slog.Logger) {
-	st, err := b.Status(hr.Context())
+	ctx, cancel := context.WithTimeout(hr.Context(), healthDeadline)
+	defer cancel()
+	st, err := b.Status(ctx)
 	if err != nil {
 		st.Health = wire.Unreachable // the engine, for one
 	}

@@ -173,6 +173,39 @@ func TestVerify_KnowsAHeadThatWasNoted(t *testing.T) {
 	assert.ErrorContains(t, err, "SEQ:HASH")
 }
 
+// What is appended to a file that is not there is lost, and the end of one that was cut off
+// is not missed by the chain.
+func TestLog_NoticesThatItsFileWasMeddledWith(t *testing.T) {
+	for name, meddle := range map[string]func(t *testing.T, path string){
+		"replaced": func(t *testing.T, path string) {
+			text, err := os.ReadFile(path)
+			assert.NilError(t, err)
+			assert.NilError(t, os.Remove(path))
+			assert.NilError(t, os.WriteFile(path, text, 0o600))
+		},
+		"removed": func(t *testing.T, path string) { assert.NilError(t, os.Remove(path)) },
+		"cut off": func(t *testing.T, path string) { assert.NilError(t, os.Truncate(path, 0)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := newDir(t)
+			var said []error
+			l := open(t, dir, Options{Meddled: func(err error) { said = append(said, err) }})
+			fill(t, l, 5)
+			head := l.Head()
+			assert.Equal(t, len(verify(t, dir, head).Problems), 0)
+			meddle(t, newest(t, dir))
+			if name != "replaced" {
+				assert.Assert(t, len(verify(t, dir, head).Problems) > 0)
+			}
+			fill(t, l, 2)
+			assert.Equal(t, len(said), 1)
+			rep := verify(t, dir, "")
+			assert.Assert(t, rep.Records >= 3, "what came after is there: %+v", rep)
+			assert.Equal(t, len(verify(t, dir, l.Head()).Problems), len(rep.Problems))
+		})
+	}
+}
+
 // Two writers would make two ends of the chain.
 func TestLog_HasOneWriter(t *testing.T) {
 	dir := newDir(t)

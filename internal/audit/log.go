@@ -19,6 +19,8 @@ import (
 type Options struct {
 	MaxSize int64 // bytes of one file, 16 MiB
 	Keep    int   // files, 8
+	// Meddled is told that somebody changed the file while it was written to; may be nil.
+	Meddled func(error)
 }
 
 const (
@@ -212,7 +214,48 @@ func (l *Log) Append(r Record) error {
 			return err
 		}
 	}
+	if err := l.meddled(); err != nil {
+		if l.opts.Meddled != nil {
+			l.opts.Meddled(err)
+		}
+		if err := errors.Join(l.begin(), l.append(Record{What: Broken, Who: ByAgent, Why: err.Error()})); err != nil {
+			return err
+		}
+	}
 	return l.append(r)
+}
+
+// meddled says what somebody did to the file that is written to: what would be appended to
+// one that was removed or replaced is lost.
+func (l *Log) meddled() error {
+	ours, err := l.file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at audit file: %w", err)
+	}
+	there, err := os.Lstat(l.file.Name())
+	switch {
+	case err != nil:
+		return fmt.Errorf("the audit file is gone: %w", err)
+	case !os.SameFile(ours, there):
+		return fmt.Errorf("%s was replaced by another file: what was recorded in it is not there", l.file.Name())
+	case ours.Size() != l.size:
+		return fmt.Errorf("%s has %d bytes, %d were written", l.file.Name(), ours.Size(), l.size)
+	}
+	return nil
+}
+
+// Head is the last record, as [Verify] takes it; empty when there is none, or the log
+// cannot be written.
+func (l *Log) Head() string {
+	if l == nil {
+		return ""
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil || l.head == "" {
+		return ""
+	}
+	return fmt.Sprintf("%d:%s", l.seq, l.head)
 }
 
 func (l *Log) append(r Record) error {

@@ -106,12 +106,19 @@ func (a *app) auditVerify(dir *string) *cobra.Command {
 	cmd := a.jsonFlag(&cobra.Command{
 		Use: "verify", Short: "Check that nobody changed the audit log", Args: noArgs,
 		Long: `Check that nobody changed the audit log: every line has the hash of its content, and names
-the hash of the line before. It exits 1 when the chain is broken, and names the places.
+the hash of the line before. The agent, if it runs, is asked what it wrote last. It exits 1 when the chain
+is broken, and names the places.
 
 Whoever is root can write a whole new log. Note the head that is printed somewhere else;
 --expect says whether it is still part of the log.`,
 		Example: "  docker dso audit verify\n  docker dso audit verify --json",
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if expect == "" && *dir == auditDir {
+				// The agent knows what it wrote last, should somebody have cut that off.
+				if st, err := a.status(cmd.Context()); err == nil {
+					expect = st.AuditHead
+				}
+			}
 			rep, err := audit.Verify(*dir, expect)
 			if err != nil {
 				return auditError(err)

@@ -96,7 +96,8 @@ func full() map[string]any {
 				Secret: "local:shop/db", Version: "2", Provider: "local", Since: at, Age: "1h", Checked: at, NextPoll: at, UsedBy: []string{"shop-web-1"}, Error: "error",
 			}},
 			Containers: []wire.ContainerStatus{container}, Cache: &wire.CacheStatus{Entries: 1},
-			Fronts: []wire.Front{{Key: "shop_web", Container: "shop-web-front-1", Service: "web", Running: true, Needed: true, Ordered: 3, Applied: 3, Targets: []string{"0123456789ab"}, Error: "error"}},
+			AuditHead: "12:" + strings.Repeat("0", 64),
+			Fronts:    []wire.Front{{Key: "shop_web", Container: "shop-web-front-1", Service: "web", Running: true, Needed: true, Ordered: 3, Applied: 3, Targets: []string{"0123456789ab"}, Error: "error"}},
 			Rotations: wire.RotationStatus{
 				Pending: 1, Successful: 2, Failed: 3, AvgTime: "2s", Open: []wire.PendingRotation{open},
 				Window: &wire.RotationWindow{Cron: "0 2 * * *", Duration: "2h", Opens: at},

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -175,9 +176,18 @@ type Target struct {
 // ErrNoContainer is returned when a target names no running managed container.
 var ErrNoContainer = errors.New("no running container matches")
 
+// lookDeadline is how long the engine may take to say what there is, for somebody who
+// waits.
+const lookDeadline = 15 * time.Second
+
 // Sync brings everything that the target names up to date and waits for it.
 func (c *Controller) Sync(ctx context.Context, t Target) ([]Result, error) {
-	running, members, err := c.kickAll(ctx, t)
+	looking, cancel := context.WithTimeout(ctx, lookDeadline)
+	running, members, err := c.kickAll(looking, t)
+	cancel()
+	if err != nil && ctx.Err() == nil && errors.Is(looking.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("the Docker Engine has not answered for %s: %w", lookDeadline, err)
+	}
 	if err != nil || t.NoWait {
 		return nil, err
 	}

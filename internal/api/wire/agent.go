@@ -119,7 +119,9 @@ type Status struct {
 	Fronts        []Front           `json:"fronts"`
 	Rotations     RotationStatus    `json:"rotations"`
 	Queue         *QueueStatus      `json:"queue,omitempty"`
-	Health        string            `json:"health"` // healthy, degraded, critical or unreachable
+	// AuditHead is the last record of the audit log, as docker dso audit verify takes it.
+	AuditHead string `json:"audit_head,omitempty"`
+	Health    string `json:"health"` // healthy, degraded, critical or unreachable
 	// Configuration is set when the file is not what holds.
 	Configuration *RejectedConfiguration `json:"configuration,omitempty"`
 	// Reasons say why it is not healthy.

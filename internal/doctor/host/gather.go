@@ -58,7 +58,7 @@ func (h Host) Gather(ctx context.Context) doctor.Facts {
 	f.Clock = clock()
 	f.Tmpfs = tmpfs(filepath.Join(h.RunDir, filepath.Base(private.Dir)))
 	f.Compose = h.compose(ctx)
-	f.Audit = h.audit()
+	f.Audit = h.audit(f.Agent.Status.AuditHead)
 	return f
 }
 
@@ -101,8 +101,9 @@ func (h Host) config() doctor.Config {
 	return c
 }
 
-func (h Host) audit() doctor.Audit {
-	rep, err := audit.Verify(filepath.Join(h.StateDir, "audit"), "")
+// audit verifies the log, and that it holds what the agent wrote last.
+func (h Host) audit(head string) doctor.Audit {
+	rep, err := audit.Verify(filepath.Join(h.StateDir, "audit"), head)
 	if err != nil {
 		return doctor.Audit{Err: err.Error()}
 	}

@@ -14,7 +14,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"gotest.tools/v3/assert"
@@ -380,6 +382,22 @@ func TestSupportBundle_HoldsWhatHelpsAndNoValue(t *testing.T) {
 	}
 	s = h.try(dir, "", "support-bundle", "--output", "b.tar.gz")
 	assert.Assert(t, s.code != 0, "it overwrites nothing")
+}
+
+// An engine that hangs takes connections and answers nothing.
+func TestStatus_AnEngineThatHangsIsSaidTo(t *testing.T) {
+	h := newHost(t)
+	text, err := os.ReadFile(filepath.Join(h.Engine.Dir(), "dockerd.pid"))
+	assert.NilError(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	assert.NilError(t, err)
+	assert.NilError(t, syscall.Kill(pid, syscall.SIGSTOP))
+	t.Cleanup(func() { assert.NilError(t, syscall.Kill(pid, syscall.SIGCONT)) })
+	code := h.sh(`curl -s -o /dev/null -w '%{http_code}' --max-time 10 http://127.0.0.1:8471/health`)
+	assert.Equal(t, code, "503")
+	s := h.try("/", "", "status")
+	assert.Equal(t, s.code, 1, s.out+s.err)
+	assert.Assert(t, strings.Contains(s.err, "the Docker Engine has not answered for 15s"), s.err)
 }
 
 // The engine that docker is pointed at is another host's: so is its agent.
