@@ -17,13 +17,18 @@ const (
 	lastDelay  = 10 * time.Minute
 )
 
+// tolerated is how many versions in a row may be wrong before the next one waits too: a
+// store that has another version at each call would have its containers rotated for ever.
+const tolerated = 3
+
 // delay keeps a container from being rotated to the same versions for a while. It
 // is not remembered across agents: a new one tries at once.
 type delay struct {
-	to    secret.Versions
+	to    secret.Versions // nil: to any
 	why   string
 	pause time.Duration
 	until time.Time // zero: until a person asks, or the versions change
+	wrong int       // versions in a row that the container did not work with
 }
 
 // delayed says why the container is not rotated to these versions now; empty when
@@ -33,7 +38,7 @@ func (c *Controller) delayed(id string, to secret.Versions) string {
 	defer c.mu.Unlock()
 	d, ok := c.delays[id]
 	switch {
-	case !ok, !d.to.Equal(to):
+	case !ok, d.to != nil && !d.to.Equal(to), d.to == nil && d.until.IsZero():
 		return ""
 	case d.until.IsZero():
 		return d.why
@@ -52,18 +57,34 @@ func (c *Controller) concluded(e rotation.Entry) {
 		c.delays[e.OriginalContainerID] = delay{to: e.To, why: "a person ended the rotation; docker dso rotate " + e.ContainerName + " begins another"}
 		return
 	}
-	if e.Pending() || !e.RetryLater() {
-		delete(c.delays, e.OriginalContainerID)
-		return
-	}
 	d := c.delays[e.OriginalContainerID]
-	if !d.to.Equal(e.To) {
-		d = delay{}
-	}
 	delete(c.delays, e.OriginalContainerID)
-	pause := min(max(2*d.pause, firstDelay), lastDelay)
-	c.delays[id] = delay{to: e.To, why: "rolled back, and not for a reason of the version: " + e.ErrorMessage, pause: pause, until: time.Now().Add(pause)}
-	c.kickAfter(pause, e.Original)
+	switch {
+	case e.Pending():
+	case e.RetryLater():
+		if !d.to.Equal(e.To) {
+			d.pause = 0
+		}
+		d.to, d.why = e.To, "rolled back, and not for a reason of the version: "+e.ErrorMessage
+		c.delays[id] = c.grown(d, e)
+	case e.Unfit:
+		d = delay{wrong: d.wrong + 1, pause: d.pause}
+		if d.wrong < tolerated {
+			d.pause = 0
+		} else {
+			d.why = fmt.Sprintf("it did not work with any of %d versions in a row, the last time because of: %s", d.wrong, e.ErrorMessage)
+			d = c.grown(d, e)
+		}
+		c.delays[id] = d
+	}
+}
+
+// grown is a delay with the next pause, after which the container is looked at again.
+func (c *Controller) grown(d delay, e rotation.Entry) delay {
+	d.pause = min(max(2*d.pause, firstDelay), lastDelay)
+	d.until = time.Now().Add(d.pause)
+	c.kickAfter(d.pause, e.Original)
+	return d
 }
 
 // kickAfter looks at the container's group again after a while.
