@@ -36,6 +36,7 @@ type Resolver interface {
 type Sealed interface {
 	Keep(containerID string, versions secret.Versions, values map[secret.ID]secret.Value, asked bool, now time.Time) error
 	Settle(containerID string) error
+	Has(containerID string, versions secret.Versions) bool
 	Last(containerID string) (seal.Set, bool)
 	Containers() []string
 	Forget(containerID string) error
@@ -393,6 +394,28 @@ func (s *Store) Refresh(ctx context.Context, containerID string) error {
 	return s.keep(rec.Request, files, versions, snap, nil)
 }
 
+// Reseal seals what the container has, should it not be: the sealing key was lost, or
+// nothing was sealed when it started. Its stores are asked for these versions.
+func (s *Store) Reseal(ctx context.Context, containerID string) error {
+	rec, err := s.load(containerID)
+	if err != nil || rec.Stale != nil || s.sealed.Has(containerID, rec.Versions) {
+		return nil //nolint:nilerr // nothing was delivered
+	}
+	vars, err := parse(rec.Request.References)
+	if err != nil {
+		return err
+	}
+	snap, err := s.resolver.Snapshot(ctx, rec.Request.Project, vars, rec.Versions, nil)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last, _ := s.sealed.Last(containerID)
+	known := last.Versions.Equal(rec.Versions) // then it also stays known whether it works with them
+	return s.sealed.Keep(containerID, rec.Versions, snap.Secrets, !known, time.Now())
+}
+
 // Delivered returns the versions that the container got last, and when.
 func (s *Store) Delivered(containerID string) (secret.Versions, time.Time, bool) {
 	rec, err := s.load(containerID)
@@ -559,6 +582,7 @@ type unsealed struct{}
 func (unsealed) Keep(string, secret.Versions, map[secret.ID]secret.Value, bool, time.Time) error {
 	return nil
 }
+func (unsealed) Has(string, secret.Versions) bool { return true }
 func (unsealed) Settle(string) error             { return nil }
 func (unsealed) Last(string) (seal.Set, bool)    { return seal.Set{}, false }
 func (unsealed) Containers() []string            { return nil }

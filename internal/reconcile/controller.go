@@ -39,6 +39,7 @@ type Deliveries interface {
 	Unpin(containerID string) error
 	Stale(containerID string) *deliver.Stale
 	Confirm(containerID string) error
+	Reseal(ctx context.Context, containerID string) error
 	Retain(further ...secret.Versions) error
 	Untried(containerID string) (before secret.Versions, untried bool)
 	Tried(containerID string) error

@@ -140,6 +140,9 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 	}
 	if known && from.Equal(to) {
 		c.confirm(m)
+		if err := c.Deliveries.Reseal(ctx, m.ID); err != nil {
+			c.Log.Warn("values not sealed", "container", m.Name, "error", err)
+		}
 	}
 	if same(to) {
 		return res

@@ -271,6 +271,19 @@ func (s *Store) seal(n name, plaintext []byte) error {
 	return nil
 }
 
+// Has reports whether the container could be given these versions without a store, as what it
+// was given last.
+func (s *Store) Has(container string, versions secret.Versions) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, version := range versions {
+		if _, sealed := s.values[name{id, version}]; !sealed {
+			return false
+		}
+	}
+	return s.sets[container].Versions.Equal(versions)
+}
+
 // Last returns what the container was last given.
 func (s *Store) Last(container string) (Set, bool) {
 	s.mu.Lock()

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -112,4 +113,13 @@ func TestSealed_AHostThatBootsWithoutItsStoreStartsEveryContainer(t *testing.T) 
 	// With another value they are changed over, once it is there to be read.
 	put(t, filepath.Join(store.dir, "db"), "value two")
 	lab.Eventually(t, "both are changed over", func() bool { return h.carries("one", "value two") && h.carries("two", "value two") })
+
+	// The key is lost. What runs is sealed anew while its store is up.
+	assert.NilError(t, h.KillAgent())
+	assert.NilError(t, os.RemoveAll(h.HostPath("/var/lib/dso/sealed/keys")))
+	assert.NilError(t, h.StartAgent(t.Context(), "-c", conf))
+	lab.Eventually(t, "all is sealed again", func() bool { return strings.Contains(h.dso("seal"), "2 values of 2 containers") })
+	store.down()
+	h.docker("restart", "-t", "1", "one")
+	assert.Check(t, is.Equal(h.environ("one")["V"], "value two"))
 }
