@@ -49,31 +49,33 @@ func (d *debian) answers(want string) {
 // A front comes back with its map, whichever of the agent, the engine and the application
 // is there first: the port leads to the container that is current or to none.
 func TestBoot_FrontsAndTheirMapsAreBack(t *testing.T) {
-	d := newInstalled(t)
-	d.shop()
-	whole := func() {
-		t.Helper()
-		d.agentActive()
+	inBothModes(t, func(t *testing.T, m mode) {
+		d := newInstalled(t, m)
+		d.shop()
+		whole := func() {
+			t.Helper()
+			d.agentActive()
+			d.answers("v2")
+			d.set("app/marker", "v3") // and it can be changed over
+			d.answers("v3")
+			d.set("app/marker", "v2")
+			d.answers("v2")
+		}
+		assert.NilError(t, d.ShutDown())
+		assert.NilError(t, d.SwitchOn(t.Context()))
+		whole()
+
+		d.reboot()
+		whole()
+
+		release := m.hold(d)
+		d.reboot()
+		release()
+		whole()
+
+		// Without an agent and without a start, the front's port has the map of before.
+		m.stop(d)
+		d.run("docker", "restart", "shop-web-front-1")
 		d.answers("v2")
-		d.set("app/marker", "v3") // and it can be changed over
-		d.answers("v3")
-		d.set("app/marker", "v2")
-		d.answers("v2")
-	}
-	assert.NilError(t, d.ShutDown())
-	assert.NilError(t, d.SwitchOn(t.Context()))
-	whole()
-
-	d.reboot()
-	whole()
-
-	release := d.hold("dso-agent.service") // the sockets are there, and the start waits for the agent
-	d.reboot()
-	release()
-	whole()
-
-	// Without an agent and without a start, the front's port has the map of before.
-	d.run("systemctl", "stop", "dso-agent.service", "dso-agent.socket", "dso-runtime.socket")
-	d.run("docker", "restart", "shop-web-front-1")
-	d.answers("v2")
+	})
 }
