@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/docker-secret-operator/dso/internal/doctor"
+	"github.com/docker-secret-operator/dso/internal/hostsetup"
 )
 
 func procPath(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
@@ -115,6 +116,14 @@ func systemd(ctx context.Context) doctor.Systemd {
 		s.BeforeDocker = s.BeforeDocker || slices.Contains(strings.Fields(of["Before"]), "docker.service")
 	}
 	return s
+}
+
+// byEngine asks who keeps the agent alive.
+func byEngine(ctx context.Context) doctor.ByEngine {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s, _ := hostsetup.New("").Service(ctx) // of one that is not there, it says who it should be
+	return doctor.ByEngine{Present: s.Manager == hostsetup.ByEngine, Enabled: s.Enabled}
 }
 
 func (h Host) compose(ctx context.Context) doctor.Compose {

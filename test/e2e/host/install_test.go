@@ -53,6 +53,7 @@ func (d *debian) picture() map[string]string {
 	}
 	out["groups"] = d.run("getent", "group")
 	out["tables"] = d.run("nft", "list", "tables")
+	out["firewall"] = d.sh("for p in iptables ip6tables; do $p -S DOCKER-USER 2>/dev/null || true; done")
 	out["runtime"] = d.run("docker", "info", "-f", "{{.DefaultRuntime}} {{index .Runtimes \"dso\"}}")
 	out["units"] = d.sh("systemctl list-unit-files --no-legend --no-pager 'dso*' || true")
 	out["run"] = d.sh("ls -d /run/dso /run/dso/private 2>&1 || true")
@@ -210,7 +211,7 @@ func TestSetup_ThatIsKilledIsUndoneByTheNext(t *testing.T) {
 		d.engineAnswers()
 		d.install()
 		before := d.picture()
-		d.sh(d.setupLine("--yes") + " & pid=$!; while [ ! -e /run/dso/dso.sock ]; do :; done; kill -9 $pid; pkill -9 -x docker-dso || true")
+		d.sh(d.setupLine("--yes") + " & pid=$!; while kill -0 $pid && [ ! -e /run/dso/dso.sock ]; do :; done; kill -9 $pid; pkill -9 -x docker-dso || true")
 		out := d.setsUp("--yes")
 		assert.Assert(t, strings.Contains(out, "a setup that was cut off is undone") || strings.Contains(out, "nothing to do"), out)
 		d.run("docker", "dso", "setup", "--uninstall", "--yes", "--purge")
@@ -233,6 +234,11 @@ func TestInstall_CompletionsAndManPages(t *testing.T) {
 func TestUpgrade_InTheMiddleOfARotation(t *testing.T) {
 	inBothModes(t, func(t *testing.T, m mode) {
 		d := newInstalled(t, m)
+		pid := m.pid(d)
+		d.sh("cp /usr/bin/dso-agent /root/dso-agent; echo another version >> /root/dso-agent; mv /root/dso-agent /usr/bin/dso-agent")
+		d.setsUp("--yes")
+		m.restart(d)
+		d.agentReplaced(pid)
 		d.run("docker", "run", "-d", "--name", "web", "--runtime", "dso", "--restart", "always", "--label", "dso.update.strategy=rolling",
 			"--label", "dso.monitor=20s", "-e", "APP_SECRET=dso://app/marker", "answerer:test")
 		cmd := d.Command(t.Context(), "docker", "dso", "secret", "set", "app/marker", "--no-wait")
@@ -240,7 +246,7 @@ func TestUpgrade_InTheMiddleOfARotation(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		assert.NilError(t, err, string(out))
 		d.eventually("a rotation goes on", func() bool { return strings.Contains(d.run("docker", "dso", "rotations"), "in_progress") })
-		pid := m.pid(d)
+		pid = m.pid(d)
 		d.run("apt-get", "install", "-y", "-qq", "--reinstall", "/root/docker-dso.deb")
 		d.agentReplaced(pid)
 		d.eventually("the rotation is over", func() bool {

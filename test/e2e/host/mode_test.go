@@ -37,6 +37,8 @@ type mode interface {
 	start(d *debian) // and does not wait for it
 	// hold lets the agent not start at boot; release starts it, and at the boots to come.
 	hold(d *debian) (release func())
+	// kill ends the agent without a warning, so that it is not started again.
+	kill(d *debian)
 	// hang makes the agent hang, and returns its process.
 	hang(d *debian) (pid string)
 }
@@ -72,6 +74,14 @@ func (service) reload(d *debian)          { d.run("systemctl", "reload", "dso-ag
 func (service) stop(d *debian)            { d.run("systemctl", append([]string{"stop"}, agentUnits...)...) }
 func (service) start(d *debian)           { d.run("systemctl", "start", "--no-block", "dso-agent.service") }
 func (service) hold(d *debian) func()     { return d.hold(agentUnits...) }
+
+func (service) kill(d *debian) {
+	d.t.Helper()
+	assert.NilError(d.t, d.Write("/run/systemd/system/dso-agent.service.d/once.conf", "[Service]\nRestart=no\n", 0o644))
+	d.sh("systemctl daemon-reload && systemctl stop dso-agent.socket dso-runtime.socket && systemctl kill -s KILL dso-agent.service")
+	d.run("rm", "-r", "/run/systemd/system/dso-agent.service.d")
+	d.run("systemctl", "daemon-reload")
+}
 
 func (service) hang(d *debian) string {
 	d.t.Helper()
@@ -142,6 +152,12 @@ func (container) hold(d *debian) func() {
 		d.run("docker", "start", "dso-agent")
 		d.run("docker", "update", "--restart", "always", "dso-agent")
 	}
+}
+
+func (c container) kill(d *debian) {
+	d.t.Helper()
+	d.run("docker", "update", "--restart", "no", "dso-agent")
+	d.run("kill", "-KILL", c.pid(d))
 }
 
 func (container) hang(d *debian) string { return d.stopped() }
