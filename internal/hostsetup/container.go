@@ -76,7 +76,7 @@ func runOptions() []string {
 		"--log-opt", "max-size=10m", "--log-opt", "max-file=3",
 		"--tmpfs", "/tmp:mode=1777,noexec",
 	}
-	for _, c := range []string{"SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "NET_ADMIN", "IPC_LOCK", "CHOWN"} {
+	for _, c := range []string{"SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "NET_ADMIN", "IPC_LOCK", "CHOWN", "DAC_OVERRIDE"} {
 		args = append(args, "--cap-add", c)
 	}
 	for _, m := range []string{

@@ -1,7 +1,6 @@
 package private
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -47,6 +46,12 @@ func mountOnHost(dir string, mount func() error) (tree int, err error) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread cannot be thrown away. While it is taken, the next one is another.
+			defer runtime.UnlockOSThread()
+			tree, err = mountOnHost(dir, mount)
+			return
+		}
 		tree, err = onHost(dir, mount)
 	}()
 	<-done
@@ -54,9 +59,6 @@ func mountOnHost(dir string, mount func() error) (tree int, err error) {
 }
 
 func onHost(dir string, mount func() error) (tree int, err error) {
-	if unix.Gettid() == unix.Getpid() {
-		return 0, errors.New("the main thread cannot leave its mount namespace")
-	}
 	ns, err := os.Open("/proc/1/ns/mnt")
 	if err != nil {
 		return 0, err

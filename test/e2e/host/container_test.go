@@ -26,7 +26,7 @@ func TestContainer_HasTheRightsThatAreDocumented(t *testing.T) {
 	assert.Equal(t, of("NoNewPrivs"), "1")
 	assert.Equal(t, of("Seccomp"), "2", "system calls are filtered")
 	want := uint64(0)
-	for _, c := range []int{unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_SYS_CHROOT, unix.CAP_NET_ADMIN, unix.CAP_IPC_LOCK, unix.CAP_CHOWN} {
+	for _, c := range []int{unix.CAP_SYS_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_SYS_CHROOT, unix.CAP_NET_ADMIN, unix.CAP_IPC_LOCK, unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE} {
 		want |= 1 << c
 	}
 	for _, set := range []string{"CapEff", "CapPrm", "CapBnd"} {
@@ -36,7 +36,7 @@ func TestContainer_HasTheRightsThatAreDocumented(t *testing.T) {
 	}
 	page, err := os.ReadFile("../../../docs/design/security.md")
 	assert.NilError(t, err)
-	for c := range strings.FieldsSeq("SYS_ADMIN SYS_PTRACE SYS_CHROOT NET_ADMIN IPC_LOCK CHOWN") {
+	for c := range strings.FieldsSeq("SYS_ADMIN SYS_PTRACE SYS_CHROOT NET_ADMIN IPC_LOCK CHOWN DAC_OVERRIDE") {
 		assert.Assert(t, strings.Contains(string(page), "CAP_"+c), c)
 	}
 	var writable []string
