@@ -62,3 +62,20 @@ func TestSetup_KeepsTheKindOfTheAgent(t *testing.T) {
 		assert.Assert(t, strings.Contains(d.run("docker", "dso", "system", "status"), m.keeper()))
 	})
 }
+
+// Of the host's files the agent sees those in /etc/dso, for stores that are files.
+func TestContainer_SeesTheFilesInEtcDSO(t *testing.T) {
+	d := newInstalled(t, container{})
+	assert.NilError(t, d.Write("/etc/dso/secrets/key", "from a file", 0o600))
+	assert.NilError(t, d.Write("/srv/secrets/key", "out of sight", 0o600))
+	assert.NilError(t, d.Write("/etc/dso/dso.yaml", `version: 1
+providers:
+  files: {type: file, config: {dir: /etc/dso/secrets}}
+  others: {type: file, config: {dir: /srv/secrets}}
+`, 0o640))
+	d.mode.reload(d)
+	d.eventually("the store is known", func() bool { return strings.Contains(d.status(), "provider files") })
+	d.sleeper("web", "--runtime", "dso", "-e", "KEY=dso://files/key")
+	assert.Assert(t, strings.Contains(d.environ("web"), "KEY=from a file\n"))
+	d.fails("docker", "run", "--rm", "--runtime", "dso", "-e", "KEY=dso://others/key", "busybox:test", "true")
+}
