@@ -13,7 +13,6 @@ import (
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/doctor"
 	"github.com/docker-secret-operator/dso/internal/durable"
-	"github.com/docker-secret-operator/dso/internal/hostsetup"
 	"github.com/docker-secret-operator/dso/internal/lockfile"
 )
 
@@ -52,7 +51,7 @@ func (h Host) Apply(ctx context.Context, f doctor.Fix) error {
 		return durable.Remove(f.Target)
 	case doctor.FixStart, doctor.FixEnable:
 		if f.Target == doctor.AgentContainer {
-			return hostsetup.New("").Enable(ctx)
+			return h.keeper().Enable(ctx)
 		}
 		if f.Kind == doctor.FixEnable {
 			return systemctl(ctx, "enable", f.Target)
