@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,7 +55,10 @@ func boot(t *testing.T, h *testhost.Host, m mode) *debian {
 
 // installed are hosts on which DSO runs with a vault and a secret, and which have the
 // images, by their mode: made once, and off.
-var installed = map[mode]*testhost.Host{}
+var (
+	installing sync.Mutex
+	installed  = map[mode]*testhost.Host{}
+)
 
 func TestMain(m *testing.M) {
 	code := m.Run()
@@ -70,6 +74,15 @@ func TestMain(m *testing.M) {
 // newInstalled boots a host on which DSO runs, with a vault and a secret.
 func newInstalled(t *testing.T, m mode) *debian {
 	t.Helper()
+	d := boot(t, forked(t, m), m)
+	d.agentActive()
+	return d
+}
+
+func forked(t *testing.T, m mode) *testhost.Host {
+	t.Helper()
+	installing.Lock()
+	defer installing.Unlock()
 	if installed[m] == nil {
 		h, err := testhost.New(filepath.Join(repository(t), "tools/bin/bookworm"))
 		assert.NilError(t, err)
@@ -83,9 +96,7 @@ func newInstalled(t *testing.T, m mode) *debian {
 	}
 	h, err := installed[m].Fork()
 	assert.NilError(t, err)
-	d := boot(t, h, m)
-	d.agentActive()
-	return d
+	return h
 }
 
 // run runs a command, which must succeed.

@@ -192,6 +192,7 @@ func TestInstall_FromAnArchive(t *testing.T) {
 // A setup that cannot be finished leaves the host as it was: here the engine does not
 // take the configuration.
 func TestSetup_ThatTheEngineRefusesIsUndone(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	inBothModes(t, func(t *testing.T, m mode) {
 		d := newHost(t, m)
 		d.engineAnswers()
@@ -232,6 +233,7 @@ func TestInstall_CompletionsAndManPages(t *testing.T) {
 
 // Agent and runtime are replaced while containers run and a rotation is parked.
 func TestUpgrade_InTheMiddleOfARotation(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	inBothModes(t, func(t *testing.T, m mode) {
 		d := newInstalled(t, m)
 		pid := m.pid(d)

@@ -41,6 +41,7 @@ func TestAgent_CanDoItsWork(t *testing.T) {
 }
 
 func TestAgent_ThatHangsIsEnded(t *testing.T) {
+	t.Parallel() // most of it is waiting
 	inBothModes(t, func(t *testing.T, m mode) {
 		d := newInstalled(t, m)
 		before := m.hang(d)
