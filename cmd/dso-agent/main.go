@@ -17,6 +17,7 @@ import (
 
 	"github.com/mattn/go-isatty"
 
+	"github.com/docker-secret-operator/dso/internal/address/lane"
 	"github.com/docker-secret-operator/dso/internal/agent"
 	"github.com/docker-secret-operator/dso/internal/agentlog"
 	"github.com/docker-secret-operator/dso/internal/config"
@@ -37,8 +38,10 @@ func main() {
 	for _, name := range []string{"c", "config"} {
 		flag.StringVar(&cfg.ConfigFile, name, "", "the configuration `file` (default: "+config.SystemFile+", or ./"+config.LocalFile+", or none)")
 	}
-	flag.BoolVar(&cfg.OnHost, "in-container", false, "this is a container that sees the host's processes: mount the private tmpfs on the host")
+	flag.BoolVar(&cfg.OnHost, "in-container", false, "this is a container that sees the host's processes: mount the private tmpfs on the host, and call the host's iptables")
 	prepare := flag.Bool("prepare", false, "make the directories and mount the private tmpfs, and exit: what a sandboxed agent cannot do for the engine to see")
+	alive := flag.Bool("alive", false, "ask the agent of --run-dir whether it lives, end it when it says nothing for 30 seconds, and exit: the health check of the agent's container")
+	forget := flag.Bool("forget", false, "remove what an agent that was killed has left in the engine's firewall, and exit")
 	showVersion := flag.Bool("version", false, "print the version and exit")
 	flag.Parse()
 	if *showVersion {
@@ -46,8 +49,13 @@ func main() {
 		return
 	}
 	do := run
-	if *prepare {
+	switch {
+	case *prepare:
 		do = func(cfg *agent.Config) error { return agent.Prepare(*cfg) }
+	case *alive:
+		do = func(cfg *agent.Config) error { return agent.CheckAlive(context.Background(), cfg.RunDir) }
+	case *forget:
+		do = func(*agent.Config) error { return lane.Forget(context.Background(), "") }
 	}
 	begun := time.Now()
 	if err := do(&cfg); err != nil {
@@ -94,6 +102,11 @@ func run(cfg *agent.Config) error {
 	}
 	if err := agent.LockMemory(); err != nil {
 		cfg.Log.Warn("values in memory may be swapped out", "error", err)
+	}
+	if cfg.OnHost { // nobody else prepares it
+		if err := agent.Prepare(*cfg); err != nil {
+			return err
+		}
 	}
 	cfg.Sockets = agent.InheritSockets()
 	signal.Ignore(syscall.SIGHUP) // until there is something to reload: it would end a standby

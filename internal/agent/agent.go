@@ -202,6 +202,10 @@ func (a *Agent) state(parts ...string) string {
 
 func (a *Agent) private() string { return filepath.Join(a.cfg.RunDir, "private") }
 
+// hostTree is the host's tree of files, for an agent in a container that sees the host's
+// processes.
+const hostTree = "/proc/1/root"
+
 func (a *Agent) openDirs() error {
 	for _, dir := range []string{a.state("state"), a.state("locks"), a.state("fronts")} {
 		if err := durable.MkdirPrivate(dir); err != nil {
@@ -261,7 +265,11 @@ func (a *Agent) openStores() error {
 	if err := a.sweep(); err != nil {
 		return err
 	}
-	a.lane = lane.New(a.log, a.settings.fastLane)
+	programs := ""
+	if a.cfg.OnHost {
+		programs = hostTree
+	}
+	a.lane = lane.New(a.log, programs, a.settings.fastLane)
 	a.fronts = &fronts{engine: a.engine, maps: address.New(a.state("fronts")), lane: a.lane, log: a.log, dir: a.state("fronts"), binary: a.frontProgram()}
 	aliases, err := reconcile.OpenAliases(a.state("state", "networks.json"), a.engine)
 	if a.broken(err) {

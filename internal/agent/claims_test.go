@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 		_, _ = bufio.NewReader(os.Stdin).ReadByte()
 		os.Exit(0)
 	}
+	if socket := os.Getenv(silentSocket); socket != "" {
+		beSilent(socket)
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 

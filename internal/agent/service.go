@@ -82,16 +82,12 @@ func (a *Agent) attend(ctx context.Context, isReady *atomic.Bool) {
 	}
 }
 
-// lives reports whether the locks of the agent's parts can be had in time: one that is
-// never given back is how such a program hangs.
+// lives reports whether the agent says so in time.
 func (a *Agent) lives(within time.Duration) bool {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		a.settings.mode()
-		a.journal.All()
-		a.claims.held()
-		a.events.After(0)
+		a.Alive()
 	}()
 	select {
 	case <-done:
@@ -111,8 +107,9 @@ func (cfg Config) mountPrivate(dir string) (swappable bool, err error) {
 	return private.Mount(dir)
 }
 
-// Prepare makes what an agent in a mount namespace of its own cannot: the directories,
-// and the private tmpfs where the engine sees it too.
+// Prepare makes what must be there before an agent in a mount namespace of its own, and
+// where the engine sees it too: the directories, the private tmpfs, and a layer over a
+// state directory that cannot be written to.
 func Prepare(cfg Config) error {
 	for _, dir := range []string{cfg.StateDir, cfg.RunDir, cfg.LockDir} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -127,5 +124,5 @@ func Prepare(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	return coverReadOnly(cfg.StateDir, dir)
+	return cfg.coverReadOnly(dir)
 }

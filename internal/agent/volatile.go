@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/docker-secret-operator/dso/internal/durable"
+	"github.com/docker-secret-operator/dso/internal/private"
 )
 
 // The directories on the private tmpfs that hold what is written to a state directory
@@ -19,11 +20,18 @@ const (
 
 // coverReadOnly lays a layer in memory over a state directory that cannot be written to.
 // An agent needs one, and one that serves starts is worth more than none.
-func coverReadOnly(stateDir, private string) error {
+func (cfg Config) coverReadOnly(tmpfs string) error {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(stateDir, &fs); err != nil || fs.Flags&unix.ST_RDONLY == 0 {
+	if err := unix.Statfs(cfg.StateDir, &fs); err != nil || fs.Flags&unix.ST_RDONLY == 0 {
 		return err
 	}
+	if cfg.OnHost { // fronts see their maps there too
+		return private.OnHost(cfg.StateDir, func() error { return cover(cfg.StateDir, tmpfs) })
+	}
+	return cover(cfg.StateDir, tmpfs)
+}
+
+func cover(stateDir, private string) error {
 	upper, work := filepath.Join(private, volatileUpper), filepath.Join(private, volatileWork)
 	for _, dir := range []string{upper, work} {
 		if err := durable.MkdirPrivate(dir); err != nil {

@@ -42,6 +42,8 @@ type Backend interface {
 	Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
 	MarkRecovered(ctx context.Context, req wire.RecoverRequest) (wire.Rotation, error)
 	Locks(ctx context.Context) ([]wire.Lock, error)
+	// Alive does not return when the agent hangs.
+	Alive()
 	// Pause returns when no rotation of the project is going on; none begins until resume.
 	Pause(ctx context.Context, project string) (resume func(), err error)
 	Check(ctx context.Context, req wire.CheckRequest) ([]wire.CheckResult, error)
@@ -167,6 +169,7 @@ func routes(b Backend, log *slog.Logger, ownerOnly map[string]bool) http.Handler
 	})
 	events(group, "GET /v1/events", b.Events)
 	pause(group, "POST /v1/pause", b.Pause)
+	route(group, "GET /v1/alive", func(context.Context, Caller, struct{}) (struct{}, error) { b.Alive(); return struct{}{}, nil })
 	route(group, "GET /v1/locks", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Lock, error) { return b.Locks(ctx) })
 	route(group, "POST /v1/references/check", func(ctx context.Context, _ Caller, r wire.CheckRequest) ([]wire.CheckResult, error) {
 		return b.Check(ctx, r)

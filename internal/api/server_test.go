@@ -45,7 +45,7 @@ func TestMain(m *testing.M) {
 var routes = []string{
 	"POST /v1/vault", "PUT /v1/secret", "POST /v1/secret/get", "GET /v1/secrets", "POST /v1/secret/delete", "POST /v1/secret/history",
 	"POST /v1/secret/rollback", "GET /v1/status", "GET /v1/rotations", "POST /v1/fronts/image", "POST /v1/rotate",
-	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks", "GET /v1/legacy", "POST /v1/legacy", "GET /v1/events", "GET /metrics",
+	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks", "GET /v1/alive", "GET /v1/legacy", "POST /v1/legacy", "GET /v1/events", "GET /metrics",
 	"POST /v1/container", "POST /v1/secret/users", "GET /v1/fronts", "POST /v1/notifications/test", "POST /v1/secret/fetch",
 }
 
@@ -162,6 +162,8 @@ func (b *backend) Recover(_ context.Context, _ wire.RecoverRequest, tell func(wi
 func (b *backend) MarkRecovered(context.Context, wire.RecoverRequest) (wire.Rotation, error) {
 	return wire.Rotation{}, b.fail
 }
+func (b *backend) Alive() {}
+
 func (b *backend) Locks(context.Context) ([]wire.Lock, error) { return []wire.Lock{}, b.fail }
 func (b *backend) Pause(context.Context, string) (func(), error) {
 	return func() { b.happens("resumed") }, b.fail

@@ -191,6 +191,18 @@ func write(t *testing.T, text string, mode os.FileMode) string {
 	return path
 }
 
+// An agent without systemd reads the files that the unit makes credentials of.
+func TestCredential_IsTheFileItselfWithoutSystemd(t *testing.T) {
+	none := func(string) (string, bool) { return "", false }
+	path, err := credentialPath(suffixCredential, "dso_vault", none)
+	assert.NilError(t, err)
+	assert.Equal(t, path, "/etc/dso/credentials/vault")
+	for _, name := range []string{"vault", "dso_"} {
+		_, err = credentialPath(suffixCredential, name, none)
+		assert.ErrorContains(t, err, "needs systemd")
+	}
+}
+
 func TestLoad_RefusesAReadableFileWithAToken(t *testing.T) {
 	const with = "version: 1\nproviders:\n  v: {type: vault, config: {address: 'https://x'}, auth: {params: {token: %s}}}\n"
 	path := write(t, fmt.Sprintf(with, canary), 0o644)

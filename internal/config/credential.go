@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -90,12 +91,22 @@ func credentialPath(suffix, text string, env func(string) (string, bool)) (strin
 		}
 		return text, nil
 	}
-	dir, ok := env("CREDENTIALS_DIRECTORY")
-	if !ok || dir == "" {
-		return "", errors.New("needs systemd: CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit sets it)")
-	}
 	if text == "" || text != filepath.Base(text) || text == "." || text == ".." {
 		return "", errors.New("must be the name of a credential, without a directory")
 	}
-	return filepath.Join(dir, text), nil
+	if dir, ok := env("CREDENTIALS_DIRECTORY"); ok && dir != "" {
+		return filepath.Join(dir, text), nil
+	}
+	name, ours := strings.CutPrefix(text, credentialPrefix)
+	if !ours || name == "" {
+		return "", errors.New("needs systemd: CREDENTIALS_DIRECTORY is not set (LoadCredential= in the unit sets it)")
+	}
+	return filepath.Join(credentialDir, name), nil
 }
+
+// What the unit makes credentials of, and their names (LoadCredential=dso:DIR). An agent
+// without systemd, such as a container, reads the files themselves.
+const (
+	credentialPrefix = "dso_"
+	credentialDir    = "/etc/dso/credentials"
+)

@@ -16,6 +16,11 @@ func agentAnswers(f Facts) finding {
 			"an agent runs, but not on this socket: another --run-dir, it stands by, or it is just starting",
 			"journalctl -u dso-agent -n 50", "docker dso --socket PATH status, with the socket of its --run-dir")
 	}
+	if f.ByEngine.Present {
+		return fail(f.Agent.Err, "no agent runs: containers go on serving, but none that needs a secret can start, and none is changed over",
+			"docker dso system enable", "docker dso system logs -n 50 says why it ended").
+			with(Fix{Kind: FixStart, Target: AgentContainer, What: "docker dso system enable"})
+	}
 	out := fail(f.Agent.Err, "no agent runs: containers go on serving, but none that needs a secret can start, and none is changed over",
 		"systemctl start dso-agent", "journalctl -u dso-agent -n 50 says why it ended")
 	if f.Systemd.Unit {

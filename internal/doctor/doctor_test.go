@@ -136,6 +136,7 @@ func TestRun_EachDamageIsSeenByItsCheck(t *testing.T) {
 		{"a front with old tables", func(f *Facts) { f.Agent.Fronts[0].Applied = 2 }, "018 FAIL", ""},
 		{"no unit", func(f *Facts) { f.Systemd = Systemd{Present: true} }, "019 WARN", ""},
 		{"not enabled", func(f *Facts) { f.Systemd.Enabled = false }, "019 WARN", FixEnable},
+		{"a container that is not started", func(f *Facts) { f.ByEngine = ByEngine{Present: true} }, "019 WARN", FixEnable},
 		{"the wrong order", func(f *Facts) { f.Systemd.BeforeDocker = false }, "020 WARN", ""},
 		{"a full disk", func(f *Facts) { f.Disks[0].Free = 0 }, "021 FAIL", ""},
 		{"a disk that fills", func(f *Facts) { f.Disks[0].Free = 4 }, "021 WARN", ""},

@@ -9,21 +9,22 @@ import (
 
 // Facts are what was seen of a host. An empty Err says that a part could be looked at.
 type Facts struct {
-	Now     time.Time
-	Version string // of the command line
-	Root    bool   // who looks may see everything
-	Agent   Agent
-	Engine  Engine
-	Systemd Systemd
-	Config  Config
-	State   []StateFile
-	Locks   []Lock
-	Paths   []Path
-	Disks   []Disk
-	Clock   Clock
-	Tmpfs   Tmpfs
-	Compose Compose
-	Audit   Audit
+	Now      time.Time
+	Version  string // of the command line
+	Root     bool   // who looks may see everything
+	Agent    Agent
+	Engine   Engine
+	Systemd  Systemd
+	ByEngine ByEngine
+	Config   Config
+	State    []StateFile
+	Locks    []Lock
+	Paths    []Path
+	Disks    []Disk
+	Clock    Clock
+	Tmpfs    Tmpfs
+	Compose  Compose
+	Audit    Audit
 }
 
 // Agent is what the agent says, and which agents there are.
@@ -90,6 +91,12 @@ type Systemd struct {
 	Active  bool
 	// BeforeDocker says that the agent, or its sockets, come before the engine.
 	BeforeDocker bool
+}
+
+// ByEngine is what the engine says of the agent's container.
+type ByEngine struct {
+	Present bool // the agent is one
+	Enabled bool // the engine starts it when it starts itself
 }
 
 // Config is the configuration file.

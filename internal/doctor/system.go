@@ -6,9 +6,17 @@ import (
 	"strings"
 )
 
+// AgentContainer is the target of a repair that is about the agent's container.
+const AgentContainer = "container dso-agent"
+
 func startsAtBoot(f Facts) finding {
 	s := f.Systemd
 	switch {
+	case f.ByEngine.Present && f.ByEngine.Enabled:
+		return good("the engine starts the agent's container")
+	case f.ByEngine.Present:
+		return warn("the engine does not start the agent's container", "after a reboot containers that need a secret would not start", "docker dso system enable").
+			with(Fix{Kind: FixEnable, Target: AgentContainer, What: "docker dso system enable"})
 	case !s.Present:
 		return info("systemd does not run here: something else has to start the agent at boot")
 	case !s.Unit:
@@ -23,6 +31,8 @@ func startsAtBoot(f Facts) finding {
 func bootOrder(f Facts) finding {
 	s := f.Systemd
 	switch {
+	case f.ByEngine.Present:
+		return good("the engine starts the agent with the other containers, and their starts wait for it")
 	case !s.Present || !s.Unit:
 		return info("no unit to look at")
 	case !s.BeforeDocker:

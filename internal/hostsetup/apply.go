@@ -218,6 +218,9 @@ func (want Registration) check(i Info) error {
 	return nil
 }
 
+// daemonDraft is a daemon.json, in the state directory, until the engine has checked it.
+const daemonDraft = ".daemon.json.draft"
+
 // validate lets the engine's own program check a daemon.json, where it can (from 23.0
 // on). An older one checks it at the reload, and keeps what it had when it is wrong.
 func (h *Host) validate(ctx context.Context, d Done) (err error) {
@@ -228,7 +231,7 @@ func (h *Host) validate(ctx context.Context, d Done) (err error) {
 	if err != nil || !strings.Contains(help, "--validate") {
 		return nil
 	}
-	tmp := filepath.Join(h.path(stateDir), ".daemon.json.draft")
+	tmp := filepath.Join(h.path(stateDir), daemonDraft)
 	if err := durable.WriteFile(tmp, d.Content, 0o600); err != nil {
 		return err
 	}

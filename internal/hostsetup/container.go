@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/image"
@@ -69,12 +70,13 @@ func runOptions() []string {
 		"--name", agentContainer, "--restart", "always", "--runtime", stock,
 		"--pid", "host", "--network", "host", "--read-only", "--init=false",
 		"--security-opt", "no-new-privileges", "--security-opt", "apparmor=unconfined",
-		"--ulimit", "core=0", "--stop-timeout", "60",
+		"--ulimit", "core=0", "--pids-limit", "512",
+		"--stop-timeout", stopTimeout,
 		"--cap-drop", "ALL", "--env", "HOME=/root",
 		"--log-opt", "max-size=10m", "--log-opt", "max-file=3",
 		"--tmpfs", "/tmp:mode=1777,noexec",
 	}
-	for _, c := range []string{"SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "NET_ADMIN", "IPC_LOCK", "CHOWN"} {
+	for _, c := range []string{"SYS_ADMIN", "SYS_PTRACE", "SYS_CHROOT", "NET_ADMIN", "IPC_LOCK", "CHOWN", "DAC_OVERRIDE"} {
 		args = append(args, "--cap-add", c)
 	}
 	for _, m := range []string{
@@ -90,10 +92,17 @@ func runOptions() []string {
 	return args
 }
 
+// imageDraft is the image, in the state directory, until the engine has it.
+const imageDraft = ".image.tar"
+
+// stopTimeout is how long an agent may take to end, in seconds: what is going on is parked
+// at the end of its step.
+const stopTimeout = "60"
+
 // runContainer loads the image and starts the container, in the place of one that is
 // there.
 func (h *Host) runContainer(ctx context.Context, d Done) error {
-	tmp := h.path(filepath.Join(stateDir, ".image.tar"))
+	tmp := h.path(filepath.Join(stateDir, imageDraft))
 	if err := writeImage(tmp, d.Source, d.Name); err != nil {
 		return err
 	}
@@ -101,10 +110,16 @@ func (h *Host) runContainer(ctx context.Context, d Done) error {
 	if _, err := h.Run(ctx, "docker", "load", "--input", tmp); err != nil {
 		return err
 	}
-	if _, err := h.Run(ctx, "docker", "rm", "--force", agentContainer); err != nil && !strings.Contains(err.Error(), "No such container") {
+	return h.startContainer(ctx, d.Name)
+}
+
+// startContainer starts the container from an image that the engine has, and waits until
+// the agent answers.
+func (h *Host) startContainer(ctx context.Context, image string) error {
+	if err := h.removeContainer(ctx); err != nil {
 		return err
 	}
-	if _, err := h.Run(ctx, "docker", append(append([]string{"run", "--detach"}, runOptions()...), d.Name)...); err != nil {
+	if _, err := h.Run(ctx, "docker", append(append([]string{"run", "--detach"}, runOptions()...), image)...); err != nil {
 		return err
 	}
 	if h.Answers == nil {
@@ -129,16 +144,30 @@ func writeImage(path, programs, tag string) error {
 		}
 		files[name] = data
 	}
-	archive, err := image.Archive(image.Image{Tag: tag, Files: files, Entrypoint: []string{"/dso-agent", "-in-container"}, Dirs: []string{"tmp", "run", "etc", "var"}})
+	archive, err := image.Archive(image.Image{
+		Tag: tag, Files: files, Entrypoint: []string{"/dso-agent", "-in-container"}, Dirs: []string{"tmp", "run", "etc", "var"},
+		// It ends an agent that hangs, as the unit's watchdog does, and has patience of its own.
+		Health: &image.Health{Test: []string{"/dso-agent", "-alive"}, Interval: 15 * time.Second, Timeout: time.Minute, Retries: 1},
+	})
 	if err != nil {
 		return err
 	}
 	return durable.WriteFile(path, archive, 0o600)
 }
 
+// removeContainer lets the agent end, and removes its container.
+func (h *Host) removeContainer(ctx context.Context) error {
+	for _, args := range [][]string{{"stop", "--time", stopTimeout}, {"rm", "--force"}} {
+		if _, err := h.Run(ctx, "docker", append(args, agentContainer)...); err != nil && !strings.Contains(err.Error(), "No such container") {
+			return err
+		}
+	}
+	return nil
+}
+
 // endContainer ends the agent's container and removes its image.
 func (h *Host) endContainer(ctx context.Context, d Done) error {
-	if _, err := h.Run(ctx, "docker", "rm", "--force", agentContainer); err != nil && !strings.Contains(err.Error(), "No such container") {
+	if err := h.removeContainer(ctx); err != nil {
 		return err
 	}
 	_, _ = h.Run(ctx, "docker", "rmi", d.Name) // another tag may hold it

@@ -75,6 +75,8 @@ type Facts struct {
 	Engine      Info            `json:"engine"`
 	Config      string          `json:"daemon_config"` // the engine's daemon.json
 	Flags       []string        `json:"flags,omitempty"`
+	AsService   bool            `json:"as_service"`          // a setup has made the agent a service
+	AsContainer bool            `json:"as_container"`        // or a container
 	Container   string          `json:"container,omitempty"` // state of the container of the agent
 	Image       string          `json:"image,omitempty"`     // that it runs, or is to run
 }
@@ -119,7 +121,12 @@ func (h *Host) Detect(ctx context.Context, o Options) (Facts, error) {
 	if f.Live {
 		f.Active = h.Answers != nil && h.Answers(ctx) == nil
 	}
-	if o.Container {
+	r, err := h.loadRecord()
+	if err != nil {
+		return f, err
+	}
+	f.AsService, f.AsContainer = r.made(StartAgent) || r.made(EnableUnit), r.made(RunAgent)
+	if o.Container || f.AsContainer {
 		if err := h.detectContainer(ctx, &f); err != nil {
 			return f, err
 		}

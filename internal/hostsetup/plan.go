@@ -24,6 +24,7 @@ var (
 	ErrEngine    = errors.New("no runtime can be registered in this engine")
 	ErrFlags     = errors.New("the engine is started with options that daemon.json may not repeat")
 	ErrTaken     = errors.New("the engine has another default runtime")
+	ErrService   = errors.New("the agent is a service of this host")
 )
 
 // hinted is an error with a way out.
@@ -37,8 +38,10 @@ func (h hinted) Unwrap() error { return h.error }
 // Hint says what can be done about it.
 func (h hinted) Hint() string { return h.hint }
 
-// NewPlan says what is to be done on a host. It does nothing and asks nobody.
+// NewPlan says what is to be done on a host. It does nothing and asks nobody. An agent that
+// was made a container stays one.
 func NewPlan(f Facts, o Options) (Plan, error) {
+	o.Container = o.Container || f.AsContainer
 	if err := possible(f, o); err != nil {
 		return Plan{}, err
 	}
@@ -79,6 +82,8 @@ func possible(f Facts, o Options) error {
 		return hinted{fmt.Errorf("%w: it is rootless", ErrEngine), "DSO needs an engine that runs as root"}
 	case !f.Systemd && !o.Container:
 		return hinted{ErrNoSystemd, "docker dso setup --container runs the agent as a container"}
+	case o.Container && f.AsService:
+		return hinted{ErrService, "docker dso setup --uninstall, and then docker dso setup --container"}
 	case o.Container && !f.Live:
 		return hinted{errors.New("an agent in a container needs an engine that runs"), "leave --root or --container out"}
 	case o.DefaultRuntime && f.Engine.Default != "" && f.Engine.Default != stock && f.Engine.Default != RuntimeName:

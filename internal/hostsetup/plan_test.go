@@ -41,18 +41,31 @@ func TestPlan_RegistersTheRuntimeLast(t *testing.T) {
 	}
 }
 
+func TestPlan_KeepsTheAgentAContainer(t *testing.T) {
+	f := facts()
+	f.Systemd, f.AsContainer, f.Image, f.Container = false, true, "dso-agent:2", "running dso-agent:1"
+	p, err := NewPlan(f, Options{})
+	assert.NilError(t, err)
+	last := p.Steps[len(p.Steps)-2]
+	assert.Equal(t, string(last.Kind)+" "+last.Name, "container dso-agent:2")
+	for _, s := range p.Steps {
+		assert.Assert(t, s.Kind != EnableUnit && s.Kind != StartAgent, s.What)
+	}
+}
+
 func TestPlan_RefusesAHostThatCannotBeOne(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*Facts)
 		o      Options
 		is     error
 	}{
-		"without an engine":          {func(f *Facts) { f.DockerFound = false }, Options{}, ErrNoEngine},
-		"with Docker Desktop":        {func(f *Facts) { f.Engine.OS = "Docker Desktop" }, Options{}, ErrEngine},
-		"with a rootless engine":     {func(f *Facts) { f.Engine.Security = []string{"name=seccomp,profile=default", "name=rootless"} }, Options{}, ErrEngine},
-		"without systemd":            {func(f *Facts) { f.Systemd = false }, Options{}, ErrNoSystemd},
-		"with another default":       {func(f *Facts) { f.Engine.Default = "nvidia" }, Options{DefaultRuntime: true}, ErrTaken},
-		"with runtimes as an option": {func(f *Facts) { f.Flags = []string{"--add-runtime"} }, Options{}, ErrFlags},
+		"without an engine":           {func(f *Facts) { f.DockerFound = false }, Options{}, ErrNoEngine},
+		"with Docker Desktop":         {func(f *Facts) { f.Engine.OS = "Docker Desktop" }, Options{}, ErrEngine},
+		"with a rootless engine":      {func(f *Facts) { f.Engine.Security = []string{"name=seccomp,profile=default", "name=rootless"} }, Options{}, ErrEngine},
+		"without systemd":             {func(f *Facts) { f.Systemd = false }, Options{}, ErrNoSystemd},
+		"with another default":        {func(f *Facts) { f.Engine.Default = "nvidia" }, Options{DefaultRuntime: true}, ErrTaken},
+		"with the agent as a service": {func(f *Facts) { f.AsService = true }, Options{Container: true}, ErrService},
+		"with runtimes as an option":  {func(f *Facts) { f.Flags = []string{"--add-runtime"} }, Options{}, ErrFlags},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := facts()

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/docker-secret-operator/dso/internal/durable"
 )
@@ -90,6 +91,11 @@ func (h *Host) openRecord() (*Record, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// made reports whether a step of a kind was done, or begun.
+func (r *Record) made(k Kind) bool {
+	return r != nil && slices.ContainsFunc(r.Steps, func(d Done) bool { return d.Kind == k })
 }
 
 // forgetRecord removes the record, and its directory when that was made for it and

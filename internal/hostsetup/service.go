@@ -37,6 +37,10 @@ func (h *Host) manager(ctx context.Context) (Manager, error) {
 	if _, err := h.Run(ctx, "docker", "inspect", "-f", "{{.Id}}", agentContainer); err == nil {
 		return ByEngine, nil
 	}
+	// The units of a package are there too, and an engine that is away cannot be asked.
+	if r, err := h.loadRecord(); err == nil && r.made(RunAgent) {
+		return ByEngine, nil
+	}
 	if h.unitThere("dso-agent.service") {
 		return BySystemd, nil
 	}
@@ -97,7 +101,7 @@ func (h *Host) Restart(ctx context.Context) error {
 		return err
 	}
 	if m == ByEngine {
-		_, err = h.Run(ctx, "docker", "restart", "--time", "60", agentContainer)
+		_, err = h.Run(ctx, "docker", "restart", "--time", stopTimeout, agentContainer)
 		return err
 	}
 	_, err = h.systemctl(ctx, "restart", "--no-block", "dso-agent.service")

@@ -117,7 +117,7 @@ func (h *Host) PlanUninstall(ctx context.Context, purge bool) (Removal, error) {
 var userData = []string{configDir, vaultDir, auditDir}
 
 // stateParts are the agent's own, without the record.
-var stateParts = []string{"state", "locks", "sealed", "fronts", "agent.lock"}
+var stateParts = []string{"state", "locks", "sealed", "fronts", "agent.lock", imageDraft, daemonDraft}
 
 // Uninstall takes everything back that setups have done. The configuration and the
 // vault stay unless purge is set; the agent's state goes, because without containers
@@ -151,15 +151,27 @@ func (h *Host) endAll(ctx context.Context, r *Record) error {
 		return nil
 	}
 	end := h.endAgent
-	for _, d := range r.Steps {
-		if d.Kind == RunAgent {
-			end = func(ctx context.Context) error { return h.endContainer(ctx, d) }
-		}
+	if r.made(RunAgent) {
+		end = h.removeContainer
 	}
 	if err := end(ctx); err != nil {
 		return err
 	}
+	if err := h.forgetLane(ctx, r); err != nil {
+		return err
+	}
 	return h.removeImages(ctx)
+}
+
+// forgetLane removes what an agent that was killed has left in the engine's firewall; one
+// that ends does it itself.
+func (h *Host) forgetLane(ctx context.Context, r *Record) error {
+	agent := filepath.Join(filepath.Dir(r.Registers.Path), "dso-agent")
+	if !exists(agent) {
+		return nil
+	}
+	_, err := h.Run(ctx, agent, "-forget")
+	return err
 }
 
 // frontLabel is on the images that the agent has made for the fronts.
@@ -202,6 +214,7 @@ func (h *Host) removeOwn(dir string) error {
 		for _, part := range stateParts {
 			errs = append(errs, os.RemoveAll(h.path(filepath.Join(dir, part))))
 		}
+		errs = append(errs, durable.Sweep(h.path(dir)))
 		if !h.keepAudit {
 			errs = append(errs, os.RemoveAll(h.path(auditDir)))
 		}
@@ -277,7 +290,7 @@ func (h *Host) undo(ctx context.Context, r *Record, i int) error {
 	case StartAgent:
 		return h.endAgent(ctx)
 	case RunAgent:
-		return h.endContainer(ctx, *d)
+		return h.undoContainer(ctx, r, i)
 	}
 	return fmt.Errorf("no step is of kind %q", d.Kind)
 }
@@ -305,6 +318,20 @@ func (h *Host) uninstallProgram(path string, d *Done) error {
 
 func (h *Host) unitThere(unit string) bool {
 	return exists(h.path(filepath.Join(unitDir, unit))) || exists(h.path(filepath.Join(packageUnitDir, unit)))
+}
+
+// undoContainer ends the agent's container, and lets the one before run again that an
+// earlier setup has made.
+func (h *Host) undoContainer(ctx context.Context, r *Record, i int) error {
+	if err := h.endContainer(ctx, r.Steps[i]); err != nil {
+		return err
+	}
+	for _, d := range slices.Backward(r.Steps[:min(i, r.Begun)]) {
+		if d.Kind == RunAgent {
+			return h.startContainer(ctx, d.Name)
+		}
+	}
+	return nil
 }
 
 // endAgent stops the agent and its sockets.

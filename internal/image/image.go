@@ -22,6 +22,15 @@ type Image struct {
 	Dirs       []string          // that are there, such as run/dso
 	Entrypoint []string
 	Labels     map[string]string
+	Health     *Health // nil: the engine does not look at the containers
+}
+
+// Health is how the engine looks whether a container is well, with a program of the image.
+type Health struct {
+	Test     []string // the program and its arguments
+	Interval time.Duration
+	Timeout  time.Duration
+	Retries  int
 }
 
 var epoch = time.Unix(0, 0).UTC()
@@ -43,6 +52,14 @@ type settings struct {
 	WorkingDir string            `json:"WorkingDir"`
 	Labels     map[string]string `json:"Labels"`
 	StopSignal string            `json:"StopSignal"`
+	Health     *health           `json:"Healthcheck,omitempty"`
+}
+
+type health struct {
+	Test     []string      `json:"Test"` // the first one says how the others are run
+	Interval time.Duration `json:"Interval"`
+	Timeout  time.Duration `json:"Timeout"`
+	Retries  int           `json:"Retries"`
 }
 
 type rootFS struct {
@@ -111,10 +128,18 @@ func (i Image) config(layerID string) config {
 			WorkingDir: "/",
 			Labels:     i.Labels,
 			StopSignal: "SIGTERM",
+			Health:     i.Health.config(),
 		},
 		RootFS:  rootFS{Type: "layers", DiffIDs: []string{"sha256:" + layerID}},
 		History: []history{{Created: epoch, CreatedBy: "dso"}},
 	}
+}
+
+func (h *Health) config() *health {
+	if h == nil {
+		return nil
+	}
+	return &health{Test: append([]string{"CMD"}, h.Test...), Interval: h.Interval, Timeout: h.Timeout, Retries: h.Retries}
 }
 
 // entry is a file or, with a name that ends in a slash, a directory.

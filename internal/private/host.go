@@ -1,7 +1,6 @@
 package private
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -9,63 +8,75 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountOnHost is [Mount] for an agent in a container that sees the host's processes: the
-// tmpfs is mounted where process 1 of the host sees it, and so the engine and dso-runtime,
-// and then shown here. Whether the host's mounts are shared with the container makes no
-// difference.
+// MountOnHost is [Mount] for an agent in a container that sees the host's processes.
 func MountOnHost(dir string) (swappable bool, err error) {
 	if Mounted(dir) {
 		return false, nil
 	}
-	tree, swappable, err := mountOnHost(dir)
+	err = OnHost(dir, func() (err error) {
+		swappable, err = Mount(dir)
+		return err
+	})
+	return swappable, err
+}
+
+// OnHost lets mount mount something on dir, for an agent in a container that sees the
+// host's processes: where process 1 of the host sees it, and so the engine and dso-runtime.
+// Then it is shown here. Whether the host's mounts are shared with the container makes no
+// difference.
+func OnHost(dir string, mount func() error) error {
+	tree, err := mountOnHost(dir, mount)
 	if err != nil {
-		return false, fmt.Errorf("mount a tmpfs on the host's %s: %w", dir, err)
+		return fmt.Errorf("mount on the host's %s: %w", dir, err)
 	}
 	defer func() { _ = unix.Close(tree) }()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return false, fmt.Errorf("create %s: %w", dir, err)
+		return fmt.Errorf("create %s: %w", dir, err)
 	}
 	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return false, fmt.Errorf("show the host's %s in the container: %w", dir, err)
+		return fmt.Errorf("show the host's %s in the container: %w", dir, err)
 	}
-	return swappable, nil
+	return nil
 }
 
 // mountOnHost does the host's part on a thread of its own, which stays in the host's mount
 // namespace and is thrown away. It returns a copy of the mount that belongs nowhere yet.
-func mountOnHost(dir string) (tree int, swappable bool, err error) {
+func mountOnHost(dir string, mount func() error) (tree int, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
-		tree, swappable, err = onHost(dir)
+		if unix.Gettid() == unix.Getpid() {
+			// The main thread cannot be thrown away. While it is taken, the next one is another.
+			defer runtime.UnlockOSThread()
+			tree, err = mountOnHost(dir, mount)
+			return
+		}
+		tree, err = onHost(dir, mount)
 	}()
 	<-done
-	return tree, swappable, err
+	return tree, err
 }
 
-func onHost(dir string) (tree int, swappable bool, err error) {
-	if unix.Gettid() == unix.Getpid() {
-		return 0, false, errors.New("the main thread cannot leave its mount namespace")
-	}
+func onHost(dir string, mount func() error) (tree int, err error) {
 	ns, err := os.Open("/proc/1/ns/mnt")
 	if err != nil {
-		return 0, false, err
+		return 0, err
 	}
 	defer func() { _ = ns.Close() }()
 	// A thread that shares its root and working directory with others may not change them.
 	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return 0, false, fmt.Errorf("unshare: %w", err)
+		return 0, fmt.Errorf("unshare: %w", err)
 	}
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
-		return 0, false, fmt.Errorf("enter the host's mount namespace: %w", err)
+		return 0, fmt.Errorf("enter the host's mount namespace: %w", err)
 	}
-	if swappable, err = Mount(dir); err != nil {
-		return 0, false, err
+	if err := mount(); err != nil {
+		return 0, err
 	}
 	tree, err = unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if err != nil {
-		return 0, false, fmt.Errorf("open %s: %w", dir, err)
+		return 0, fmt.Errorf("open %s: %w", dir, err)
 	}
-	return tree, swappable, nil
+	return tree, nil
 }

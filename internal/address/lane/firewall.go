@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -53,64 +55,101 @@ func legacyNAT(family string) bool {
 	return err == nil && slices.Contains(strings.Fields(string(names)), "nat")
 }
 
-// pass makes sure that the engine's firewall lets the lane's connections through.
-func pass(ctx context.Context) error {
+// pass makes sure that the engine's firewall lets the lane's connections through. The
+// programs are those below root.
+func pass(ctx context.Context, root string) error {
 	if err := nftablesPass(); err != nil {
 		return err
 	}
-	for _, program := range []string{"iptables", "ip6tables"} {
-		if has, err := hasDockerUser(ctx, program); err != nil || !has {
+	for _, name := range tables {
+		p := find(root, name)
+		if has, err := p.hasDockerUser(ctx); err != nil || !has {
 			if err != nil {
 				return err
 			}
 			continue
 		}
-		if _, err := run(ctx, program, append([]string{"-C", dockerUser}, passRule...)...); err == nil {
+		if _, err := p.run(ctx, append([]string{"-C", dockerUser}, passRule...)...); err == nil {
 			continue
 		}
-		if out, err := run(ctx, program, append([]string{"-I", dockerUser}, passRule...)...); err != nil {
-			return fmt.Errorf("%s: let the fast lane through %s: %w: %s", program, dockerUser, err, out)
+		if out, err := p.run(ctx, append([]string{"-I", dockerUser}, passRule...)...); err != nil {
+			return fmt.Errorf("%s: let the fast lane through %s: %w: %s", name, dockerUser, err, out)
 		}
 	}
 	return nil
 }
 
-// Forget removes the rule in the engine's firewall, however often it is there.
-func Forget(ctx context.Context) error {
+// Forget removes the rule in the engine's firewall, however often it is there, with the
+// programs below root.
+func Forget(ctx context.Context, root string) error {
 	var errs []error
-	for _, program := range []string{"iptables", "ip6tables"} {
-		has, err := hasDockerUser(ctx, program)
+	for _, name := range tables {
+		p := find(root, name)
+		has, err := p.hasDockerUser(ctx)
 		for has && err == nil {
-			if _, gone := run(ctx, program, append([]string{"-C", dockerUser}, passRule...)...); gone != nil {
+			if _, gone := p.run(ctx, append([]string{"-C", dockerUser}, passRule...)...); gone != nil {
 				break
 			}
-			_, err = run(ctx, program, append([]string{"-D", dockerUser}, passRule...)...)
+			_, err = p.run(ctx, append([]string{"-D", dockerUser}, passRule...)...)
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
+// The programs that know the engine's chain, and where they are.
+var (
+	tables     = []string{"iptables", "ip6tables"}
+	programDir = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
+)
+
+// program is one of the tables'. An agent in a container has none of its own and calls
+// the host's, in the host's tree of files.
+type program struct {
+	root string // empty: its own
+	path string // empty: there is none
+}
+
+func find(root, name string) program {
+	if root == "" {
+		path, _ := exec.LookPath(name)
+		return program{path: path}
+	}
+	for _, dir := range programDir {
+		path := filepath.Join(dir, name)
+		// A link may be one that leads somewhere only in that tree.
+		if _, err := os.Lstat(filepath.Join(root, path)); err == nil {
+			return program{root, path}
+		}
+	}
+	return program{}
+}
+
 // hasDockerUser says whether the engine has its chain there. A host without the
 // program has no such chain.
-func hasDockerUser(ctx context.Context, program string) (bool, error) {
-	if _, err := exec.LookPath(program); err != nil {
-		return false, nil //nolint:nilerr // that is the answer
+func (p program) hasDockerUser(ctx context.Context) (bool, error) {
+	if p.path == "" {
+		return false, nil
 	}
-	out, err := run(ctx, program, "-S", dockerUser)
+	out, err := p.run(ctx, "-S", dockerUser)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("%s -S %s: %w: %s", program, dockerUser, err, out)
+		return false, fmt.Errorf("%s -S %s: %w: %s", p.path, dockerUser, err, out)
 	}
 	return true, nil
 }
 
 // run waits for the lock that the engine and others hold while they write.
-func run(ctx context.Context, program string, args ...string) (string, error) {
-	out, err := exec.CommandContext(ctx, program, append([]string{"-w", "5"}, args...)...).CombinedOutput()
+func (p program) run(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, p.path, append([]string{"-w", "5"}, args...)...)
+	if p.root != "" {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: p.root}
+		cmd.Dir = "/"
+	}
+	out, err := cmd.CombinedOutput()
 	return strings.TrimSpace(string(out)), err
 }
 

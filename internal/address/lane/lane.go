@@ -26,6 +26,7 @@ const (
 // concurrently.
 type Lane struct {
 	log    *slog.Logger
+	root   string // of the tree with the host's programs; empty: this one
 	wanted func() bool
 
 	mu       sync.Mutex
@@ -44,9 +45,10 @@ type lived struct {
 	cancels []func()
 }
 
-// New returns a lane that takes nothing until it runs, and while it is not wanted.
-func New(log *slog.Logger, wanted func() bool) *Lane {
-	return &Lane{log: log, wanted: wanted, base: context.Background(), services: map[string]*lived{}, late: map[int][]late{}, trouble: "not started"}
+// New returns a lane that takes nothing until it runs, and while it is not wanted. It calls
+// the programs of the host in the tree below root, empty: this one.
+func New(log *slog.Logger, root string, wanted func() bool) *Lane {
+	return &Lane{log: log, root: root, wanted: wanted, base: context.Background(), services: map[string]*lived{}, late: map[int][]late{}, trouble: "not started"}
 }
 
 // Run keeps the lane until ctx ends; then everything takes the fronts again and
@@ -54,7 +56,7 @@ func New(log *slog.Logger, wanted func() bool) *Lane {
 func (l *Lane) Run(ctx context.Context) {
 	defer func() {
 		l.down("the agent has ended")
-		if err := Forget(context.WithoutCancel(ctx)); err != nil {
+		if err := Forget(context.WithoutCancel(ctx), l.root); err != nil {
 			l.log.Warn("rule of the fast lane not removed from the engine's firewall", "error", err)
 		}
 	}()
@@ -93,7 +95,7 @@ func (l *Lane) up(ctx context.Context) {
 		l.down("agent.fast_lane is off")
 		return
 	}
-	err := pass(ctx)
+	err := pass(ctx, l.root)
 	var nat families
 	if err == nil {
 		nat.v4, nat.v6, err = natFamilies()

@@ -49,10 +49,14 @@ func (h Host) Apply(ctx context.Context, f doctor.Fix) error {
 		return err
 	case doctor.FixQuarantine:
 		return durable.Remove(f.Target)
-	case doctor.FixStart:
+	case doctor.FixStart, doctor.FixEnable:
+		if f.Target == doctor.AgentContainer {
+			return h.keeper().Enable(ctx)
+		}
+		if f.Kind == doctor.FixEnable {
+			return systemctl(ctx, "enable", f.Target)
+		}
 		return systemctl(ctx, "start", f.Target)
-	case doctor.FixEnable:
-		return systemctl(ctx, "enable", f.Target)
 	case doctor.FixRecover:
 		_, err := h.Agent.Recover(ctx, wire.RecoverRequest{}, func(wire.RotateStep) {})
 		return err

@@ -50,6 +50,7 @@ func (h Host) Gather(ctx context.Context) doctor.Facts {
 	f.Agent = h.agent(ctx)
 	f.Engine = h.engine(ctx)
 	f.Systemd = systemd(ctx)
+	f.ByEngine = h.byEngine(ctx)
 	f.Config = h.config()
 	f.State = h.state()
 	f.Locks = h.locks()

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/docker-secret-operator/dso/internal/doctor"
+	"github.com/docker-secret-operator/dso/internal/hostsetup"
 )
 
 func procPath(pid int, name string) string { return fmt.Sprintf("/proc/%d/%s", pid, name) }
@@ -115,6 +116,30 @@ func systemd(ctx context.Context) doctor.Systemd {
 		s.BeforeDocker = s.BeforeDocker || slices.Contains(strings.Fields(of["Before"]), "docker.service")
 	}
 	return s
+}
+
+// keeper is this host as a setup has made it, asked with this engine.
+func (h Host) keeper() *hostsetup.Host {
+	s := hostsetup.New("")
+	run := s.Run
+	s.Run = func(ctx context.Context, name string, args ...string) (string, error) {
+		if name == "docker" {
+			name = h.Docker
+			if h.Engine != "" {
+				args = append([]string{"--host", h.Engine}, args...)
+			}
+		}
+		return run(ctx, name, args...)
+	}
+	return s
+}
+
+// byEngine asks who keeps the agent alive.
+func (h Host) byEngine(ctx context.Context) doctor.ByEngine {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	s, _ := h.keeper().Service(ctx) // of one that is not there, it says who it should be
+	return doctor.ByEngine{Present: s.Manager == hostsetup.ByEngine, Enabled: s.Enabled}
 }
 
 func (h Host) compose(ctx context.Context) doctor.Compose {

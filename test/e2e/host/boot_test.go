@@ -13,18 +13,20 @@ import (
 // shortDeadline is what starts wait for an agent in these tests, instead of 10 seconds.
 const shortDeadline = 2 * time.Second
 
-// An agent that systemd starts at once, as every boot is.
+// An agent that is started at once, as every boot is.
 func TestBoot_EverythingRunsAfterAShutDownAndAfterAPowerCut(t *testing.T) {
-	d := newInstalled(t)
-	f := d.fleet()
-	for name, off := range map[string]func() error{"shut down": d.ShutDown, "power cut": d.CutPower} {
-		assert.NilError(t, off())
-		assert.NilError(t, d.SwitchOn(t.Context()))
-		d.agentActive()
-		t.Log("after a " + name)
-		f.back("v1")
-		assert.Equal(t, d.show("NRestarts"), "0")
-	}
+	inBothModes(t, func(t *testing.T, m mode) {
+		d := newInstalled(t, m)
+		f := d.fleet()
+		for name, off := range map[string]func() error{"shut down": d.ShutDown, "power cut": d.CutPower} {
+			assert.NilError(t, off())
+			assert.NilError(t, d.SwitchOn(t.Context()))
+			d.agentActive()
+			t.Log("after a " + name)
+			f.back("v1")
+			assert.Equal(t, m.restarts(d), "0")
+		}
+	})
 }
 
 // hold makes a unit not start at boot; the returned function starts it.
@@ -77,25 +79,27 @@ func (d *debian) apiSilence() time.Duration {
 
 var agentUnits = []string{"dso-runtime.socket", "dso-agent.socket", "dso-agent.service"}
 
-// The engine comes up without an agent and without its sockets: what needs a value is
+// The engine comes up without an agent and without sockets: what needs a value is
 // refused after the deadline, what does not runs, and the agent starts the rest.
 func TestBoot_TheEngineFirst(t *testing.T) {
-	d := newInstalled(t)
-	f := d.fleet()
-	d.deadline(shortDeadline)
-	release := d.hold(agentUnits...)
-	d.reboot()
-	assert.Assert(t, d.apiSilence() < mostSilence)
-	d.eventually("what needs no value runs", func() bool { return d.run("docker", "inspect", "-f", "{{.State.Running}}", plain) == "true" })
-	d.eventually("what needs one is refused", func() bool { return d.run("docker", "inspect", "-f", "{{.State.Running}}", byEnv) == "false" })
-	assert.Assert(t, strings.Contains(d.run("docker", "inspect", "-f", "{{.State.Error}}", byEnv), "is dso-agent running?"))
-	release()
-	d.agentActive()
-	f.back("v1")
+	inBothModes(t, func(t *testing.T, m mode) {
+		d := newInstalled(t, m)
+		f := d.fleet()
+		d.deadline(shortDeadline)
+		release := m.hold(d)
+		d.reboot()
+		assert.Assert(t, d.apiSilence() < mostSilence)
+		d.eventually("what needs no value runs", func() bool { return d.run("docker", "inspect", "-f", "{{.State.Running}}", plain) == "true" })
+		d.eventually("what needs one is refused", func() bool { return d.run("docker", "inspect", "-f", "{{.State.Running}}", byEnv) == "false" })
+		assert.Assert(t, strings.Contains(d.run("docker", "inspect", "-f", "{{.State.Error}}", byEnv), "is dso-agent running?"))
+		release()
+		d.agentActive()
+		f.back("v1")
+	})
 }
 
 func TestBoot_TheAgentFirst(t *testing.T) {
-	d := newInstalled(t)
+	d := newInstalled(t, service{})
 	f := d.fleet()
 	release := d.hold("docker.service", "docker.socket", "containerd.service")
 	d.reboot()
@@ -108,7 +112,7 @@ func TestBoot_TheAgentFirst(t *testing.T) {
 
 // The sockets are there and the agent is late: later than a start waits.
 func TestBoot_TheAgentIsLate(t *testing.T) {
-	d := newInstalled(t)
+	d := newInstalled(t, service{})
 	f := d.fleet()
 	d.deadline(shortDeadline)
 	assert.NilError(t, d.Write("/etc/systemd/system/dso-agent.service.d/late.conf", "[Service]\nExecStartPre=/bin/sleep 6\n", 0o644))
@@ -118,68 +122,73 @@ func TestBoot_TheAgentIsLate(t *testing.T) {
 	f.back("v1")
 }
 
-// An agent that cannot start is tried for ever, does not take the sockets with it, and
-// serves as soon as what was wrong is mended.
+// An agent that cannot start is tried for ever, does not take systemd's sockets with it, and
+// serves when what was wrong is mended.
 func TestBoot_TheAgentIsBroken(t *testing.T) {
-	d := newInstalled(t)
-	f := d.fleet()
-	d.deadline(shortDeadline)
-	const broken = "/etc/systemd/system/dso-agent.service.d/broken.conf"
-	assert.NilError(t, d.Write(broken, "[Service]\nExecStart=\nExecStart=/usr/bin/dso-agent -no-such-option\n", 0o644))
-	d.reboot()
-	assert.Assert(t, d.apiSilence() < mostSilence)
-	d.eventually("it was started again", func() bool { return d.show("NRestarts") >= "3" })
-	assert.Assert(t, strings.Contains(d.run("docker", "dso", "system", "logs", "--since", "1h"), "-no-such-option"))
-	assert.Equal(t, d.run("systemctl", "is-active", "dso-runtime.socket"), "active")
-	d.eventually("what needs no value runs", func() bool { return d.run("docker", "inspect", "-f", "{{.State.Running}}", plain) == "true" })
-	d.run("rm", broken)
-	d.run("systemctl", "daemon-reload")
-	d.agentActive()
-	f.back("v1")
+	inBothModes(t, func(t *testing.T, m mode) {
+		d := newInstalled(t, m)
+		f := d.fleet()
+		d.deadline(shortDeadline)
+		assert.NilError(t, d.Write("/etc/dso/dso.yaml", "version: 1\nno_such_key: 1\n", 0o640))
+		d.reboot()
+		assert.Assert(t, d.apiSilence() < mostSilence)
+		d.eventually("it was started again", func() bool { return m.restarts(d) >= "3" })
+		assert.Assert(t, strings.Contains(d.run("docker", "dso", "system", "logs", "--since", "1h"), "no_such_key"))
+		if m == (service{}) {
+			assert.Equal(t, d.run("systemctl", "is-active", "dso-runtime.socket"), "active")
+		}
+		d.eventually("what needs no value runs", func() bool { return d.run("docker", "inspect", "-f", "{{.State.Running}}", plain) == "true" })
+		d.run("rm", "/etc/dso/dso.yaml")
+		d.agentActive()
+		f.back("v1")
+	})
 }
 
 // A store that is down at boot: containers start with the values that they had.
 func TestBoot_TheStoreIsDownOrAContainerOfThisHost(t *testing.T) {
-	d := newInstalled(t)
-	f := d.fleet()
-	assert.NilError(t, d.Write("/srv/store/app/marker", "from the store", 0o644))
-	d.run("docker", "run", "-d", "--name", "store", "--restart", "always", "-p", "127.0.0.1:8200:80", "-v", "/srv/store:/www:ro", "busybox:test", "httpd", "-f", "-h", "/www")
-	assert.NilError(t, d.Write("/etc/dso/dso.yaml", `version: 1
+	inBothModes(t, func(t *testing.T, m mode) {
+		d := newInstalled(t, m)
+		f := d.fleet()
+		assert.NilError(t, d.Write("/srv/store/app/marker", "from the store", 0o644))
+		d.run("docker", "run", "-d", "--name", "store", "--restart", "always", "-p", "127.0.0.1:8200:80", "-v", "/srv/store:/www:ro", "busybox:test", "httpd", "-f", "-h", "/www")
+		assert.NilError(t, d.Write("/etc/dso/dso.yaml", `version: 1
 providers:
   parameters:
     type: http
     config:
       url: http://127.0.0.1:8200/{path}
 `, 0o640))
-	d.run("systemctl", "reload", "dso-agent")
-	d.eventually("the store is known", func() bool {
-		return strings.Contains(d.status(), "provider parameters")
+		m.reload(d)
+		d.eventually("the store is known", func() bool {
+			return strings.Contains(d.status(), "provider parameters")
+		})
+		d.sleeper("needs-store", "--runtime", "dso", "--restart", "always", "-e", "VALUE=dso://parameters/app/marker")
+		running := func() bool {
+			return d.run("docker", "inspect", "-f", "{{.State.Running}}", "needs-store") == "true"
+		}
+
+		d.reboot() // the store comes back with the containers that need it
+		d.agentActive()
+		f.up("v1")
+		d.eventually("the container that needs the store runs", running)
+		assert.Assert(t, strings.Contains(d.environ("needs-store"), "VALUE=from the store\n"))
+
+		d.run("docker", "update", "--restart", "no", "store")
+		d.reboot() // it stays away
+		d.agentActive()
+		f.back("v1")
+		assert.Assert(t, running())
+		assert.Assert(t, strings.Contains(d.environ("needs-store"), "VALUE=from the store\n"))
+		assert.Assert(t, strings.Contains(d.status(), "stale"), "it is said")
 	})
-	d.sleeper("needs-store", "--runtime", "dso", "--restart", "always", "-e", "VALUE=dso://parameters/app/marker")
-	running := func() bool {
-		return d.run("docker", "inspect", "-f", "{{.State.Running}}", "needs-store") == "true"
-	}
-
-	d.reboot() // the store comes back with the containers that need it
-	d.agentActive()
-	f.up("v1")
-	d.eventually("the container that needs the store runs", running)
-	assert.Assert(t, strings.Contains(d.environ("needs-store"), "VALUE=from the store\n"))
-
-	d.run("docker", "update", "--restart", "no", "store")
-	d.reboot() // it stays away
-	d.agentActive()
-	f.back("v1")
-	assert.Assert(t, running())
-	assert.Assert(t, strings.Contains(d.environ("needs-store"), "VALUE=from the store\n"))
-	assert.Assert(t, strings.Contains(d.status(), "stale"), "it is said")
 }
 
 // The agent's disk is read-only: containers start and go on, nothing is rotated.
 func TestBoot_TheStateIsOnAReadOnlyDisk(t *testing.T) {
-	d := newInstalled(t)
-	f := d.fleet()
-	assert.NilError(t, d.Write("/etc/systemd/system/read-only.service", `[Unit]
+	inBothModes(t, func(t *testing.T, m mode) {
+		d := newInstalled(t, m)
+		f := d.fleet()
+		assert.NilError(t, d.Write("/etc/systemd/system/read-only.service", `[Unit]
 DefaultDependencies=no
 Before=sysinit.target
 [Service]
@@ -190,8 +199,9 @@ ExecStart=/bin/mount -o remount,bind,ro /var/lib/dso
 [Install]
 WantedBy=sysinit.target
 `, 0o644))
-	d.run("systemctl", "enable", "-q", "read-only.service")
-	d.reboot()
-	d.engineAnswers()
-	f.up("v1")
+		d.run("systemctl", "enable", "-q", "read-only.service")
+		d.reboot()
+		d.engineAnswers()
+		f.up("v1")
+	})
 }

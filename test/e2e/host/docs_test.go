@@ -45,18 +45,23 @@ func (d *debian) play(lines []string) {
 }
 
 func TestDocs_EveryCommandOfTheInstallPageWorks(t *testing.T) {
-	d := newHost(t)
-	d.engineAnswers()
-	assert.NilError(t, d.Copy(pkg(t, "deb"), "/root/docker-dso.deb", 0o644))
-	lines := commands(t, "docs/install.md", "console", "$ ")
-	assert.Assert(t, len(lines) >= 15, "%v", lines)
-	d.play(lines)
-	assert.Assert(t, !strings.Contains(d.run("docker", "info"), "dso"))
+	inBothModes(t, func(t *testing.T, m mode) {
+		d := newHost(t, m)
+		d.engineAnswers()
+		assert.NilError(t, d.Copy(pkg(t, "deb"), "/root/docker-dso.deb", 0o644))
+		lines := commands(t, "docs/install.md", "console", "$ ")
+		for i, line := range lines {
+			lines[i] = strings.Replace(line, "dso setup --yes", strings.Join(append([]string{"dso setup"}, m.setup()...), " ")+" --yes", 1)
+		}
+		assert.Assert(t, len(lines) >= 15, "%v", lines)
+		d.play(lines)
+		assert.Assert(t, !strings.Contains(d.run("docker", "info"), "dso"))
+	})
 }
 
 // A bare Debian host, and somebody who follows the README.
 func TestDocs_TheREADMEsInstallSectionWorks(t *testing.T) {
-	d := newHost(t)
+	d := newHost(t, service{})
 	d.engineAnswers()
 	assert.NilError(t, d.Copy(pkg(t, "deb"), "/root/docker-dso_4_amd64.deb", 0o644))
 	lines := commands(t, "README.md", "sh", "")

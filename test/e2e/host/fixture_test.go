@@ -27,23 +27,24 @@ func repository(t *testing.T) string {
 // debian is a test host with what a test asks of it.
 type debian struct {
 	*testhost.Host
-	t *testing.T
+	t    *testing.T
+	mode mode
 }
 
 // newHost boots a Debian host with an engine, and nothing of DSO on it.
-func newHost(t *testing.T) *debian {
+func newHost(t *testing.T, m mode) *debian {
 	t.Helper()
 	h, err := testhost.New(filepath.Join(repository(t), "tools/bin/bookworm"))
 	assert.NilError(t, err)
-	return boot(t, h)
+	return boot(t, h, m)
 }
 
-func boot(t *testing.T, h *testhost.Host) *debian {
+func boot(t *testing.T, h *testhost.Host, m mode) *debian {
 	t.Helper()
-	d := &debian{h, t}
+	d := &debian{h, t, m}
 	t.Cleanup(func() {
 		if t.Failed() && h.PID() != 0 {
-			out, _ := h.Run(context.Background(), "sh", "-c", "journalctl -u dso-agent -u dso-agent.socket -u dso-runtime.socket -u docker --no-pager -n 120 -o short-precise; docker ps -a")
+			out, _ := h.Run(context.Background(), "sh", "-c", "journalctl -u dso-agent -u dso-agent.socket -u dso-runtime.socket -u docker --no-pager -n 120 -o short-precise; docker ps -a; docker logs --timestamps --tail 60 dso-agent")
 			t.Log(out)
 		}
 		assert.NilError(t, h.Close())
@@ -52,17 +53,17 @@ func boot(t *testing.T, h *testhost.Host) *debian {
 	return d
 }
 
-// installed is a host on which DSO runs with a vault and a secret, and which has the
-// images: made once, and off.
-var installed = struct {
-	sync.Once
-	*testhost.Host
-}{}
+// installed are hosts on which DSO runs with a vault and a secret, and which have the
+// images, by their mode: made once, and off.
+var (
+	installing sync.Mutex
+	installed  = map[mode]*testhost.Host{}
+)
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if installed.Host != nil {
-		if err := installed.Close(); err != nil {
+	for _, h := range installed {
+		if err := h.Close(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -71,23 +72,31 @@ func TestMain(m *testing.M) {
 }
 
 // newInstalled boots a host on which DSO runs, with a vault and a secret.
-func newInstalled(t *testing.T) *debian {
+func newInstalled(t *testing.T, m mode) *debian {
 	t.Helper()
-	installed.Do(func() {
+	d := boot(t, forked(t, m), m)
+	d.agentActive()
+	return d
+}
+
+func forked(t *testing.T, m mode) *testhost.Host {
+	t.Helper()
+	installing.Lock()
+	defer installing.Unlock()
+	if installed[m] == nil {
 		h, err := testhost.New(filepath.Join(repository(t), "tools/bin/bookworm"))
 		assert.NilError(t, err)
-		installed.Host = h
+		installed[m] = h
 		assert.NilError(t, h.Boot(t.Context()))
-		d := &debian{h, t}
+		d := &debian{h, t, m}
+		d.engineAnswers()
 		d.setUp()
 		d.images()
 		assert.NilError(t, h.ShutDown())
-	})
-	h, err := installed.Fork()
+	}
+	h, err := installed[m].Fork()
 	assert.NilError(t, err)
-	d := boot(t, h)
-	d.agentActive()
-	return d
+	return h
 }
 
 // run runs a command, which must succeed.
@@ -143,10 +152,14 @@ func (d *debian) engineAnswers() {
 	})
 }
 
-// agentActive waits until systemd says that the agent is ready.
-func (d *debian) agentActive() {
+// agentActive waits until the agent is ready, and says since when it is.
+func (d *debian) agentActive() (since time.Time) {
 	d.t.Helper()
-	d.eventually("the agent is ready", func() bool { return d.show("ActiveState") == "active" })
+	d.eventually("the agent is ready", func() (is bool) {
+		since, is = d.mode.ready(d)
+		return is
+	})
+	return since
 }
 
 // status is what docker dso status prints; it exits 7 when something is not as it shall be.
@@ -181,7 +194,7 @@ func (d *debian) install() {
 func (d *debian) setUp(options ...string) {
 	d.t.Helper()
 	d.install()
-	d.run("docker", append([]string{"dso", "setup", "--yes"}, options...)...)
+	d.setsUp(append([]string{"--yes"}, options...)...)
 	d.agentActive()
 	d.run("docker", "dso", "init")
 	d.set("app/marker", "v1")
@@ -298,9 +311,7 @@ const within = 5 * time.Second
 func (f fleet) back(value string) {
 	f.d.t.Helper()
 	f.up(value)
-	const layout = "Mon 2006-01-02 15:04:05.999999 MST"
-	ready, err := time.Parse(layout, f.d.run("systemctl", "show", "--timestamp=us+utc", "--value", "--property", "ActiveEnterTimestamp", "dso-agent.service"))
-	assert.NilError(f.d.t, err)
+	ready := f.d.agentActive()
 	for _, name := range []string{byEnv, byFile} {
 		started, err := time.Parse(time.RFC3339Nano, f.d.run("docker", "inspect", "-f", "{{.State.StartedAt}}", name))
 		assert.NilError(f.d.t, err)

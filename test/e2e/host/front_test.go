@@ -49,31 +49,74 @@ func (d *debian) answers(want string) {
 // A front comes back with its map, whichever of the agent, the engine and the application
 // is there first: the port leads to the container that is current or to none.
 func TestBoot_FrontsAndTheirMapsAreBack(t *testing.T) {
-	d := newInstalled(t)
-	d.shop()
-	whole := func() {
-		t.Helper()
-		d.agentActive()
+	inBothModes(t, func(t *testing.T, m mode) {
+		d := newInstalled(t, m)
+		d.shop()
+		whole := func() {
+			t.Helper()
+			d.agentActive()
+			d.answers("v2")
+			d.set("app/marker", "v3") // and it can be changed over
+			d.answers("v3")
+			d.set("app/marker", "v2")
+			d.answers("v2")
+		}
+		assert.NilError(t, d.ShutDown())
+		assert.NilError(t, d.SwitchOn(t.Context()))
+		whole()
+
+		d.reboot()
+		whole()
+
+		release := m.hold(d)
+		d.reboot()
+		release()
+		whole()
+
+		// Without an agent and without a start, the front's port has the map of before.
+		m.stop(d)
+		d.run("docker", "restart", "shop-web-front-1")
 		d.answers("v2")
-		d.set("app/marker", "v3") // and it can be changed over
-		d.answers("v3")
-		d.set("app/marker", "v2")
-		d.answers("v2")
+	})
+}
+
+// anotherHost is a network of its own, which the host forwards for.
+func (d *debian) anotherHost() {
+	d.t.Helper()
+	d.sh(`ip netns add client
+ip link add to-client type veth peer name to-host netns client
+ip address add 10.99.0.1/24 dev to-client; ip link set to-client up
+nsenter --net=/run/netns/client sh -ec "ip address add 10.99.0.2/24 dev to-host; ip link set to-host up; ip route add default via 10.99.0.1"`)
+}
+
+// outside is what the published port answers the other host.
+func (d *debian) outside(path string) string {
+	out, err := d.Run(d.t.Context(), "nsenter", "--net=/run/netns/client", "/root/answerer", "get", "http://10.99.0.1:8080/"+path)
+	if err != nil {
+		return ""
 	}
-	assert.NilError(t, d.ShutDown())
-	assert.NilError(t, d.SwitchOn(t.Context()))
-	whole()
+	return strings.TrimSpace(out)
+}
 
-	d.reboot()
-	whole()
+// What comes from another host takes the fast lane, through the engine's firewall; and an
+// uninstallation leaves nothing of it there, although the agent was killed.
+func TestUninstall_OfAKilledAgentLeavesNothingOfTheFastLane(t *testing.T) {
+	inBothModes(t, func(t *testing.T, m mode) {
+		d := newHost(t, m)
+		d.engineAnswers()
+		d.images()
+		bare := d.picture()
+		d.setUp()
+		d.anotherHost()
+		d.shop()
+		d.eventually("the application sees the client's own address", func() bool { return d.outside("client") == "10.99.0.2" })
+		assert.Equal(t, d.outside(""), "v2")
 
-	release := d.hold("dso-agent.service") // the sockets are there, and the start waits for the agent
-	d.reboot()
-	release()
-	whole()
-
-	// Without an agent and without a start, the front's port has the map of before.
-	d.run("systemctl", "stop", "dso-agent.service", "dso-agent.socket", "dso-runtime.socket")
-	d.run("docker", "restart", "shop-web-front-1")
-	d.answers("v2")
+		m.kill(d)
+		assert.Assert(t, strings.Contains(d.picture()["firewall"], "dso fast lane"), "who is killed cleans nothing up")
+		d.sh("cd /srv/shop && docker dso down && rm -r /srv/shop")
+		d.run("docker", "dso", "setup", "--uninstall", "--yes", "--purge")
+		d.run("apt-get", "purge", "-y", "-qq", "docker-dso")
+		assert.DeepEqual(t, different(bare, d.picture()), []string(nil))
+	})
 }
