@@ -583,8 +583,8 @@ func (unsealed) Keep(string, secret.Versions, map[secret.ID]secret.Value, bool, 
 	return nil
 }
 func (unsealed) Has(string, secret.Versions) bool { return true }
-func (unsealed) Settle(string) error             { return nil }
-func (unsealed) Last(string) (seal.Set, bool)    { return seal.Set{}, false }
-func (unsealed) Containers() []string            { return nil }
-func (unsealed) Forget(string) error             { return nil }
-func (unsealed) Retain(...secret.Versions) error { return nil }
+func (unsealed) Settle(string) error              { return nil }
+func (unsealed) Last(string) (seal.Set, bool)     { return seal.Set{}, false }
+func (unsealed) Containers() []string             { return nil }
+func (unsealed) Forget(string) error              { return nil }
+func (unsealed) Retain(...secret.Versions) error  { return nil }
