@@ -26,6 +26,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/eventlog"
+	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/localvault"
 	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/notify"
@@ -125,6 +126,9 @@ const tracesLast = 2 * time.Second
 func open(ctx context.Context, cfg Config, patience time.Duration) (*Agent, error) {
 	events := eventlog.New(keptEvents)
 	a := &Agent{cfg: cfg, log: slog.New(events.Handler(cfg.Log.Handler())), events: events, claims: &claims{dir: cfg.LockDir}, metrics: metrics.New()}
+	for _, outcome := range rotation.Outcomes {
+		a.metrics.Rotations.May(label.Strategies, string(outcome))
+	}
 	if cfg.Standby {
 		a.claims.standBy = a.standBy
 	}

@@ -32,7 +32,13 @@ func destinationsOf(c *config.Config) []notify.Destination {
 // wants it.
 func (a *Agent) openNotifier() {
 	a.notifier = &notify.Notifier{Events: a.events, Log: a.log, Count: a.metrics.Agent.Notification}
-	a.settings.then(func(c *config.Config) { a.notifier.Use(destinationsOf(c)) })
+	a.settings.then(func(c *config.Config) {
+		to := destinationsOf(c)
+		for _, d := range to {
+			a.metrics.Agent.Destination(d.Name)
+		}
+		a.notifier.Use(to)
+	})
 }
 
 // TestNotifications sends a test to the destination that is named, or to all.

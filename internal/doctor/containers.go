@@ -162,12 +162,12 @@ func runtimeUsed(f Facts) finding {
 	}
 	var other []string
 	for _, c := range f.Engine.Containers {
-		if c.References > 0 && c.Runtime != "dso" && c.State == "running" {
-			other = append(other, fmt.Sprintf("%s runs with the runtime %s", c.Name, c.Runtime))
+		if c.References > 0 && c.Runtime != "dso" {
+			other = append(other, fmt.Sprintf("%s has the runtime %s, and is %s", c.Name, c.Runtime, c.State))
 		}
 	}
 	if len(other) > 0 {
-		return fail(lines(other), "the container sees the references instead of the values: it was made without the runtime dso",
+		return fail(lines(other), "the container sees the references instead of the values, and may have ended because of that: it was made without the runtime dso",
 			"docker dso up -d makes the containers of a project with it", "or runtime: dso in its Compose file, or docker run --runtime dso")
 	}
 	return good("all of them")

@@ -9,22 +9,23 @@ import (
 
 // Facts are what was seen of a host. An empty Err says that a part could be looked at.
 type Facts struct {
-	Now      time.Time
-	Version  string // of the command line
-	Root     bool   // who looks may see everything
-	Agent    Agent
-	Engine   Engine
-	Systemd  Systemd
-	ByEngine ByEngine
-	Config   Config
-	State    []StateFile
-	Locks    []Lock
-	Paths    []Path
-	Disks    []Disk
-	Clock    Clock
-	Tmpfs    Tmpfs
-	Compose  Compose
-	Audit    Audit
+	Now         time.Time
+	Version     string // of the command line
+	Root        bool   // who looks may see everything
+	Agent       Agent
+	Engine      Engine
+	Systemd     Systemd
+	ByEngine    ByEngine
+	Config      Config
+	State       []StateFile
+	Locks       []Lock
+	LocksUnseen string // why the locks could not be looked at
+	Paths       []Path
+	Disks       []Disk
+	Clock       Clock
+	Tmpfs       Tmpfs
+	Compose     Compose
+	Audit       Audit
 }
 
 // Agent is what the agent says, and which agents there are.

@@ -32,6 +32,9 @@ func nothingAside(f Facts) finding {
 	var aside []string
 	var fixes []Fix
 	for _, s := range f.State {
+		if s.Err != "" && !f.Root { // nor could the directory be
+			return unseen(s.Path + ": " + s.Err)
+		}
 		for _, q := range s.Quarantined {
 			aside = append(aside, q)
 			fixes = append(fixes, Fix{Kind: FixQuarantine, Target: q, What: "remove " + q})
@@ -45,6 +48,9 @@ func nothingAside(f Facts) finding {
 }
 
 func noStaleLocks(f Facts) finding {
+	if f.LocksUnseen != "" {
+		return unseen(f.LocksUnseen)
+	}
 	var stale []string
 	var fixes []Fix
 	for _, l := range f.Locks {

@@ -30,7 +30,17 @@ func newAgent(r prometheus.Registerer) *Agent {
 		began:         prometheus.NewGauge(prometheus.GaugeOpts{Name: "dso_agent_start_time_seconds", Help: "When the agent started."}),
 	}
 	r.MustRegister(m.Starts, m.Notifications, m.AuditRecords, m.AuditFailures, m.info, m.began)
+	for _, result := range []string{"delivered", "stale", "refused"} {
+		m.Starts.WithLabelValues(result) // one that begins at 1 has not increased, for an alert
+	}
 	return m
+}
+
+// Destination makes the counters of a destination for messages.
+func (m *Agent) Destination(name string) {
+	for _, result := range []string{"sent", "failed", "dropped"} {
+		m.Notifications.WithLabelValues(name, result)
+	}
 }
 
 // Began says which agent it is, and since when.

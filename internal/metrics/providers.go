@@ -36,7 +36,7 @@ var (
 	open     = describe("dso_provider_circuit_open", "1 while a provider is not asked, because its calls failed.")
 	inUse    = describe("dso_provider_secrets", "Secrets of a provider that containers use.")
 	interval = describe("dso_provider_poll_interval_seconds", "Time between two looks at the secret that is looked at most rarely.")
-	success  = describe("dso_provider_last_success_timestamp_seconds", "When a provider answered last.")
+	success  = describe("dso_provider_last_success_timestamp_seconds", "When a provider answered last; 0: not since the agent started.")
 )
 
 // Describe implements [prometheus.Collector].
@@ -72,8 +72,6 @@ func (p *providers) Collect(ch chan<- prometheus.Metric) {
 		if row.Interval > 0 {
 			gauge(interval, row.Interval.Seconds(), row.Name)
 		}
-		if !row.Good.IsZero() {
-			gauge(success, float64(row.Good.UnixMilli())/1000, row.Name)
-		}
+		gauge(success, max(0, float64(row.Good.UnixMilli())/1000), row.Name)
 	}
 }

@@ -33,6 +33,14 @@ func newRotations(r prometheus.Registerer) *Rotations {
 	return m
 }
 
+// May makes the counters of an outcome that rotations may have: one that begins at 1 has not increased,
+// for an alert.
+func (m *Rotations) May(strategies []string, outcome string) {
+	for _, s := range strategies {
+		m.ended.WithLabelValues(s, outcome)
+	}
+}
+
 // End counts a rotation that ended. recovered says that another agent had begun it.
 func (m *Rotations) End(strategy, outcome string, took time.Duration, recovered bool) {
 	m.ended.WithLabelValues(strategy, outcome).Inc()

@@ -39,6 +39,11 @@ const (
 	OutcomeYielded    Outcome = "yielded"   // somebody else's container has the place: ours are removed
 )
 
+// Outcomes lists them.
+var Outcomes = []Outcome{
+	OutcomeRotated, OutcomeRolledBack, OutcomeGone, OutcomeFailed, OutcomeMarked, OutcomeAdopted, OutcomeRecreated, OutcomeYielded,
+}
+
 // Entry is one rotation of one container, as it stands in the journal. It holds
 // versions and references, never a value.
 type Entry struct {

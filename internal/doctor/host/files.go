@@ -43,11 +43,15 @@ func (h Host) state() []doctor.StateFile {
 	return rows
 }
 
-// locks looks at the lock files of the secrets.
-func (h Host) locks() []doctor.Lock {
-	paths, _ := filepath.Glob(filepath.Join(h.StateDir, "locks", "*"))
-	var rows []doctor.Lock
-	for _, path := range paths {
+// locks looks at the lock files of the secrets; unseen is why it could not.
+func (h Host) locks() (rows []doctor.Lock, unseen string) {
+	dir := filepath.Join(h.StateDir, "locks")
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err.Error()
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
 		st, err := os.Lstat(path)
 		if err != nil {
 			continue // gone meanwhile
@@ -63,7 +67,7 @@ func (h Host) locks() []doctor.Lock {
 		}
 		rows = append(rows, row)
 	}
-	return rows
+	return rows, ""
 }
 
 // paths are those whose modes matter, with what they may be at most.

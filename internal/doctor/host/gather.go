@@ -53,7 +53,7 @@ func (h Host) Gather(ctx context.Context) doctor.Facts {
 	f.ByEngine = h.byEngine(ctx)
 	f.Config = h.config()
 	f.State = h.state()
-	f.Locks = h.locks()
+	f.Locks, f.LocksUnseen = h.locks()
 	f.Paths = h.paths(f.Config.File)
 	f.Disks = disks(h.StateDir, h.RunDir, f.Engine.Root)
 	f.Clock = clock()

@@ -143,7 +143,7 @@ var damages = []damage{
 		lab.Eventually(h.t, "lone is healthy", func() bool { return h.docker("inspect", "-f", "{{.State.Health.Status}}", "lone") == "healthy" })
 		return func() { h.docker("rm", "-f", "lone") }
 	}},
-	{"references under another runtime", "011", doctor.Fail, "plain runs with the runtime", false, func(h *host) func() {
+	{"references under another runtime", "011", doctor.Fail, "plain has the runtime runc, and is running", false, func(h *host) func() {
 		h.docker("run", "-d", "--name", "plain", "-e", "APP_SECRET=x", "-e", "OTHER=dso://app/x", lab.Answerer)
 		return func() { h.docker("rm", "-f", "plain") }
 	}},
