@@ -7,14 +7,24 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/docker-secret-operator/dso/internal/api"
+	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/seal"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
-// goodNote is the name under which the last good configuration is sealed: it may hold
+// goodNote is the name under which the last good configurations are sealed: they may hold
 // credentials.
 const goodNote = "configuration"
+
+// keepGoods is how many of them are kept.
+const keepGoods = 10
+
+// goods are the last good configurations, the newest first.
+type goods struct {
+	Versions []good `json:"versions"`
+}
 
 // good is a configuration that was taken.
 type good struct {
@@ -39,23 +49,75 @@ func keepGood(n notes, c *config.Config, now time.Time) error {
 	if c.File == "" {
 		return n.Note(goodNote, nil)
 	}
-	if last, err := lastGood(n); err == nil && last.File == c.File && c.Source().Equal(secret.NewValue(last.Content)) {
+	before, err := goodOnes(n)
+	if err == nil && before[0].File == c.File && c.Source().Equal(secret.NewValue(before[0].Content)) {
 		return nil
 	}
-	data, err := json.Marshal(good{File: c.File, Taken: now.UTC(), Content: c.Source().Reveal()})
+	all := append([]good{{File: c.File, Taken: now.UTC(), Content: c.Source().Reveal()}}, before...)
+	data, err := json.Marshal(goods{all[:min(len(all), keepGoods)]})
 	if err != nil {
 		return err
 	}
 	return n.Note(goodNote, data)
 }
 
-func lastGood(n notes) (good, error) {
-	var g good
+// goodOnes returns at least one configuration, or an error.
+func goodOnes(n notes) ([]good, error) {
 	sealed, err := n.Noted(goodNote)
-	if err == nil && json.Unmarshal(sealed.Reveal(), &g) != nil {
-		err = errors.New("it is damaged")
+	if err != nil {
+		return nil, err
 	}
-	return g, err
+	var file struct {
+		goods
+		good // of an agent that kept one only
+	}
+	if err := json.Unmarshal(sealed.Reveal(), &file); err != nil {
+		return nil, errors.New("it is damaged")
+	}
+	if file.File != "" {
+		return []good{file.good}, nil
+	}
+	if len(file.Versions) == 0 {
+		return nil, errors.New("it is damaged")
+	}
+	return file.Versions, nil
+}
+
+// ConfigVersions lists the last good configurations, the newest first.
+func (a *Agent) ConfigVersions(context.Context) ([]wire.ConfigVersion, error) {
+	all, err := a.goodOnes()
+	rows := []wire.ConfigVersion{}
+	for i, g := range all {
+		rows = append(rows, wire.ConfigVersion{Number: i + 1, File: g.File, Taken: g.Taken})
+	}
+	return rows, err
+}
+
+// ConfigVersion returns one of them as it was written.
+func (a *Agent) ConfigVersion(_ context.Context, req wire.ConfigVersion) (wire.ConfigVersion, error) {
+	all, err := a.goodOnes()
+	if err != nil {
+		return req, err
+	}
+	if req.Number < 1 || req.Number > len(all) {
+		return req, &api.Error{
+			Code: wire.CodeNotFound, Err: fmt.Errorf("there is no version %d of the configuration", req.Number),
+			Hint: "docker dso config history lists those that are kept",
+		}
+	}
+	g := all[req.Number-1]
+	return wire.ConfigVersion{Number: req.Number, File: g.File, Taken: g.Taken, Content: g.Content}, nil
+}
+
+func (a *Agent) goodOnes() ([]good, error) {
+	if a.sealed == nil {
+		return nil, nil
+	}
+	all, err := goodOnes(a.sealed)
+	if errors.Is(err, seal.ErrNotSealed) {
+		return nil, nil
+	}
+	return all, err
 }
 
 // noGood is why an agent does not start on a file that cannot be used.
@@ -86,13 +148,14 @@ func (a *Agent) restoreGood() error {
 	for _, p := range problems {
 		a.log.Warn("sealed values", "error", p)
 	}
-	last, err := lastGood(s)
+	all, err := goodOnes(s)
 	if errors.Is(err, seal.ErrNotSealed) {
 		return refuse(errors.New("none is sealed"))
 	}
 	if err != nil {
 		return refuse(err)
 	}
+	last := all[0]
 	if path, err := config.Find(a.cfg.ConfigFile); err != nil || path != last.File {
 		return refuse(fmt.Errorf("the sealed one is of %s", last.File))
 	}

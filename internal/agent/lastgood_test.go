@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"gotest.tools/v3/assert"
 
+	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/seal"
 )
@@ -73,6 +75,33 @@ func TestKeepGood_ForgetsWhenThereIsNoFile(t *testing.T) {
 	none, err := newSettings(Config{Log: a.log}, nil, provider.NewFingerprint(nil), s)
 	assert.NilError(t, err)
 	assert.Equal(t, none.config.File, "")
-	_, err = lastGood(s)
+	_, err = goodOnes(s)
 	assert.ErrorIs(t, err, seal.ErrNotSealed)
+}
+
+func TestKeepGood_KeepsTheLastTenAndReadsTheOneOfAnOlderAgent(t *testing.T) {
+	a, s := badStart(t, "version: 1\n")
+	a.sealed = s
+	for n := range 12 {
+		file := a.cfg.ConfigFile
+		assert.NilError(t, os.WriteFile(file, fmt.Appendf(nil, "version: 1\n# %d\n", n), 0o600))
+		c, err := LoadConfig(file)
+		assert.NilError(t, err)
+		assert.NilError(t, keepGood(s, c, time.Now()))
+		assert.NilError(t, keepGood(s, c, time.Now())) // the same one
+	}
+	rows, err := a.ConfigVersions(t.Context())
+	assert.NilError(t, err)
+	assert.Equal(t, len(rows), keepGoods)
+	third, err := a.ConfigVersion(t.Context(), wire.ConfigVersion{Number: 3})
+	assert.NilError(t, err)
+	assert.Equal(t, string(third.Content), "version: 1\n# 9\n")
+	_, err = a.ConfigVersion(t.Context(), wire.ConfigVersion{Number: 11})
+	assert.ErrorContains(t, err, "no version 11")
+
+	assert.NilError(t, s.Note(goodNote, []byte(`{"file": "/etc/dso/dso.yaml", "taken": "2026-01-02T03:04:05Z", "content": "djEK"}`)))
+	all, err := goodOnes(s)
+	assert.NilError(t, err)
+	assert.Equal(t, len(all), 1)
+	assert.Equal(t, string(all[0].Content), "v1\n")
 }

@@ -57,6 +57,8 @@ type Backend interface {
 	Events(after uint64) (events []wire.Event, newer <-chan struct{})
 	// Fronts tells of each front what is ordered, and what the kernel has.
 	Fronts(ctx context.Context) ([]wire.Front, error)
+	ConfigVersions(ctx context.Context) ([]wire.ConfigVersion, error)
+	ConfigVersion(ctx context.Context, req wire.ConfigVersion) (wire.ConfigVersion, error)
 	// TestNotifications sends a test to the destinations, or to the one that is named.
 	TestNotifications(ctx context.Context, req wire.NotifyRequest) ([]wire.NotifyResult, error)
 	// Denied is told of a call that the caller may not make.
@@ -178,6 +180,12 @@ func routes(b Backend, log *slog.Logger, ownerOnly map[string]bool) http.Handler
 	route(owner, "POST /v1/seal/key", func(ctx context.Context, _ Caller, _ struct{}) (wire.Seal, error) { return b.NewSealKey(ctx) })
 	route(owner, "POST /v1/recover/mark", func(ctx context.Context, _ Caller, r wire.RecoverRequest) (wire.Rotation, error) {
 		return b.MarkRecovered(ctx, r)
+	})
+	route(group, "GET /v1/config/versions", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.ConfigVersion, error) {
+		return b.ConfigVersions(ctx)
+	})
+	route(owner, "POST /v1/config/version", func(ctx context.Context, _ Caller, r wire.ConfigVersion) (wire.ConfigVersion, error) {
+		return b.ConfigVersion(ctx, r)
 	})
 	route(group, "GET /v1/legacy", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Leftover, error) { return b.Legacy(ctx) })
 	route(owner, "POST /v1/legacy", func(ctx context.Context, _ Caller, r wire.AdoptRequest) ([]wire.Leftover, error) {

@@ -171,6 +171,12 @@ func (b *backend) Pause(context.Context, string) (func(), error) {
 func (b *backend) Check(context.Context, wire.CheckRequest) ([]wire.CheckResult, error) {
 	return []wire.CheckResult{}, b.fail
 }
+func (*backend) ConfigVersions(context.Context) ([]wire.ConfigVersion, error) { return nil, nil }
+
+func (*backend) ConfigVersion(_ context.Context, r wire.ConfigVersion) (wire.ConfigVersion, error) {
+	return r, nil
+}
+
 func (b *backend) Seal(context.Context) (wire.Seal, error)       { return wire.Seal{}, b.fail }
 func (b *backend) NewSealKey(context.Context) (wire.Seal, error) { return wire.Seal{}, b.fail }
 func (b *backend) Events(after uint64) ([]wire.Event, <-chan struct{}) {

@@ -3,16 +3,18 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/config"
 )
 
 func (a *app) configCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: noSuchCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	cmd.AddCommand(a.configShow(), a.configValidate(), a.configEdit())
+	cmd.AddCommand(a.configShow(), a.configValidate(), a.configEdit(), a.configHistory())
 	return cmd
 }
 
@@ -43,6 +45,41 @@ func (a *app) configShow() *cobra.Command {
 			return err
 		},
 	})
+}
+
+func (a *app) configHistory() *cobra.Command {
+	var version int
+	cmd := a.jsonFlag(&cobra.Command{
+		Use: "history", Short: "List the last good configurations, or print one as it was written", Args: noArgs,
+		Long: `List the last good configurations that the agent has taken, the newest first, or print one as it was
+written, credentials included: as root. To go back to one, write it into the file.`,
+		Example: "  docker dso config history\n  docker dso config history --version 2",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("version") {
+				var v wire.ConfigVersion
+				if err := a.agent().Call(cmd.Context(), "POST", "/v1/config/version", wire.ConfigVersion{Number: version}, &v); err != nil {
+					return err
+				}
+				if done, err := a.print(v); done {
+					return err
+				}
+				_, err := a.out.Write(v.Content)
+				return err
+			}
+			var rows []wire.ConfigVersion
+			if err := a.agent().Call(cmd.Context(), "GET", "/v1/config/versions", nil, &rows); err != nil {
+				return err
+			}
+			if done, err := a.print(rows); done {
+				return err
+			}
+			return a.table("VERSION\tTAKEN\tFILE\t", len(rows), func(i int) string {
+				return fmt.Sprintf("%d\t%s\t%s\t", rows[i].Number, rows[i].Taken.Local().Format(time.DateTime), rows[i].File)
+			})
+		},
+	})
+	cmd.Flags().IntVar(&version, "version", 0, "print this one")
+	return cmd
 }
 
 // configReport is what "config validate --json" prints.

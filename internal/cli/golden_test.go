@@ -120,9 +120,10 @@ func full() map[string]any {
 		"GET /v1/locks": []wire.Lock{{
 			Secret: "shop/db", Agent: "agent", Path: "/x.lock", PID: 42, Since: at, Age: "1s", BootID: "b", Held: true, Alive: true, SameBoot: true, Note: "note",
 		}},
-		"POST /v1/seal/key": wire.Seal{Protection: "file", Key: "l", Dir: "/var/lib/dso/sealed", Containers: 1, Values: 2},
-		"GET /v1/seal":      wire.Seal{Protection: "file", Key: "k", Dir: "/var/lib/dso/sealed", Containers: 1, Values: 2},
-		"GET /v1/secrets":   []wire.SecretInfo{{Name: "shop/db", Version: "2", Created: at, Versions: 2, Size: 7}},
+		"POST /v1/seal/key":       wire.Seal{Protection: "file", Key: "l", Dir: "/var/lib/dso/sealed", Containers: 1, Values: 2},
+		"GET /v1/seal":            wire.Seal{Protection: "file", Key: "k", Dir: "/var/lib/dso/sealed", Containers: 1, Values: 2},
+		"GET /v1/config/versions": []wire.ConfigVersion{{Number: 1, File: "/etc/dso/dso.yaml", Taken: at}},
+		"GET /v1/secrets":         []wire.SecretInfo{{Name: "shop/db", Version: "2", Created: at, Versions: 2, Size: 7}},
 		"POST /v1/secret/history": []wire.SecretVersion{{
 			Version: "2", Created: at, Author: "root", Size: 7, Deleted: true, Current: true,
 		}},
@@ -157,7 +158,7 @@ func TestJSON_ShapesAreThoseOfTheirVersion(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, args := range map[string][]string{
 		"status": {"status"}, "plan": {"plan"}, "inspect": {"inspect", "shop-web-1"}, "who-uses": {"who-uses", "shop/db"}, "rotations": {"rotations"},
-		"history": {"history"}, "diff": {"diff"}, "locks": {"locks"}, "seal": {"seal"}, "seal-new-key": {"seal", "new-key"}, "secret-list": {"secret", "list"}, "secret-history": {"secret", "history", "shop/db"},
+		"history": {"history"}, "config-history": {"config", "history"}, "diff": {"diff"}, "locks": {"locks"}, "seal": {"seal"}, "seal-new-key": {"seal", "new-key"}, "secret-list": {"secret", "list"}, "secret-history": {"secret", "history", "shop/db"},
 		"secret-rollback": {"secret", "rollback", "shop/db"}, "secret-set": {"secret", "set", "shop/db"}, "init": {"init"}, "notifications-test": {"notifications", "test"},
 		"rotate": {"rotate", "shop/db"}, "sync": {"sync"}, "apply": {"apply", "--yes"}, "recover": {"recover"}, "recover-mark": {"recover", "--mark-recovered", "local:shop/db:0123"},
 		"recover-legacy": {"recover", "--adopt-legacy", "--dry-run"}, "watch": {"watch", "--no-follow"}, "version": {"version"}, "fetch": {"fetch", "shop/db"},

@@ -447,6 +447,15 @@ type CheckResult struct {
 	Error     string `json:"error,omitempty"`
 }
 
+// ConfigVersion is one of the last good configurations (GET /v1/config/versions, newest
+// first, and POST /v1/config/version, where Number asks for one with its content).
+type ConfigVersion struct {
+	Number  int       `json:"number"` // 1: the newest
+	File    string    `json:"file,omitempty"`
+	Taken   time.Time `json:"taken,omitzero"` // when it came into force
+	Content []byte    `json:"content,omitempty"`
+}
+
 // Seal is the answer of GET /v1/seal: the sealed values of before.
 type Seal struct {
 	Protection string `json:"protection"`    // of the key: tpm2, host, file; off: nothing is sealed
