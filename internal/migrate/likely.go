@@ -31,6 +31,7 @@ const (
 	ByForm    = "it has the form of a key"
 	ByEntropy = "it looks random"
 	ByPerson  = "you say so"
+	ByPart    = "it is made of a secret"
 )
 
 // The length from which on a value can look random, in bytes, and how random that is,
