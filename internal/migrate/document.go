@@ -39,12 +39,13 @@ type document struct {
 	renamed   map[*yaml.Node]bool   // env_files that have their new names
 	filed     map[*yaml.Node]string // the secret of Compose that a variable named
 	mounts    []mount
+	was       map[*yaml.Node]*yaml.Node // what an anchor had, and has a reference now
 }
 
 func parseFile(f File, dir string) (*composeFile, error) {
 	c := &composeFile{path: f.Path, dir: dir}
 	for in := yaml.NewDecoder(bytes.NewReader(f.Text)); ; {
-		d := &document{composeFile: c, root: new(yaml.Node), seen: map[*yaml.Node]bool{}, renamed: map[*yaml.Node]bool{}, filed: map[*yaml.Node]string{}}
+		d := &document{composeFile: c, root: new(yaml.Node), seen: map[*yaml.Node]bool{}, renamed: map[*yaml.Node]bool{}, filed: map[*yaml.Node]string{}, was: map[*yaml.Node]*yaml.Node{}}
 		err := in.Decode(d.root)
 		if errors.Is(err, io.EOF) && len(c.docs) > 0 {
 			return c, nil
@@ -86,37 +87,40 @@ func circular(n *yaml.Node, done map[*yaml.Node]bool) bool {
 
 func (c *composeFile) text() ([]byte, error) {
 	var out bytes.Buffer
-	e := yaml.NewEncoder(&out)
-	width, compact := c.indent()
-	e.SetIndent(width)
-	if compact {
-		e.CompactSeqIndent()
-	}
+	width, list := c.indent()
+	e, err := yaml.NewDumper(&out, yaml.WithV3Defaults(), yaml.WithLineWidth(-1), yaml.WithIndent(width), yaml.WithCompactSeqIndent(list < width))
 	for _, d := range c.docs {
-		if err := e.Encode(d.root); err != nil {
-			return nil, fmt.Errorf("write %s anew: %w", c.path, err)
+		if err == nil {
+			err = e.Dump(d.root)
 		}
 	}
-	return out.Bytes(), e.Close()
+	if err == nil {
+		err = e.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write %s anew: %w", c.path, err)
+	}
+	if _, err := parseFile(File{Beside(c.path), out.Bytes()}, c.dir); err != nil {
+		return nil, fmt.Errorf("write %s anew: %w", c.path, err) // such as an alias without its anchor
+	}
+	return out.Bytes(), nil
 }
 
-// indent is how far the first key below another stands to its right, and whether the
-// first list below a key does not.
-func (c *composeFile) indent() (width int, compact bool) {
-	list := 0
+// indent is how far the first mapping below a key stands to its right, and the first list.
+func (c *composeFile) indent() (width, list int) {
+	width, list = -1, -1
 	var walk func(n *yaml.Node)
 	walk = func(n *yaml.Node) {
-		for i := 0; n.Kind == yaml.MappingNode && i+1 < len(n.Content); i += 2 {
-			key, value := n.Content[i], n.Content[i+1]
+		each(n, func(key, value *yaml.Node) {
 			by := value.Column - key.Column
 			switch {
 			case value.Line == key.Line || value.Style&yaml.FlowStyle != 0:
-			case value.Kind == yaml.MappingNode && width == 0 && by > 1:
+			case value.Kind == yaml.MappingNode && width < 0:
 				width = by
-			case value.Kind == yaml.SequenceNode && list == 0:
-				list, compact = 1, by == 0
+			case value.Kind == yaml.SequenceNode && list < 0:
+				list = by
 			}
-		}
+		})
 		for _, below := range n.Content {
 			walk(below)
 		}
@@ -124,7 +128,13 @@ func (c *composeFile) indent() (width int, compact bool) {
 	for _, d := range c.docs {
 		walk(d.root)
 	}
-	return cmp.Or(width, 2), compact
+	if width < 2 {
+		width = 2
+	}
+	if list < 0 {
+		list = width
+	}
+	return width, list
 }
 
 func (c *composeFile) at(n *yaml.Node) string { return fmt.Sprintf("%s:%d", c.path, n.Line) }
@@ -321,7 +331,12 @@ func (v variable) source() string {
 	return v.name
 }
 
-func (v variable) refer(ref string) {
+// refer puts a reference in the place of a value.
+func (d *document) refer(v variable, ref string) {
+	if v.node.Anchor != "" {
+		was := *v.node
+		d.was[v.node] = &was
+	}
 	if v.list {
 		replace(v.node, v.name+"="+ref)
 		return
@@ -375,7 +390,7 @@ func (p *planner) environment(d *document, service string, env *yaml.Node) {
 			continue
 		}
 		name := p.secretFor(service, v.source(), value, why, d.at(v.node)+" "+v.name)
-		v.refer("dso://" + name)
+		d.refer(v, "dso://"+name)
 		d.changed(v.node, "%s becomes dso://%s", v.name, name)
 		words := []string{v.name}
 		if v.given {

@@ -3,6 +3,7 @@ package migrate
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/compose-spec/compose-go/v2/template"
@@ -74,16 +75,19 @@ type provided struct {
 	envVar
 	from envUse
 	why  string // it is a secret
+	to   part   // whose environment can have it instead
 }
 
 // given is what Compose gives the containers of a service, in the order of the files.
 // It is found out before anything is changed.
 func (p *planner) given(service string, parts []part) []provided {
 	set, secrets, files := map[string]*string{}, map[string]string{}, []envUse{}
-	for _, part := range parts {
+	from := 0 // the first part whose environment counts
+	for i, part := range parts {
 		env := member(part.s, "environment")
 		if replaces(env) {
 			clear(set)
+			from = i
 		}
 		for _, v := range effective(env) {
 			set[v.name] = nil
@@ -151,7 +155,7 @@ func (p *planner) given(service string, parts []part) []provided {
 			if _, known := last[v.name]; !known {
 				order = append(order, v.name)
 			}
-			last[v.name] = provided{v, use, why}
+			last[v.name] = provided{v, use, why, parts[max(from, slices.Index(parts, use.part))]}
 		}
 	}
 	var all []provided
@@ -222,18 +226,10 @@ func (p *planner) readUse(service string, use envUse, vars map[string]string, lo
 	case strings.Contains(use.node.Value, "$") && !told:
 		p.left(where, "the name of its env_file has a variable in it: what the file holds stays there")
 	}
-	p.remember(e, use.doc.foreign)
-	return e
-}
-
-// remember keeps what an environment file is, for what is said of it and done with it.
-func (p *planner) remember(e *Env, foreign bool) {
-	if known := p.envAt(e.Path); known != nil {
-		known.foreign = known.foreign && foreign
-		return
+	if !use.doc.foreign && p.envAt(use.path) == nil {
+		p.envs = append(p.envs, e)
 	}
-	e.foreign = foreign
-	p.envs = append(p.envs, e)
+	return e
 }
 
 // editable reports whether an env_file can be another one.
@@ -270,8 +266,8 @@ func (p *planner) additions() {
 			if v.why = ""; v.from.editable() {
 				v.why = why[place{v.from.path, v.name}]
 			}
-			if v.why != "" && v.from.service == name {
-				p.added[v.from.s] = append(p.added[v.from.s], *v)
+			if v.why != "" && v.to.service == name {
+				p.added[v.to.s] = append(p.added[v.to.s], *v)
 			}
 		}
 	}

@@ -79,6 +79,7 @@ type planner struct {
 	gone    map[string]map[string]string // what an env file loses, by path and variable
 	kept    map[string]bool              // what it does not lose after all
 
+	foreign  []*Env                       // the env_files of others
 	others   map[string]*composeFile      // by path: what the files include or extend from
 	included map[*document][]*composeFile // by who includes it
 	extended map[*yaml.Node]*composeFile  // by where it is named
@@ -108,6 +109,7 @@ func Make(in Input) (Plan, error) {
 	}
 	for _, d := range p.docs {
 		p.unmount(d)
+		p.unshare(d)
 	}
 	p.stay()
 	p.unmoved()

@@ -66,7 +66,7 @@ func (p *planner) fileSecrets(d *document, service string, s *yaml.Node) {
 			continue
 		}
 		name := p.secretFor("", source, string(text), "it is a secret of Compose", from+" secret "+source)
-		v.refer("dsofile://" + name)
+		d.refer(v, "dsofile://"+name)
 		d.changed(v.node, "%s becomes dsofile://%s", v.name, name)
 		d.filed[v.node], m.done[source] = source, true
 	}
@@ -79,9 +79,16 @@ func (p *planner) unmount(d *document) {
 		var keep []*yaml.Node
 		for _, item := range m.list.Content {
 			source, _ := sourceOf(item)
-			needed := slices.ContainsFunc(d.mounts, func(o mount) bool { return o.list == m.list && !o.done[source] })
+			var sharing []string
+			needed := false
+			for _, o := range d.mounts {
+				if o.list == m.list {
+					sharing = append(sharing, o.service)
+					needed = needed || !o.done[source]
+				}
+			}
 			if !needed {
-				d.changed(follow(item), "secret %s is no longer mounted into %s", source, m.service)
+				d.changed(follow(item), "secret %s is no longer mounted into %s", source, strings.Join(sharing, ", "))
 				continue
 			}
 			if _, from, ok := p.content(source); ok && !m.done[source] {

@@ -2,6 +2,8 @@ package migrate
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -17,9 +19,16 @@ func (p *planner) stay() {
 	for _, d := range p.docs {
 		neededBy(d, func(name string) { note(name, "a Compose file") })
 	}
-	for path, c := range p.others {
-		for _, d := range c.docs {
+	for _, path := range slices.Sorted(maps.Keys(p.others)) {
+		for _, d := range p.others[path].docs {
 			neededBy(d, func(name string) { note(name, path) })
+		}
+	}
+	for _, e := range p.foreign {
+		for _, v := range e.vars {
+			for _, name := range e.interpolates(v) {
+				note(name, e.Path)
+			}
 		}
 	}
 	for again := true; again; {
@@ -92,7 +101,7 @@ func neededBy(d *document, do func(name string)) {
 func (p *planner) unmoved() {
 	for _, e := range p.envs {
 		for _, v := range e.vars {
-			if !e.foreign && e.Line(v.name) == v.from+1 && p.why(v.name, v.value) != "" && p.gone[e.Path][v.name] == "" && !p.kept[e.Path+"\x00"+v.name] {
+			if e.Line(v.name) == v.from+1 && p.why(v.name, v.value) != "" && p.gone[e.Path][v.name] == "" && !p.kept[e.Path+"\x00"+v.name] {
 				p.left(fmt.Sprintf("%s:%d", e.Path, v.from+1), "%s looks like a secret and stays: no environment has it from here", v.name)
 			}
 		}
