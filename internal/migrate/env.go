@@ -2,10 +2,12 @@ package migrate
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
 	"github.com/docker/cli/pkg/kvfile"
@@ -195,7 +197,8 @@ func (e *Env) Without(gone map[string]string) []byte {
 }
 
 // EnvSecrets returns the variables of an environment file that look like secrets, or all
-// of them, as secrets of a namespace, and the names of the others.
+// of them, as secrets of a namespace, and the names of the others. Two variables that would
+// be one secret are an error.
 func EnvSecrets(path string, text []byte, namespace string, all bool) (found []Secret, others []string, err error) {
 	e, err := ParseEnv(path, text, nil)
 	if err != nil {
@@ -215,22 +218,32 @@ func EnvSecrets(path string, text []byte, namespace string, all bool) (found []S
 		case why == "":
 			why = ByPerson
 		}
+		name := namespace + "/" + pathOf(v.name)
+		if i := slices.IndexFunc(found, func(s Secret) bool { return s.Name == name }); i >= 0 {
+			return nil, nil, fmt.Errorf("%s and %s of %s would both be the secret %s: rename one of them", found[i].From[0], v.name, path, name)
+		}
 		found = append(found, Secret{
-			Name: namespace + "/" + pathOf(v.name), Value: secret.NewValue([]byte(v.value)), Bytes: len(v.value), Why: why, From: []string{v.name},
+			Name: name, Value: secret.NewValue([]byte(v.value)), Bytes: len(v.value), Why: why, From: []string{v.name},
 		})
 	}
 	return found, others, nil
 }
 
-// FormatEnv writes values as an environment file that Compose reads back byte by byte.
+// FormatEnv writes values as an environment file that Compose reads back byte by byte. Two
+// secrets that would be one variable are an error.
 func FormatEnv(values map[string]string) ([]byte, error) {
 	var out bytes.Buffer
+	of := map[string]string{}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		value := values[name]
 		_, base, _ := strings.Cut(name, "/")
 		variable := strings.ToUpper(strings.NewReplacer("/", "_", "-", "_", ".", "_").Replace(base))
+		if other, twice := of[variable]; twice {
+			return nil, fmt.Errorf("%s and %s would both be the variable %s: write them to two files, or use the format json", other, name, variable)
+		}
+		of[variable] = name
 		switch {
-		case strings.ContainsAny(value, "\x00\r"):
+		case strings.ContainsAny(value, "\x00\r") || !utf8.ValidString(value):
 			return nil, fmt.Errorf("the value of %s has bytes that no environment file can hold; use the format json", name)
 		case !strings.ContainsAny(value, "'"):
 			fmt.Fprintf(&out, "%s='%s'\n", variable, value)
@@ -239,4 +252,19 @@ func FormatEnv(values map[string]string) ([]byte, error) {
 		}
 	}
 	return out.Bytes(), nil
+}
+
+// FormatJSON writes values as an object of names and values. One that is not text is an
+// object with its bytes in base64: a string of JSON cannot hold it.
+func FormatJSON(values map[string]string) ([]byte, error) {
+	type binary struct {
+		Base64 []byte `json:"base64"`
+	}
+	out := map[string]any{}
+	for name, value := range values {
+		if out[name] = value; !utf8.ValidString(value) {
+			out[name] = binary{[]byte(value)}
+		}
+	}
+	return json.MarshalIndent(out, "", "  ")
 }

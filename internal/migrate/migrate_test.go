@@ -238,8 +238,33 @@ func TestFormatEnv_IsReadBackByteByByte(t *testing.T) {
 	assert.DeepEqual(t, e.Values(), map[string]string{
 		"A": "plain", "B": values["shop/b"], "C_D_E": "two\nlines", "F": "", "G": " space ", "H": "it's\ntwo",
 	})
-	_, err = FormatEnv(map[string]string{"shop/a": "\x00"})
-	assert.ErrorContains(t, err, "json")
+	for _, value := range []string{"\x00", "a\r\n", "\xff\xfe"} {
+		_, err = FormatEnv(map[string]string{"shop/a": value})
+		assert.ErrorContains(t, err, "json")
+	}
+}
+
+func TestFormatEnv_RefusesTwoSecretsOfOneVariable(t *testing.T) {
+	_, err := FormatEnv(map[string]string{"shop/a-b": "hunter2", "other/a_b": "hunter2"})
+	assert.ErrorContains(t, err, "other/a_b and shop/a-b would both be the variable A_B")
+	assert.Assert(t, !strings.Contains(err.Error(), "hunter2"))
+}
+
+func TestFormatJSON_KeepsEveryByte(t *testing.T) {
+	values := map[string]string{"shop/text": "it's <\"text\">\n\x00\r", "shop/key": "\xff\xfe\x00", "other/text": "é"}
+	text, err := FormatJSON(values)
+	assert.NilError(t, err)
+	var read map[string]any
+	assert.NilError(t, json.Unmarshal(text, &read))
+	assert.DeepEqual(t, read, map[string]any{
+		"shop/text": values["shop/text"], "other/text": "é", "shop/key": map[string]any{"base64": "//4A"},
+	})
+}
+
+func TestEnvSecrets_RefusesTwoVariablesOfOneSecret(t *testing.T) {
+	_, _, err := EnvSecrets(".env", []byte("DB_PASSWORD=hunter2-1\ndb_password=hunter2-2\n"), "shop", false)
+	assert.ErrorContains(t, err, "DB_PASSWORD and db_password of .env would both be the secret shop/db_password")
+	assert.Assert(t, !strings.Contains(err.Error(), "hunter2"))
 }
 
 func TestEnvSecrets(t *testing.T) {
