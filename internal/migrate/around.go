@@ -77,7 +77,7 @@ func (p *planner) other(d *document, n *yaml.Node, dir string) *composeFile {
 	p.left(d.at(n), "%s is not written anew: docker dso migrate -p %s -f %s does it, and this place can name the new file then", n.Value, p.in.Project, path)
 	for _, d := range c.docs {
 		each(member(d.top, "services"), func(key, s *yaml.Node) {
-			for _, use := range p.filesOf(part{d, key.Value, s}) {
+			for _, use := range p.namedBy(part{d, key.Value, s}) {
 				if text, err := p.in.Read(use.path); err == nil {
 					if e, err := readEnv(File{use.path, text}, use.format, map[string]string{}, p.lookup); err == nil {
 						p.foreign = append(p.foreign, e)

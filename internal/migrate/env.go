@@ -18,11 +18,10 @@ import (
 // Env is an environment file: what it means, as Compose reads it, and where each
 // variable stands.
 type Env struct {
-	Path    string
-	format  string
-	foreign bool     // only a file that is not written anew names it
-	lines   []string // with their newlines
-	vars    []envVar
+	Path   string
+	format string
+	lines  []string // with their newlines
+	vars   []envVar
 }
 
 // envVar is one assignment.

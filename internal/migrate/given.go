@@ -78,79 +78,88 @@ type provided struct {
 	to   part   // whose environment can have it instead
 }
 
-// given is what Compose gives the containers of a service, in the order of the files.
-// It is found out before anything is changed.
-func (p *planner) given(service string, parts []part) []provided {
-	set, secrets, files := map[string]*string{}, map[string]string{}, []envUse{}
-	from := 0 // the first part whose environment counts
+// surroundings are what the env_files of a service may interpolate, besides each other.
+type surroundings struct {
+	p       *planner
+	set     map[string]*string // by environment: nil is one without a value
+	secrets map[string]string  // those of environment, and of the files that were read
+}
+
+func (s surroundings) lookup(name string) (string, bool) {
+	if value, ok := s.p.env[name]; ok {
+		return value, true
+	}
+	if value := s.set[name]; value != nil {
+		return *value, true
+	}
+	return "", false
+}
+
+// why says why a variable of an env_file is a secret. Whoever says of a variable that it is
+// none cannot know what it is made of.
+func (s surroundings) why(v envVar) string {
+	why := s.p.why(v.name, v.value)
+	for _, name := range v.of {
+		part, ok := s.p.env[name]
+		if !ok {
+			part = s.secrets[name]
+		} else if s.p.why(name, part) == "" {
+			continue
+		}
+		if why == "" && part != "" && strings.Contains(v.value, part) {
+			why = ByPart
+		}
+	}
+	return why
+}
+
+// environmentOf returns what environment says in all parts of a service, and the first
+// part of which it counts.
+func (p *planner) environmentOf(parts []part) (s surroundings, from int) {
+	s = surroundings{p, map[string]*string{}, map[string]string{}}
 	for i, part := range parts {
 		env := member(part.s, "environment")
 		if replaces(env) {
-			clear(set)
+			clear(s.set)
 			from = i
 		}
 		for _, v := range effective(env) {
-			set[v.name] = nil
-			delete(secrets, v.name)
+			s.set[v.name] = nil
+			delete(s.secrets, v.name)
 			if value, known := p.resolve(v); known {
-				set[v.name] = &value
+				s.set[v.name] = &value
 				if p.whyEntry(v, value) != "" {
-					secrets[v.name] = value
+					s.secrets[v.name] = value
 				}
 			}
 		}
-		if replaces(member(part.s, "env_file")) {
-			files = nil
-		}
-		files = append(files, p.filesOf(part)...)
 	}
-	look := func(name string) (string, bool) {
-		if value, ok := p.env[name]; ok {
-			return value, true
-		}
-		if value := set[name]; value != nil {
-			return *value, true
-		}
-		return "", false
-	}
-	// part of a value that may be a secret itself, by the variable that it came from
-	secretOf := func(name string) string {
-		if value, ok := p.env[name]; ok && p.why(name, value) == "" {
-			return ""
-		} else if ok {
-			return value
-		}
-		return secrets[name]
-	}
-	vars, last, order, read := map[string]string{}, map[string]provided{}, []string{}, map[string]bool{}
-	for name, value := range set {
+	return s, from
+}
+
+// given is what the env_files give the containers of a service, in the order in which
+// Compose reads them. It is found out before anything is changed.
+func (p *planner) given(service string, parts []part) []provided {
+	around, from := p.environmentOf(parts)
+	vars, last, order := map[string]string{}, map[string]provided{}, []string{}
+	for name, value := range around.set {
 		if value != nil {
 			vars[name] = *value
 		}
 	}
-	for _, use := range files {
-		if read[use.path] {
-			continue
-		}
-		read[use.path] = true
-		e := p.readUse(service, use, vars, look)
+	for _, use := range p.filesOf(parts...) {
+		e := p.readUse(service, use, vars, around.lookup)
 		if e == nil {
 			continue
 		}
 		for _, v := range e.vars {
-			why := p.why(v.name, v.value)
-			for _, name := range v.of {
-				// Whoever says of the whole that it is no secret cannot know what it is made of.
-				if part := secretOf(name); why == "" && part != "" && strings.Contains(v.value, part) {
-					why = ByPart
-				}
-			}
-			if _, explicit := set[v.name]; explicit {
+			if _, explicit := around.set[v.name]; explicit {
 				continue
 			}
-			delete(secrets, v.name)
+			why := around.why(v)
+			delete(around.secrets, v.name)
 			if why != "" {
-				secrets[v.name] = v.value
+				around.secrets[v.name] = v.value
 			}
 			if _, known := last[v.name]; !known {
 				order = append(order, v.name)
@@ -169,35 +178,51 @@ func (p *planner) given(service string, parts []part) []provided {
 // merged with it.
 func replaces(n *yaml.Node) bool { return n != nil && (n.Tag == "!override" || n.Tag == "!reset") }
 
-// filesOf are the env_files that a part names.
-func (p *planner) filesOf(part part) []envUse {
-	var uses []envUse
-	add := func(item *yaml.Node) {
-		use := envUse{part: part, node: follow(item)}
-		if use.node.Kind == yaml.MappingNode {
-			if format := member(item, "format"); format != nil {
-				use.format = format.Value
-			}
-			use.node = member(item, "path")
+// filesOf are the env_files that Compose reads for the parts of a service: each once, where
+// it is named first.
+func (p *planner) filesOf(parts ...part) (uses []envUse) {
+	for _, part := range parts {
+		if replaces(member(part.s, "env_file")) {
+			uses = nil
 		}
-		if use.node != nil && use.node.Kind == yaml.ScalarNode && use.node.Tag != "!!null" {
-			path, err := template.Substitute(use.node.Value, p.lookup)
-			if err == nil && path != "" {
-				use.path = part.doc.abs(path)
+		for _, use := range p.namedBy(part) {
+			if !slices.ContainsFunc(uses, func(u envUse) bool { return u.path == use.path }) {
+				uses = append(uses, use)
 			}
+		}
+	}
+	return uses
+}
+
+func (p *planner) namedBy(part part) (uses []envUse) {
+	n := member(part.s, "env_file")
+	items := []*yaml.Node{n}
+	if n != nil && n.Kind == yaml.SequenceNode {
+		items = n.Content
+	}
+	for _, item := range items {
+		if use, ok := p.useOf(part, item); ok {
 			uses = append(uses, use)
 		}
 	}
-	switch n := member(part.s, "env_file"); {
-	case n == nil:
-	case n.Kind == yaml.SequenceNode:
-		for _, item := range n.Content {
-			add(item)
-		}
-	default:
-		add(n)
-	}
 	return uses
+}
+
+func (p *planner) useOf(part part, item *yaml.Node) (use envUse, ok bool) {
+	use = envUse{part: part, node: follow(item)}
+	if use.node != nil && use.node.Kind == yaml.MappingNode {
+		if format := member(item, "format"); format != nil {
+			use.format = format.Value
+		}
+		use.node = member(item, "path")
+	}
+	if use.node == nil || use.node.Kind != yaml.ScalarNode || use.node.Tag == "!!null" {
+		return use, false
+	}
+	if path, err := template.Substitute(use.node.Value, p.lookup); err == nil && path != "" {
+		use.path = part.doc.abs(path)
+	}
+	return use, true
 }
 
 func (c *composeFile) abs(path string) string {
@@ -209,32 +234,41 @@ func (c *composeFile) abs(path string) string {
 
 // readUse reads an env_file of a service; nil when it cannot be read.
 func (p *planner) readUse(service string, use envUse, vars map[string]string, look lookup) *Env {
-	text, err := p.in.Read(use.path)
-	var e *Env
-	if err == nil {
-		e, err = readEnv(File{use.path, text}, use.format, vars, look)
-	}
-	told := use.doc.seen[use.node] || use.doc.foreign
-	use.doc.seen[use.node] = true
-	where := use.doc.at(use.node) + ", service " + service
-	switch {
-	case err != nil:
-		if !told {
-			p.left(where, "its env_file %s cannot be read", use.node.Value)
+	left := func(format string, args ...any) {
+		if !use.doc.seen[use.node] && !use.doc.foreign {
+			p.left(use.doc.at(use.node)+", service "+service, format, args...)
 		}
-		return nil
-	case strings.Contains(use.node.Value, "$") && !told:
-		p.left(where, "the name of its env_file has a variable in it: what the file holds stays there")
+		use.doc.seen[use.node] = true
 	}
-	if !use.doc.foreign && p.envAt(use.path) == nil {
+	text, err := p.in.Read(use.path)
+	if err != nil {
+		left("its env_file %s cannot be read", use.node.Value)
+		return nil
+	}
+	e, err := readEnv(File{use.path, text}, use.format, vars, look)
+	if err != nil {
+		// Whatever it sets may count more than what another file says.
+		left("its env_file %s cannot be read: what its env_files hold stays there", use.node.Value)
+		p.fixed[service] = true
+		return nil
+	}
+	if strings.Contains(use.node.Value, "$") {
+		left("the name of its env_file has a variable in it: what the file holds stays there")
+	}
+	switch known := p.envAt(use.path); {
+	case use.doc.foreign:
+	case known == nil:
 		p.envs = append(p.envs, e)
+	case known.format != use.format:
+		left("its env_file %s has another format in another place: what its env_files hold stays there", use.node.Value)
+		p.fixed[service] = true
 	}
 	return e
 }
 
 // editable reports whether an env_file can be another one.
-func (u envUse) editable() bool {
-	return !u.doc.foreign && u.path != "" && !strings.Contains(u.node.Value, "$")
+func (p *planner) editable(u envUse) bool {
+	return !u.doc.foreign && u.path != "" && !p.pinned[u.path] && !strings.Contains(u.node.Value, "$")
 }
 
 // additions finds out which variables leave their files, and in what environment each is
@@ -251,11 +285,16 @@ func (p *planner) additions() {
 			}
 		})
 	}
+	for name := range p.fixed {
+		for _, use := range p.filesOf(parts[name]...) {
+			p.pinned[use.path] = true
+		}
+	}
 	type place struct{ path, name string }
 	why := map[place]string{} // what is a secret to one service is taken out for all
 	for _, name := range names {
 		for _, v := range given[name] {
-			if at := (place{v.from.path, v.name}); v.from.editable() && why[at] == "" {
+			if at := (place{v.from.path, v.name}); p.editable(v.from) && why[at] == "" {
 				why[at] = v.why
 			}
 		}
@@ -263,7 +302,7 @@ func (p *planner) additions() {
 	for _, name := range names {
 		for i := range given[name] {
 			v := &given[name][i]
-			if v.why = ""; v.from.editable() {
+			if v.why = ""; p.editable(v.from) {
 				v.why = why[place{v.from.path, v.name}]
 			}
 			if v.why != "" && v.to.service == name {
@@ -272,7 +311,8 @@ func (p *planner) additions() {
 		}
 	}
 	for _, name := range names {
-		last := parts[name][len(parts[name])-1]
+		own := slices.DeleteFunc(slices.Clone(parts[name]), func(part part) bool { return part.doc.foreign || part.service != name })
+		last := own[len(own)-1]
 		for _, v := range given[name] {
 			// What it extends has it from elsewhere, or has another value.
 			if has := p.inherited(parts[name], v.name); has.value != v.value || has.why != v.why {

@@ -84,6 +84,8 @@ type planner struct {
 	included map[*document][]*composeFile // by who includes it
 	extended map[*yaml.Node]*composeFile  // by where it is named
 	blind    string                       // where one is named that cannot be read
+	fixed    map[string]bool              // services of which an env_file is not understood
+	pinned   map[string]bool              // paths of their env_files
 	added    map[*yaml.Node][]provided    // by service: what its env_files no longer give it
 	needs    map[*yaml.Node][]variable    // by service: its environment, but for what is added
 }
@@ -93,7 +95,7 @@ func Make(in Input) (Plan, error) {
 	p := &planner{
 		in: in, plan: Plan{SchemaVersion: 1, Project: in.Project, Secrets: []Secret{}, Files: []Output{}, Left: []Left{}},
 		env: map[string]string{}, byValue: map[string]string{}, names: map[string]string{}, gone: map[string]map[string]string{}, kept: map[string]bool{},
-		others: map[string]*composeFile{}, included: map[*document][]*composeFile{}, extended: map[*yaml.Node]*composeFile{},
+		others: map[string]*composeFile{}, included: map[*document][]*composeFile{}, extended: map[*yaml.Node]*composeFile{}, fixed: map[string]bool{}, pinned: map[string]bool{},
 		added: map[*yaml.Node][]provided{}, needs: map[*yaml.Node][]variable{},
 	}
 	if err := p.read(); err != nil {

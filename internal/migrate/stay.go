@@ -100,9 +100,13 @@ func neededBy(d *document, do func(name string)) {
 // unmoved says which variables of the environment files look like secrets and stay there.
 func (p *planner) unmoved() {
 	for _, e := range p.envs {
+		reason := "no reference takes its place"
+		if p.isEnv(e.Path) {
+			reason = "no environment uses this value"
+		}
 		for _, v := range e.vars {
 			if e.Line(v.name) == v.from+1 && p.why(v.name, v.value) != "" && p.gone[e.Path][v.name] == "" && !p.kept[e.Path+"\x00"+v.name] {
-				p.left(fmt.Sprintf("%s:%d", e.Path, v.from+1), "%s looks like a secret and stays: no environment has it from here", v.name)
+				p.left(fmt.Sprintf("%s:%d", e.Path, v.from+1), "%s looks like a secret and stays: %s", v.name, reason)
 			}
 		}
 	}
@@ -111,8 +115,8 @@ func (p *planner) unmoved() {
 // besides lets the services have the new env_files.
 func (p *planner) besides(d *document) {
 	each(member(d.top, "services"), func(key, s *yaml.Node) {
-		for _, use := range p.filesOf(part{d, key.Value, s}) {
-			if !use.editable() || p.gone[use.path] == nil || d.renamed[use.node] {
+		for _, use := range p.namedBy(part{d, key.Value, s}) {
+			if !p.editable(use) || p.gone[use.path] == nil || d.renamed[use.node] {
 				continue
 			}
 			d.renamed[use.node] = true
