@@ -55,9 +55,6 @@ func (p *planner) other(d *document, n *yaml.Node, dir string) *composeFile {
 	var text []byte
 	if err == nil {
 		path = d.abs(path)
-		if c, known := p.others[path]; known {
-			return c
-		}
 		text, err = p.in.Read(path)
 	}
 	if dir == "" {
@@ -72,9 +69,12 @@ func (p *planner) other(d *document, n *yaml.Node, dir string) *composeFile {
 		p.left(d.at(n), "%s cannot be read: what is secret in it stays, and so does all that it may interpolate", n.Value)
 		return nil
 	}
+	p.left(d.at(n), "%s is not written anew: docker dso migrate -p %s -f %s does it, and this place can name the new file then", n.Value, p.in.Project, path)
+	if known := p.others[path]; known != nil {
+		return known
+	}
 	c.foreign = true
 	p.others[path] = c
-	p.left(d.at(n), "%s is not written anew: docker dso migrate -p %s -f %s does it, and this place can name the new file then", n.Value, p.in.Project, path)
 	for _, d := range c.docs {
 		each(member(d.top, "services"), func(key, s *yaml.Node) {
 			for _, use := range p.namedBy(part{d, key.Value, s}) {

@@ -207,6 +207,26 @@ func TestPlan_IncludeAndExclude(t *testing.T) {
 	assert.Equal(t, plan.Secrets[0].Why, ByPerson)
 }
 
+// Who cannot be read may interpolate any variable.
+func TestMake_NothingLeavesTheEnvironmentOfWhatCannotBeRead(t *testing.T) {
+	for _, text := range []string{
+		"include: [none.yaml]\nservices: {web: {environment: {DB_PASSWORD: \"${PW}\"}}}\n",
+		"include: [{path: [https://example.com/a.git]}]\nservices: {web: {environment: {DB_PASSWORD: \"${PW}\"}}}\n",
+		"services: {web: {extends: {file: none.yaml, service: x}, environment: {DB_PASSWORD: \"${PW}\"}}}\n",
+	} {
+		plan, err := Make(Input{
+			Project: "shop", Compose: []File{{"/p/compose.yaml", []byte(text)}}, Env: []File{{"/p/.env", []byte("PW=hunter2\n")}},
+			Read: func(string) ([]byte, error) { return nil, os.ErrNotExist },
+		})
+		assert.NilError(t, err)
+		assert.Equal(t, len(plan.Files), 1)
+		assert.Equal(t, plan.Files[0].Path, "/p/compose.dso.yaml")
+		assert.Equal(t, len(plan.Left), 2)
+		assert.Assert(t, strings.Contains(plan.Left[0].Text, "cannot be read"), plan.Left[0].Text)
+		assert.DeepEqual(t, plan.Left[1], Left{"/p/.env:1", "PW stays: what " + plan.Left[0].Where + " names may interpolate it"})
+	}
+}
+
 func TestMake_ErrorsNameTheFileAndNoContent(t *testing.T) {
 	for _, text := range []string{"a: [hunter2", "hunter2", "- hunter2", ""} {
 		_, err := Make(Input{Compose: []File{{"/p/compose.yaml", []byte(text)}}})

@@ -11,90 +11,101 @@ import (
 // stay keeps in the environment files of Compose what something still needs of them.
 func (p *planner) stay() {
 	need := map[string]string{} // by what, by variable
-	note := func(name, by string) {
-		if need[name] == "" {
-			need[name] = by
+	note := func(by string, names ...string) {
+		for _, name := range names {
+			if need[name] == "" {
+				need[name] = by
+			}
 		}
 	}
 	for _, d := range p.docs {
-		neededBy(d, func(name string) { note(name, "a Compose file") })
+		note("a Compose file", neededBy(d)...)
 	}
 	for _, path := range slices.Sorted(maps.Keys(p.others)) {
 		for _, d := range p.others[path].docs {
-			neededBy(d, func(name string) { note(name, path) })
+			note(path, neededBy(d)...)
 		}
 	}
 	for _, e := range p.foreign {
 		for _, v := range e.vars {
-			for _, name := range e.interpolates(v) {
-				note(name, e.Path)
-			}
+			note(e.Path, e.interpolates(v)...)
 		}
 	}
+	// What stays may need another that was to go.
 	for again := true; again; {
+		for _, e := range p.envs {
+			for _, v := range e.vars {
+				if p.gone[e.Path][v.name] == "" {
+					note(e.Path, e.interpolates(v)...)
+				}
+			}
+		}
 		again = false
 		for _, e := range p.envs {
 			for _, v := range e.vars {
-				if p.gone[e.Path][v.name] != "" {
-					continue
-				}
-				for _, name := range e.interpolates(v) {
-					note(name, e.Path)
-				}
-			}
-		}
-		for _, e := range p.envs {
-			for _, v := range e.vars {
-				by, needed := need[v.name]
-				if p.blind != "" && !needed {
-					by, needed = p.blind, true
-				}
-				if needed && p.isEnv(e.Path) && p.gone[e.Path][v.name] != "" {
-					delete(p.gone[e.Path], v.name)
-					p.kept[e.Path+"\x00"+v.name] = true
-					p.left(fmt.Sprintf("%s:%d", e.Path, e.Line(v.name)), "%s stays: %s interpolates it in another place too", v.name, by)
-					again = true
-				}
+				again = p.keep(e, v.name, need[v.name]) || again
 			}
 		}
 	}
-	for path, gone := range p.gone {
-		if len(gone) == 0 {
-			delete(p.gone, path)
-		}
-	}
+	maps.DeleteFunc(p.gone, func(_ string, gone map[string]string) bool { return len(gone) == 0 })
 }
 
-// neededBy calls do for the variables that a document takes from the environment of Compose.
-func neededBy(d *document, do func(name string)) {
+// keep keeps a variable in an environment file of Compose, if something needs it.
+func (p *planner) keep(e *Env, name, by string) bool {
+	if !p.isEnv(e.Path) || p.gone[e.Path][name] == "" || by == "" && p.blind == "" {
+		return false
+	}
+	delete(p.gone[e.Path], name)
+	p.kept[e.Path+"\x00"+name] = true
+	where := fmt.Sprintf("%s:%d", e.Path, e.Line(name))
+	if by == "" {
+		p.left(where, "%s stays: what %s names may interpolate it", name, p.blind)
+	} else {
+		p.left(where, "%s stays: %s interpolates it in another place too", name, by)
+	}
+	return true
+}
+
+// neededBy are the variables that a document takes from the environment of Compose.
+func neededBy(d *document) (names []string) {
 	var walk func(n *yaml.Node)
 	walk = func(n *yaml.Node) {
 		if n.Kind == yaml.ScalarNode {
-			for _, name := range variablesIn(n.Value) {
-				do(name)
-			}
+			names = append(names, variablesIn(n.Value)...)
 		}
 		for _, c := range n.Content {
 			walk(c)
 		}
 	}
 	walk(d.root)
-	each(member(d.top, "services"), func(_, s *yaml.Node) {
-		for _, env := range []*yaml.Node{member(s, "environment"), member(member(s, "build"), "args")} {
-			for _, v := range effective(env) {
-				if !v.given {
-					do(v.name)
-				}
+	bare := func(env *yaml.Node) {
+		for _, v := range effective(env) {
+			if !v.given {
+				names = append(names, v.name)
 			}
 		}
-	})
-	for _, key := range []string{"secrets", "configs"} {
-		each(member(d.top, key), func(_, def *yaml.Node) {
-			if n := member(def, "environment"); n != nil {
-				do(n.Value)
+	}
+	for _, key := range []string{"services", "jobs"} {
+		each(member(d.top, key), func(_, s *yaml.Node) {
+			bare(member(s, "environment"))
+			bare(member(member(s, "build"), "args"))
+			for _, key := range []string{"pre_start", "post_start", "pre_stop"} {
+				if hooks := member(s, key); hooks != nil {
+					for _, hook := range hooks.Content {
+						bare(member(hook, "environment"))
+					}
+				}
 			}
 		})
 	}
+	for _, key := range []string{"secrets", "configs"} {
+		each(member(d.top, key), func(_, def *yaml.Node) {
+			if n := member(def, "environment"); n != nil {
+				names = append(names, n.Value)
+			}
+		})
+	}
+	return names
 }
 
 // unmoved says which variables of the environment files look like secrets and stay there.
