@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -132,7 +131,7 @@ audit log says who did it. An existing file is not overwritten.`,
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "the `file` to write; it must not be there yet")
-	cmd.Flags().StringVar(&format, "format", "env", "env: NAME='value'; json: an object of names and values")
+	cmd.Flags().StringVar(&format, "format", "env", "env: NAME='value'; json: an object of names and values, and {\"base64\": …} for a value that is not text")
 	return cmd
 }
 
@@ -167,7 +166,11 @@ func (a *app) export(ctx context.Context, names []string, output, format string)
 		}
 		values[resp.Name] = string(resp.Value)
 	}
-	text, err := exportText(values, format)
+	write := migrate.FormatEnv
+	if format == "json" {
+		write = migrate.FormatJSON
+	}
+	text, err := write(values)
 	if err != nil {
 		return err
 	}
@@ -181,13 +184,6 @@ func (a *app) export(ctx context.Context, names []string, output, format string)
 	}
 	_, _ = fmt.Fprintf(a.err, "dso: warning: %s holds %s in the clear; remove it when it is not needed: shred -u %s\n", output, plural(len(values), "value"), output)
 	return nil
-}
-
-func exportText(values map[string]string, format string) ([]byte, error) {
-	if format == "json" {
-		return json.MarshalIndent(values, "", "  ")
-	}
-	return migrate.FormatEnv(values)
 }
 
 // fetchReport is the JSON of docker dso fetch, without --value.

@@ -42,7 +42,8 @@ With --apply, after a question, the values are stored in the vault and new files
 beside the originals, compose.dso.yaml beside compose.yaml, with references in the place
 of the values; comments and order stay. An original is never overwritten: look at the new
 files, try them (docker dso up -f compose.dso.yaml -d), and put them in the place of the old
-ones yourself.
+ones yourself. What a Compose file includes or extends from is read and not written anew: the
+plan names it, and how to migrate it.
 
 With --from v3.5 it is about an installation of that version: the secrets of its vault file, and its
 dso.yaml, of which dso.v4.yaml is written beside it; what has no translation is named. The old
@@ -84,6 +85,9 @@ func (a *app) migrate(ctx context.Context, o migrateOptions) error {
 	plan, err := a.migrationPlan(ctx, o)
 	if err != nil {
 		return err
+	}
+	if !o.apply {
+		plan.Left = append(plan.Left, a.inTheWay(ctx, plan, o.existing)...)
 	}
 	if !a.asJSON {
 		a.printMigration(plan)
@@ -137,7 +141,7 @@ func migrationInput(ctx context.Context, o migrateOptions) (migrate.Input, error
 	if err != nil {
 		return migrate.Input{}, err
 	}
-	in := migrate.Input{Project: project, Read: os.ReadFile, Environ: map[string]string{}, Include: o.include, Exclude: o.exclude, NoEntropy: o.noEntropy}
+	in := migrate.Input{Project: project, Dir: dir, Read: os.ReadFile, Environ: map[string]string{}, Include: o.include, Exclude: o.exclude, NoEntropy: o.noEntropy}
 	for _, kv := range os.Environ() {
 		name, value, _ := strings.Cut(kv, "=")
 		in.Environ[name] = value
@@ -187,6 +191,31 @@ func (a *app) printMigration(p migrate.Plan) {
 	}
 }
 
+// inTheWay is what --apply would stop at: a plan says it beforehand. A vault that cannot be
+// asked is not a reason to show no plan.
+func (a *app) inTheWay(ctx context.Context, p migrate.Plan, existing string) (found []migrate.Left) {
+	for _, f := range p.Files {
+		if _, err := os.Lstat(f.Path); err == nil {
+			found = append(found, migrate.Left{Where: f.Path, Text: "it is there already: move it away before --apply, no file is overwritten"})
+		}
+	}
+	if len(p.Secrets) == 0 || existing != "error" {
+		return found
+	}
+	s, err := a.secrets()
+	if err != nil {
+		return found
+	}
+	taken, err := takenNames(ctx, s, p)
+	if err != nil {
+		return found
+	}
+	for _, name := range taken {
+		found = append(found, migrate.Left{Where: "secret " + name, Text: "the vault has it already: " + existingHint})
+	}
+	return found
+}
+
 // freeNames refuses before anything is done, when a new file is there already.
 func freeNames(p migrate.Plan) error {
 	for _, f := range p.Files {
@@ -214,26 +243,35 @@ func writeBeside(f migrate.Output) error {
 	return errors.Join(err, out.Sync(), out.Close(), durable.SyncDir(filepath.Dir(f.Path)))
 }
 
+const existingHint = "--existing keep refers to what is there, --existing replace stores the value as a new version"
+
+// takenNames are the secrets of a plan that the vault has already.
+func takenNames(ctx context.Context, s secrets, p migrate.Plan) (taken []string, err error) {
+	infos, err := s.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := namesOf(infos)
+	for _, planned := range p.Secrets {
+		if slices.Contains(names, planned.Name) {
+			taken = append(taken, planned.Name)
+		}
+	}
+	return taken, nil
+}
+
 // storePlanned stores the values; what is there already is dealt with as a person said.
 func (a *app) storePlanned(ctx context.Context, p migrate.Plan, existing string) error {
 	s, err := a.secrets()
 	if err != nil {
 		return err
 	}
-	infos, err := s.list(ctx)
+	taken, err := takenNames(ctx, s, p)
 	if err != nil {
 		return err
 	}
-	names := namesOf(infos)
-	var taken []string
-	for _, planned := range p.Secrets {
-		if slices.Contains(names, planned.Name) {
-			taken = append(taken, planned.Name)
-		}
-	}
 	if len(taken) > 0 && existing == "error" {
-		return withHint(fmt.Errorf("the vault has %s already", strings.Join(taken, ", ")),
-			"--existing keep refers to what is there, --existing replace stores the value as a new version")
+		return withHint(fmt.Errorf("the vault has %s already", strings.Join(taken, ", ")), existingHint)
 	}
 	for _, planned := range p.Secrets {
 		if existing == "keep" && slices.Contains(taken, planned.Name) {

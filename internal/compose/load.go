@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -129,14 +130,18 @@ func nameInFiles(o *cli.ProjectOptions) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("name of compose project: %w", err)
 		}
-		var named struct {
-			Name string `yaml:"name"`
-		}
-		if err := yaml.Unmarshal(content, &named); err != nil {
-			return "", fmt.Errorf("name of compose project: %s is not valid YAML", file)
-		}
-		if named.Name != "" {
-			last = named.Name
+		for documents := yaml.NewDecoder(bytes.NewReader(content)); ; {
+			var named struct {
+				Name string `yaml:"name"`
+			}
+			if err := documents.Decode(&named); errors.Is(err, io.EOF) {
+				break
+			} else if err != nil {
+				return "", fmt.Errorf("name of compose project: %s is not valid YAML", file)
+			}
+			if named.Name != "" {
+				last = named.Name
+			}
 		}
 	}
 	lookup := func(key string) (string, bool) { v, ok := o.Environment[key]; return v, ok }

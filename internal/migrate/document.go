@@ -2,8 +2,10 @@ package migrate
 
 import (
 	"bytes"
+	"cmp"
+	"errors"
 	"fmt"
-	"path/filepath"
+	"io"
 	"regexp"
 	"slices"
 	"strings"
@@ -14,26 +16,52 @@ import (
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
-// document is one Compose file as a tree of nodes, with its comments and its order.
-type document struct {
+// composeFile is a Compose file: its documents, which Compose merges as if each were a
+// file.
+type composeFile struct {
 	path    string
-	root    *yaml.Node
-	changes []string
-	seen    map[*yaml.Node]bool // environments that were dealt with: an anchor is one
+	dir     string // what relative paths in it begin at
+	foreign bool   // it is included or extended from, and not written anew
+	docs    []*document
+	changes []change
 }
 
-func parseDocument(f File) (*document, error) {
-	d := &document{path: f.Path, root: new(yaml.Node), seen: map[*yaml.Node]bool{}}
-	if err := yaml.Unmarshal(f.Text, d.root); err != nil {
-		return nil, fmt.Errorf("%s is not valid YAML", f.Path) // the error may quote
+type change struct {
+	line int
+	text string
+}
+
+// document is a tree of nodes, with its comments and its order.
+type document struct {
+	*composeFile
+	root, top *yaml.Node
+	seen      map[*yaml.Node]bool   // what was dealt with: an anchor is one
+	renamed   map[*yaml.Node]bool   // env_files that have their new names
+	filed     map[*yaml.Node]string // the secret of Compose that a variable named
+	mounts    []mount
+	was       map[*yaml.Node]*yaml.Node // what an anchor had, and has a reference now
+}
+
+func parseFile(f File, dir string) (*composeFile, error) {
+	c := &composeFile{path: f.Path, dir: dir}
+	for in := yaml.NewDecoder(bytes.NewReader(f.Text)); ; {
+		d := &document{composeFile: c, root: new(yaml.Node), seen: map[*yaml.Node]bool{}, renamed: map[*yaml.Node]bool{}, filed: map[*yaml.Node]string{}, was: map[*yaml.Node]*yaml.Node{}}
+		err := in.Decode(d.root)
+		if errors.Is(err, io.EOF) && len(c.docs) > 0 {
+			return c, nil
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, fmt.Errorf("%s is not valid YAML", f.Path) // the error may quote
+		}
+		if d.root.Kind != yaml.DocumentNode || len(d.root.Content) == 0 || d.root.Content[0].Kind != yaml.MappingNode {
+			return nil, fmt.Errorf("%s is not a Compose file", f.Path)
+		}
+		if circular(d.root, map[*yaml.Node]bool{}) {
+			return nil, fmt.Errorf("%s has an alias that leads to where it stands", f.Path)
+		}
+		d.top = d.root.Content[0]
+		c.docs = append(c.docs, d)
 	}
-	if d.root.Kind != yaml.DocumentNode || len(d.root.Content) == 0 || d.root.Content[0].Kind != yaml.MappingNode {
-		return nil, fmt.Errorf("%s is not a Compose file", f.Path)
-	}
-	if circular(d.root, map[*yaml.Node]bool{}) {
-		return nil, fmt.Errorf("%s has an alias that leads to where it stands", f.Path)
-	}
-	return d, nil
 }
 
 // circular reports whether aliases below a node lead back to what they are in. done
@@ -57,20 +85,72 @@ func circular(n *yaml.Node, done map[*yaml.Node]bool) bool {
 	return false
 }
 
-func (d *document) text() ([]byte, error) {
+func (c *composeFile) text() ([]byte, error) {
 	var out bytes.Buffer
-	e := yaml.NewEncoder(&out)
-	e.SetIndent(2)
-	if err := e.Encode(d.root); err != nil {
-		return nil, fmt.Errorf("write %s anew: %w", d.path, err)
+	width, list := c.indent()
+	e, err := yaml.NewDumper(&out, yaml.WithV3Defaults(), yaml.WithLineWidth(-1), yaml.WithIndent(width), yaml.WithCompactSeqIndent(list < width))
+	for _, d := range c.docs {
+		if err == nil {
+			err = e.Dump(d.root)
+		}
 	}
-	return out.Bytes(), e.Close()
+	if err == nil {
+		err = e.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("write %s anew: %w", c.path, err)
+	}
+	if _, err := parseFile(File{Beside(c.path), out.Bytes()}, c.dir); err != nil {
+		return nil, fmt.Errorf("write %s anew: %w", c.path, err) // such as an alias without its anchor
+	}
+	return out.Bytes(), nil
 }
 
-func (d *document) at(n *yaml.Node) string { return fmt.Sprintf("%s:%d", d.path, n.Line) }
+// indent is how far the first mapping below a key stands to its right, and the first list.
+func (c *composeFile) indent() (width, list int) {
+	width, list = -1, -1
+	var walk func(n *yaml.Node)
+	walk = func(n *yaml.Node) {
+		each(n, func(key, value *yaml.Node) {
+			by := value.Column - key.Column
+			switch {
+			case value.Line == key.Line || value.Style&yaml.FlowStyle != 0:
+			case value.Kind == yaml.MappingNode && width < 0:
+				width = by
+			case value.Kind == yaml.SequenceNode && list < 0:
+				list = by
+			}
+		})
+		for _, below := range n.Content {
+			walk(below)
+		}
+	}
+	for _, d := range c.docs {
+		walk(d.root)
+	}
+	if width < 2 {
+		width = 2
+	}
+	if list < 0 {
+		list = width
+	}
+	return width, list
+}
 
-func (d *document) changed(n *yaml.Node, format string, args ...any) {
-	d.changes = append(d.changes, fmt.Sprintf("line %d: ", n.Line)+fmt.Sprintf(format, args...))
+func (c *composeFile) at(n *yaml.Node) string { return fmt.Sprintf("%s:%d", c.path, n.Line) }
+
+func (c *composeFile) changed(n *yaml.Node, format string, args ...any) {
+	c.changes = append(c.changes, change{n.Line, fmt.Sprintf("line %d: ", n.Line) + fmt.Sprintf(format, args...)})
+}
+
+// said are the changes in the order of the lines.
+func (c *composeFile) said() []string {
+	slices.SortStableFunc(c.changes, func(a, b change) int { return cmp.Compare(a.line, b.line) })
+	var all []string
+	for _, change := range c.changes {
+		all = append(all, change.text)
+	}
+	return all
 }
 
 func follow(n *yaml.Node) *yaml.Node {
@@ -137,87 +217,72 @@ func replace(n *yaml.Node, text string) {
 	n.Kind, n.Tag, n.Value, n.Style = yaml.ScalarNode, "!!str", text, 0
 }
 
-// document looks at every service of a file.
-func (p *planner) document(d *document) error {
-	top := d.root.Content[0]
-	var err error
-	each(member(top, "services"), func(key, value *yaml.Node) {
-		if err == nil {
-			err = p.service(d, key.Value, follow(value))
+// document looks at every service of a document.
+func (p *planner) document(d *document) {
+	each(member(d.top, "services"), func(key, value *yaml.Node) {
+		if follow(value).Kind == yaml.MappingNode {
+			p.service(d, key.Value, value)
 		}
 	})
-	if err != nil {
-		return err
-	}
-	p.unusedSecrets(d)
-	each(top, func(key, value *yaml.Node) {
+	each(member(d.top, "configs"), func(key, value *yaml.Node) {
+		p.mentions(d, "config "+key.Value+", content", member(value, "content"))
+	})
+	each(d.top, func(key, value *yaml.Node) {
 		// An anchor of its own may be merged by a file that extends this one.
 		if strings.HasPrefix(key.Value, "x-") {
 			p.mentions(d, key.Value, follow(value))
 		}
 	})
-	return nil
 }
 
-func (p *planner) service(d *document, name string, s *yaml.Node) error {
-	if s.Kind != yaml.MappingNode {
-		return nil
-	}
+func (p *planner) service(d *document, name string, s *yaml.Node) {
 	p.environment(d, name, member(s, "environment"))
-	if err := p.envFiles(d, name, s); err != nil {
-		return err
-	}
-	if err := p.fileSecrets(d, name, s); err != nil {
-		return err
-	}
+	p.fromFiles(d, name, s)
+	p.fileSecrets(d, name, s)
 	for _, key := range []string{"command", "entrypoint", "labels", "healthcheck"} {
 		p.mentions(d, "service "+name+", "+key, member(s, key))
 	}
 	if args := member(member(s, "build"), "args"); args != nil {
 		p.mentions(d, "service "+name+", build.args", args)
 	}
-	return nil
 }
 
 // variable is one entry of an environment.
 type variable struct {
 	name  string
-	text  string     // as it stands there; of one without a value: empty
+	text  string     // as Compose reads it, before it interpolates; of one without a value: empty
 	given bool       // it has a value here
 	node  *yaml.Node // to be replaced
 	list  bool       // the node is NAME=value
 }
 
-// variables returns the entries of an environment that is a mapping or a list, those
-// that it merges included.
+// variables returns the entries of an environment that is a mapping or a list, and after
+// them those that it merges: of two of a name in a mapping the first counts, in a list
+// the last.
 func variables(env *yaml.Node, seen map[*yaml.Node]bool) []variable {
 	env = follow(env)
 	if env == nil || seen[env] {
 		return nil
 	}
 	seen[env] = true
-	var all []variable
+	var all, merged []variable
 	switch env.Kind {
 	case yaml.MappingNode:
-		for i := 0; i+1 < len(env.Content); i += 2 {
-			key, value := env.Content[i], env.Content[i+1]
-			switch {
-			case key.Tag == "!!merge" || key.Value == "<<":
-				merged := follow(value)
-				if merged.Kind == yaml.SequenceNode {
-					for _, m := range merged.Content {
-						all = append(all, variables(m, seen)...)
-					}
-				} else {
-					all = append(all, variables(merged, seen)...)
+		each(env, func(key, value *yaml.Node) {
+			if key.Tag == "!!merge" || key.Value == "<<" {
+				from := []*yaml.Node{value}
+				if list := follow(value); list.Kind == yaml.SequenceNode {
+					from = list.Content
 				}
-			default:
-				value = follow(value)
-				if value.Kind == yaml.ScalarNode {
-					all = append(all, variable{key.Value, value.Value, value.Tag != "!!null", value, false})
+				for _, m := range from {
+					merged = append(merged, variables(m, seen)...)
 				}
+				return
 			}
-		}
+			if value = follow(value); value.Kind == yaml.ScalarNode {
+				all = append(all, variable{key.Value, plainText(value), value.Tag != "!!null", value, false})
+			}
+		})
 	case yaml.SequenceNode:
 		for _, item := range env.Content {
 			item = follow(item)
@@ -227,7 +292,32 @@ func variables(env *yaml.Node, seen map[*yaml.Node]bool) []variable {
 			}
 		}
 	}
+	return append(all, merged...)
+}
+
+// effective returns the entries of an environment that count.
+func effective(env *yaml.Node) []variable {
+	var all []variable
+	at := map[string]int{}
+	for _, v := range variables(env, map[*yaml.Node]bool{}) {
+		if i, twice := at[v.name]; !twice {
+			at[v.name] = len(all)
+			all = append(all, v)
+		} else if v.list {
+			all[i] = v
+		}
+	}
 	return all
+}
+
+// plainText is the text that Compose makes of a scalar that stands for a string: it reads
+// 0x1F as a number, and a date as a moment.
+func plainText(n *yaml.Node) string {
+	var value any
+	if err := n.Decode(&value); err != nil || value == nil {
+		return n.Value
+	}
+	return fmt.Sprint(value)
 }
 
 var oneVariable = regexp.MustCompile(`^\$(?:\{([A-Za-z_][A-Za-z0-9_]*)(?::?[-?][^{}]*)?\}|([A-Za-z_][A-Za-z0-9_]*))$`)
@@ -241,7 +331,12 @@ func (v variable) source() string {
 	return v.name
 }
 
-func (v variable) refer(ref string) {
+// refer puts a reference in the place of a value.
+func (d *document) refer(v variable, ref string) {
+	if v.node.Anchor != "" {
+		was := *v.node
+		d.was[v.node] = &was
+	}
 	if v.list {
 		replace(v.node, v.name+"="+ref)
 		return
@@ -255,8 +350,26 @@ func (p *planner) resolve(v variable) (value string, known bool) {
 		value, known = p.env[v.name]
 		return value, known
 	}
-	value, err := template.Substitute(v.text, func(name string) (string, bool) { s, ok := p.env[name]; return s, ok })
+	value, err := template.Substitute(v.text, p.lookup)
 	return value, err == nil
+}
+
+func (p *planner) lookup(name string) (string, bool) {
+	value, ok := p.env[name]
+	return value, ok
+}
+
+// whyEntry says why an entry of an environment is a secret; empty when it is none.
+func (p *planner) whyEntry(v variable, value string) string {
+	if why := p.why(v.name, value); why != "" || slices.Contains(p.in.Exclude, v.name) || secret.IsRef(value) {
+		return why
+	}
+	for _, name := range variablesIn(v.text) {
+		if part := p.env[name]; p.why(name, part) != "" && strings.Contains(value, part) {
+			return ByPart
+		}
+	}
+	return ""
 }
 
 func (p *planner) environment(d *document, service string, env *yaml.Node) {
@@ -272,28 +385,29 @@ func (p *planner) environment(d *document, service string, env *yaml.Node) {
 			}
 			continue
 		}
-		why := p.why(v.name, value)
+		why := p.whyEntry(v, value)
 		if why == "" {
 			continue
 		}
 		name := p.secretFor(service, v.source(), value, why, d.at(v.node)+" "+v.name)
-		v.refer("dso://" + name)
+		d.refer(v, "dso://"+name)
 		d.changed(v.node, "%s becomes dso://%s", v.name, name)
-		p.uses(v, name)
+		words := []string{v.name}
+		if v.given {
+			words = variablesIn(v.text)
+		}
+		p.uses(words, name)
 	}
 }
 
 // uses notes which variables of the environment files a value was made of: they are not
 // needed any more, if nothing else needs them.
-func (p *planner) uses(v variable, name string) {
-	words := []string{v.name}
-	if v.given {
-		words = variablesIn(v.text)
-	}
-	for _, word := range words {
+func (p *planner) uses(names []string, secret string) {
+	for _, name := range names {
 		for _, e := range p.envs {
-			if e.Line(word) > 0 && p.isEnv(e.Path) {
-				p.lose(e.Path, word, "dso://"+p.in.Project+"/"+name)
+			// What is not the value of now was not stored either.
+			if value, ok := e.Values()[name]; ok && value == p.env[name] && p.isEnv(e.Path) {
+				p.lose(e.Path, name, secret)
 			}
 		}
 	}
@@ -303,11 +417,11 @@ func (p *planner) isEnv(path string) bool {
 	return slices.ContainsFunc(p.in.Env, func(f File) bool { return f.Path == path })
 }
 
-func (p *planner) lose(path, variable, to string) {
+func (p *planner) lose(path, variable, secret string) {
 	if p.gone[path] == nil {
 		p.gone[path] = map[string]string{}
 	}
-	p.gone[path][variable] = to
+	p.gone[path][variable] = "dso://" + p.in.Project + "/" + secret
 }
 
 var interpolation = regexp.MustCompile(`\$(?:\$|\{([A-Za-z_][A-Za-z0-9_]*)[^A-Za-z0-9_]|([A-Za-z_][A-Za-z0-9_]*))`)
@@ -323,142 +437,6 @@ func variablesIn(text string) []string {
 	return names
 }
 
-// interpolated keeps in the environment files what the new files still interpolate.
-func (p *planner) interpolated(docs []*document) {
-	var walk func(n *yaml.Node)
-	walk = func(n *yaml.Node) {
-		if n.Kind == yaml.ScalarNode {
-			for _, name := range variablesIn(n.Value) {
-				p.keep(name, "a Compose file")
-			}
-		}
-		for _, c := range n.Content {
-			walk(c)
-		}
-	}
-	for _, d := range docs {
-		walk(d.root)
-		each(member(d.root.Content[0], "services"), func(_, s *yaml.Node) {
-			for _, v := range variables(member(s, "environment"), map[*yaml.Node]bool{}) {
-				if !v.given {
-					p.keep(v.name, "a Compose file")
-				}
-			}
-		})
-	}
-}
-
-func (p *planner) keep(name, by string) {
-	for path, gone := range p.gone {
-		if p.isEnv(path) && gone[name] != "" {
-			delete(gone, name)
-			e, _ := p.envFile(path)
-			p.left(fmt.Sprintf("%s:%d", path, e.Line(name)), "%s stays: %s interpolates it in another place too", name, by)
-		}
-		if len(gone) == 0 {
-			delete(p.gone, path)
-		}
-	}
-}
-
-// envFiles takes the secrets out of the files that a service is given as a whole: the
-// environment of the service counts more than they do.
-func (p *planner) envFiles(d *document, service string, s *yaml.Node) error {
-	var nodes []*yaml.Node
-	switch n := member(s, "env_file"); {
-	case n == nil:
-		return nil
-	case n.Kind == yaml.ScalarNode:
-		nodes = []*yaml.Node{n}
-	case n.Kind == yaml.SequenceNode:
-		for _, item := range n.Content {
-			if item = follow(item); item.Kind == yaml.MappingNode {
-				item = member(item, "path")
-			}
-			if item != nil {
-				nodes = append(nodes, item)
-			}
-		}
-	}
-	own := map[string]bool{}
-	for _, v := range variables(member(s, "environment"), map[*yaml.Node]bool{}) {
-		own[v.name] = true
-	}
-	for _, n := range nodes {
-		if strings.Contains(n.Value, "$") {
-			p.left(d.at(n)+", service "+service, "the name of its env_file has a variable in it")
-			continue
-		}
-		if d.seen[n] {
-			continue // an anchor
-		}
-		d.seen[n] = true
-		path := n.Value
-		if !filepath.IsAbs(path) {
-			path = filepath.Join(filepath.Dir(d.path), path)
-		}
-		e, err := p.envFile(path)
-		if err != nil {
-			p.left(d.at(n)+", service "+service, "its env_file %s cannot be read", n.Value)
-			continue
-		}
-		lost := false
-		for _, v := range e.vars {
-			why := p.why(v.name, v.value)
-			if why == "" || e.Line(v.name) != v.from+1 {
-				continue
-			}
-			name := p.secretFor(service, v.name, v.value, why, fmt.Sprintf("%s:%d %s", path, v.from+1, v.name))
-			if !own[v.name] {
-				own[v.name] = true
-				addVariable(s, v.name, "dso://"+name)
-				d.changed(n, "%s of %s becomes dso://%s in the environment of %s", v.name, n.Value, name, service)
-			}
-			p.lose(path, v.name, "dso://"+p.in.Project+"/"+name)
-			lost = true
-		}
-		if lost || p.gone[path] != nil {
-			replaced := Beside(n.Value)
-			d.changed(n, "env_file is %s", replaced)
-			replace(n, replaced)
-		}
-	}
-	return nil
-}
-
-// addVariable adds an entry to the environment of a service, in its own form. One that
-// is shared by an anchor is not added to: it gets a merge of its own.
-func addVariable(s *yaml.Node, name, ref string) {
-	for i := 0; i+1 < len(s.Content); i += 2 {
-		if s.Content[i].Value != "environment" {
-			continue
-		}
-		env := s.Content[i+1]
-		if env.Kind == yaml.AliasNode {
-			if follow(env).Kind == yaml.SequenceNode {
-				fresh := &yaml.Node{Kind: yaml.SequenceNode, Content: slices.Clone(follow(env).Content)}
-				s.Content[i+1], env = fresh, fresh
-			} else {
-				merge := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!merge", Value: "<<"}
-				fresh := &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{merge, env}}
-				s.Content[i+1], env = fresh, fresh
-			}
-		}
-		switch env.Kind {
-		case yaml.SequenceNode:
-			env.Content = append(env.Content, scalar(name+"="+ref))
-		case yaml.MappingNode:
-			env.Content = append(env.Content, scalar(name), scalar(ref))
-		default: // null
-			*env = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{scalar(name), scalar(ref)}}
-		}
-		return
-	}
-	s.Content = append(s.Content, scalar("environment"), &yaml.Node{
-		Kind: yaml.MappingNode, Tag: "!!map", Content: []*yaml.Node{scalar(name), scalar(ref)},
-	})
-}
-
 // mentions says where else something looks like a secret: it cannot be a reference
 // there.
 func (p *planner) mentions(d *document, where string, n *yaml.Node) {
@@ -470,7 +448,7 @@ func (p *planner) mentions(d *document, where string, n *yaml.Node) {
 		if n.Kind != yaml.ScalarNode || secret.IsRef(n.Value) || n.Tag == "!!null" {
 			return
 		}
-		if value, err := template.Substitute(n.Value, func(name string) (string, bool) { s, ok := p.env[name]; return s, ok }); err == nil && p.why(name, value) != "" {
+		if value, err := template.Substitute(n.Value, p.lookup); err == nil && p.why(name, value) != "" {
 			p.left(d.at(n)+", "+where, "it looks like a secret, and a reference is not resolved in this place")
 		}
 	}

@@ -9,16 +9,22 @@ import (
 // secretName are the words in the name of a variable whose value is a secret, and
 // publicName those that say it is none after all.
 var (
-	secretName = regexp.MustCompile(`(?i)(^|_)(PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|PW|SECRET|SECRETS|TOKEN|CREDENTIALS?|APIKEY|DSN)(_|[0-9]*$)|PASSWORD|SECRET|(API|PRIVATE|ACCESS|ENCRYPTION|ENCRYPT|SIGNING|MASTER|AUTH|APP|SESSION|JWT|HMAC|LICENSE|STORAGE|ACCOUNT)_?KEY(_|[0-9]*$)|CONNECTION_?STRING`)
-	publicName = regexp.MustCompile(`(?i)PUBLIC|_(FILE|PATH|DIR|ID|NAME|URL|URI|HOST|PORT|USER|USERNAME|ALGORITHM|TYPE|LENGTH|MIN|MAX|TTL|EXPIRY|EXPIRES|EXPIRATION|TIMEOUT|ENABLED|POLICY|HEADER|PREFIX|ROTATION|VERSION|ISSUER)$|^(PWD|OLDPWD)$|(ALLOW|ENABLE|DISABLE|USE|REQUIRE|REQUIRED|RANDOM)_`)
+	secretName = regexp.MustCompile(`(?i)(^|_)(PASSWORD|PASSWD|PASSPHRASE|PASS|PWD|PW|SECRET|SECRETS|TOKEN|CREDENTIALS?|APIKEY|DSN)(_|[0-9]*$)|PASSWORD|SECRET|(^|_)SALT[0-9]*$|(^|_)PIN$|(API|PRIVATE|ACCESS|ENCRYPTION|ENCRYPT|SIGNING|MASTER|AUTH|APP|SESSION|JWT|HMAC|LICENSE|STORAGE|ACCOUNT)_?KEY(_|[0-9]*$)|CONNECTION_?STRING`)
+	publicName = regexp.MustCompile(`(?i)PUBLIC|_(FILE|PATH|DIR|ID|NAME|URL|URI|HOST|PORT|USER|USERNAME|ALGORITHM|TYPE|LENGTH|MIN|MAX|TTL|EXPIRY|EXPIRES|EXPIRATION|TIMEOUT|ENABLED|POLICY|HEADER|PREFIX|ROTATION|VERSION|ISSUER)$|(^|_)(COMMIT|REVISION|SHA|SHA1|SHA256|DIGEST|CHECKSUM)$|^(PWD|OLDPWD)$|(ALLOW|ENABLE|DISABLE|USE|REQUIRE|REQUIRED|RANDOM)_`)
 )
 
-// inURL is a password in an address.
-var inURL = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s:@]*:[^/\s@]+@`)
+// inURL is a password in an address, and inList one among NAME=value.
+var (
+	inURL  = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\s:@]*:[^/\s@]+@`)
+	inList = regexp.MustCompile(`(?i)(^|[?&;\s])(password|passwd|pwd)=[^\s&;]`)
+)
+
+// hump is where a word begins in a name like accessToken.
+var hump = regexp.MustCompile(`([a-z0-9])([A-Z])`)
 
 var (
 	pem    = regexp.MustCompile(`-----BEGIN [A-Z ]*PRIVATE KEY-----`)
-	known  = regexp.MustCompile(`^(gh[pousr]_[A-Za-z0-9]{20,}|xox[abprs]-[A-Za-z0-9-]{10,}|AKIA[A-Z0-9]{16}|sk_(live|test)_[A-Za-z0-9]{10,}|hvs\.[A-Za-z0-9_-]{20,}|glpat-[A-Za-z0-9_-]{20,}|AGE-SECRET-KEY-1[A-Z0-9]+|eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+)`)
+	known  = regexp.MustCompile(`^(gh[pousr]_[A-Za-z0-9]{20,}|xox[abprs]-[A-Za-z0-9-]{10,}|AKIA[A-Z0-9]{16}|sk_(live|test)_[A-Za-z0-9]{10,}|hvs\.[A-Za-z0-9_-]{20,}|glpat-[A-Za-z0-9_-]{20,}|AGE-SECRET-KEY-1[A-Z0-9]+|eyJ[A-Za-z0-9_-]+\.eyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+|(Basic|Bearer) [A-Za-z0-9+/=_.~-]{8,}$|https://hooks\.slack\.com/services/.)`)
 	opaque = regexp.MustCompile(`^[A-Za-z0-9+/=_.~!@#$%^&*-]+$`)
 	uuid   = regexp.MustCompile(`(?i)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 	plain  = regexp.MustCompile(`^(true|false|yes|no|on|off|none|null|[0-9.,:]+|/[^ ]*|[a-z]+(-[a-z]+)*(\.[a-z0-9-]+)+(:[0-9]+)?(/[a-z0-9./_-]*)?(:[A-Za-z0-9._-]+)?)$`)
@@ -28,9 +34,11 @@ var (
 const (
 	ByName    = "its name says so"
 	ByURL     = "it is an address with a password"
+	ByList    = "it has a password in it"
 	ByForm    = "it has the form of a key"
 	ByEntropy = "it looks random"
 	ByPerson  = "you say so"
+	ByPart    = "it is made of a secret"
 )
 
 // The length from which on a value can look random, in bytes, and how random that is,
@@ -45,7 +53,7 @@ const (
 // likely says why a variable's value is a secret; empty when it is none. Of a name that
 // says so, the value is not looked at, unless it is a word that is no secret.
 func likely(name, value string) string {
-	name = strings.NewReplacer("-", "_", ".", "_").Replace(name)
+	name = hump.ReplaceAllString(strings.NewReplacer("-", "_", ".", "_").Replace(name), "${1}_$2")
 	switch {
 	case value == "":
 		return ""
@@ -53,6 +61,8 @@ func likely(name, value string) string {
 		return ByForm
 	case inURL.MatchString(value):
 		return ByURL
+	case inList.MatchString(value):
+		return ByList
 	case secretName.MatchString(name) && !publicName.MatchString(name) && !harmless(value):
 		return ByName
 	case looksRandom(value) && !publicName.MatchString(name):

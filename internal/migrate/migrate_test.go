@@ -89,7 +89,10 @@ func TestMake_ShapesOfTheRealWorld(t *testing.T) {
 				value := string(s.Value.Reveal())
 				assert.Assert(t, len(value) < 6 || !strings.Contains(string(shown), value), "the plan shows %s", s.Name)
 				for _, f := range plan.Files {
-					assert.Assert(t, len(value) < 6 || !bytes.Contains(f.Text, []byte(value)), "%s still holds %s", f.Path, s.Name)
+					stays := slices.ContainsFunc(plan.Left, func(l Left) bool {
+						return strings.HasPrefix(l.Where, f.Original+":") && strings.Contains(l.Text, " stays")
+					})
+					assert.Assert(t, stays || len(value) < 6 || !bytes.Contains(f.Text, []byte(value)), "%s still holds %s", f.Path, s.Name)
 				}
 			}
 			for _, f := range plan.Files {
@@ -177,7 +180,12 @@ func TestLikely(t *testing.T) {
 		{"TOKEN", "t", ByName}, {"MYSQL_ROOT_PASSWORD", "r", ByName}, {"SECRET_KEY_BASE", "s", ByName}, {"APP_KEY", "base64:abc", ByName},
 		{"DATABASE_URL", "postgres://u:p@db/app", ByURL}, {"AMQP", "amqp://guest:guest@mq:5672/", ByURL}, {"DATABASE_URL", "postgres://db/app", ""},
 		{"X", "-----BEGIN PRIVATE KEY-----\nabc", ByForm}, {"X", "ghp_0123456789abcdefghijABCDEFGHIJ", ByForm}, {"X", "AKIAIOSFODNN7EXAMPLE", ByForm},
-		{"SALT", "9f86d081884c7d659a2feaa0c55ad015", ByEntropy}, {"BLOB", "dGhpcyBpcyBub3QgYSBzZWNyZXQ5OTk=", ByEntropy},
+		{"PEPPER", "9f86d081884c7d659a2feaa0c55ad015", ByEntropy}, {"BLOB", "dGhpcyBpcyBub3QgYSBzZWNyZXQ5OTk=", ByEntropy},
+		{"accessToken", "t", ByName}, {"dbPass", "x", ByName}, {"PASSWORD_SALT", "x", ByName}, {"SALT", "x", ByName}, {"PIN", "1234", ByName}, {"USER_PIN", "1234", ByName},
+		{"JDBC", "jdbc:postgresql://h/db?user=u&password=x", ByList}, {"CONN", "Server=h;Database=d;User Id=u;Password=x;", ByList}, {"PG", "host=db password=x", ByList},
+		{"HEADER", "Basic dXNlcjpwYXNzd29yZA==", ByForm}, {"HEADER", "Bearer abcdefgh", ByForm}, {"HOOK_URL", "https://hooks.slack.com/services/T0/B0/x", ByForm},
+		{"GIT_COMMIT", "da39a3ee5e6b4b0d3255bfef95601890afd80709", ""}, {"REVISION", "da39a3ee5e6b4b0d3255bfef95601890afd80709", ""}, {"IMAGE_DIGEST", "da39a3ee5e6b4b0d3255bfef95601890afd80709", ""},
+		{"JDBC", "jdbc:postgresql://h/db?user=u&password=", ""}, {"PINNED", "x", ""}, {"SALTY", "x", ""}, {"SPINNER_PINS", "3", ""}, {"MODE", "Basic auth", ""},
 		{"DB_PASSWORD_FILE", "/run/secrets/db", ""}, {"TOKEN_TTL", "3600", ""}, {"PASSWORD_MIN_LENGTH", "12", ""}, {"SECRET_NAME", "x", ""},
 		{"PUBLIC_KEY", "x", ""}, {"PWD", "/srv", ""}, {"ALLOW_EMPTY_PASSWORD", "yes", ""}, {"DB_PASSWORD", "", ""}, {"KEYBOARD", "us", ""}, {"MONKEY", "banana", ""},
 		{"IMAGE", "registry.example.com/team/application:v1.2.3-rc1", ""}, {"ID", "123e4567-e89b-12d3-a456-426614174000", ""},
@@ -197,6 +205,26 @@ func TestPlan_IncludeAndExclude(t *testing.T) {
 	assert.Equal(t, len(plan.Secrets), 1)
 	assert.Equal(t, plan.Secrets[0].Name, "shop/a")
 	assert.Equal(t, plan.Secrets[0].Why, ByPerson)
+}
+
+// Who cannot be read may interpolate any variable.
+func TestMake_NothingLeavesTheEnvironmentOfWhatCannotBeRead(t *testing.T) {
+	for _, text := range []string{
+		"include: [none.yaml]\nservices: {web: {environment: {DB_PASSWORD: \"${PW}\"}}}\n",
+		"include: [{path: [https://example.com/a.git]}]\nservices: {web: {environment: {DB_PASSWORD: \"${PW}\"}}}\n",
+		"services: {web: {extends: {file: none.yaml, service: x}, environment: {DB_PASSWORD: \"${PW}\"}}}\n",
+	} {
+		plan, err := Make(Input{
+			Project: "shop", Compose: []File{{"/p/compose.yaml", []byte(text)}}, Env: []File{{"/p/.env", []byte("PW=hunter2\n")}},
+			Read: func(string) ([]byte, error) { return nil, os.ErrNotExist },
+		})
+		assert.NilError(t, err)
+		assert.Equal(t, len(plan.Files), 1)
+		assert.Equal(t, plan.Files[0].Path, "/p/compose.dso.yaml")
+		assert.Equal(t, len(plan.Left), 2)
+		assert.Assert(t, strings.Contains(plan.Left[0].Text, "cannot be read"), plan.Left[0].Text)
+		assert.DeepEqual(t, plan.Left[1], Left{"/p/.env:1", "PW stays: what " + plan.Left[0].Where + " names may interpolate it"})
+	}
 }
 
 func TestMake_ErrorsNameTheFileAndNoContent(t *testing.T) {
@@ -230,8 +258,33 @@ func TestFormatEnv_IsReadBackByteByByte(t *testing.T) {
 	assert.DeepEqual(t, e.Values(), map[string]string{
 		"A": "plain", "B": values["shop/b"], "C_D_E": "two\nlines", "F": "", "G": " space ", "H": "it's\ntwo",
 	})
-	_, err = FormatEnv(map[string]string{"shop/a": "\x00"})
-	assert.ErrorContains(t, err, "json")
+	for _, value := range []string{"\x00", "a\r\n", "\xff\xfe"} {
+		_, err = FormatEnv(map[string]string{"shop/a": value})
+		assert.ErrorContains(t, err, "json")
+	}
+}
+
+func TestFormatEnv_RefusesTwoSecretsOfOneVariable(t *testing.T) {
+	_, err := FormatEnv(map[string]string{"shop/a-b": "hunter2", "other/a_b": "hunter2"})
+	assert.ErrorContains(t, err, "other/a_b and shop/a-b would both be the variable A_B")
+	assert.Assert(t, !strings.Contains(err.Error(), "hunter2"))
+}
+
+func TestFormatJSON_KeepsEveryByte(t *testing.T) {
+	values := map[string]string{"shop/text": "it's <\"text\">\n\x00\r", "shop/key": "\xff\xfe\x00", "other/text": "é"}
+	text, err := FormatJSON(values)
+	assert.NilError(t, err)
+	var read map[string]any
+	assert.NilError(t, json.Unmarshal(text, &read))
+	assert.DeepEqual(t, read, map[string]any{
+		"shop/text": values["shop/text"], "other/text": "é", "shop/key": map[string]any{"base64": "//4A"},
+	})
+}
+
+func TestEnvSecrets_RefusesTwoVariablesOfOneSecret(t *testing.T) {
+	_, _, err := EnvSecrets(".env", []byte("DB_PASSWORD=hunter2-1\ndb_password=hunter2-2\n"), "shop", false)
+	assert.ErrorContains(t, err, "DB_PASSWORD and db_password of .env would both be the secret shop/db_password")
+	assert.Assert(t, !strings.Contains(err.Error(), "hunter2"))
 }
 
 func TestEnvSecrets(t *testing.T) {

@@ -1,11 +1,14 @@
 package migrate
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"go.yaml.in/yaml/v4"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -13,6 +16,7 @@ import (
 // Input is a project as it lies there. Nothing of it is changed.
 type Input struct {
 	Project string
+	Dir     string                            // of the project: relative paths begin there; empty: that of the first model file
 	Compose []File                            // the model files, in Compose's order
 	Env     []File                            // those that Compose interpolates from, such as .env
 	Read    func(path string) ([]byte, error) // an env_file or the file of a secret
@@ -67,56 +71,107 @@ type planner struct {
 	in      Input
 	plan    Plan
 	env     map[string]string // for interpolation
+	files   []*composeFile
+	docs    []*document // of all the files
 	envs    []*Env
 	byValue map[string]string            // name of the secret by variable and value
 	names   map[string]string            // value by name
 	gone    map[string]map[string]string // what an env file loses, by path and variable
+	kept    map[string]bool              // what it does not lose after all
+
+	foreign  []*Env                       // the env_files of others
+	others   map[string]*composeFile      // by path: what the files include or extend from
+	included map[*document][]*composeFile // by who includes it
+	extended map[*yaml.Node]*composeFile  // by where it is named
+	blind    string                       // where one is named that cannot be read
+	fixed    map[string]bool              // services of which an env_file is not understood
+	pinned   map[string]bool              // paths of their env_files
+	added    map[*yaml.Node][]provided    // by service: what its env_files no longer give it
+	needs    map[*yaml.Node][]variable    // by service: its environment, but for what is added
 }
 
 // Make plans. Its errors do not quote the files.
 func Make(in Input) (Plan, error) {
 	p := &planner{
 		in: in, plan: Plan{SchemaVersion: 1, Project: in.Project, Secrets: []Secret{}, Files: []Output{}, Left: []Left{}},
-		env: map[string]string{}, byValue: map[string]string{}, names: map[string]string{}, gone: map[string]map[string]string{},
+		env: map[string]string{}, byValue: map[string]string{}, names: map[string]string{}, gone: map[string]map[string]string{}, kept: map[string]bool{},
+		others: map[string]*composeFile{}, included: map[*document][]*composeFile{}, extended: map[*yaml.Node]*composeFile{}, fixed: map[string]bool{}, pinned: map[string]bool{},
+		added: map[*yaml.Node][]provided{}, needs: map[*yaml.Node][]variable{},
 	}
-	for _, f := range in.Env {
-		e, err := ParseEnv(f.Path, f.Text, func(name string) (string, bool) { v, ok := p.in.Environ[name]; return v, ok })
+	if err := p.read(); err != nil {
+		return Plan{}, err
+	}
+	for _, c := range p.files {
+		p.around(c)
+	}
+	p.additions()
+	for _, d := range p.docs {
+		each(member(d.top, "services"), func(_, s *yaml.Node) { p.needs[s] = effective(member(s, "environment")) })
+		p.document(d)
+	}
+	for _, d := range p.docs {
+		p.unmount(d)
+		p.unshare(d)
+	}
+	p.stay()
+	p.unmoved()
+	for _, d := range p.docs {
+		p.unusedSecrets(d)
+		p.besides(d)
+	}
+	return p.plan, p.write()
+}
+
+// read takes apart the files of the project.
+func (p *planner) read() error {
+	for _, f := range p.in.Env {
+		e, err := readEnv(f, "", p.env, func(name string) (string, bool) { v, ok := p.in.Environ[name]; return v, ok })
 		if err != nil {
-			return Plan{}, err
+			return err
 		}
 		p.envs = append(p.envs, e)
-		maps.Copy(p.env, e.Values())
 	}
-	maps.Copy(p.env, in.Environ)
-	var docs []*document
-	for _, f := range in.Compose {
-		d, err := parseDocument(f)
+	maps.Copy(p.env, p.in.Environ)
+	for _, f := range p.in.Compose {
+		c, err := parseFile(f, cmp.Or(p.in.Dir, filepath.Dir(p.in.Compose[0].Path)))
 		if err != nil {
-			return Plan{}, err
+			return err
 		}
-		docs = append(docs, d)
+		p.files = append(p.files, c)
+		p.docs = append(p.docs, c.docs...)
 	}
-	for _, d := range docs {
-		if err := p.document(d); err != nil {
-			return Plan{}, err
-		}
-	}
-	p.interpolated(docs)
-	for _, d := range docs {
-		if len(d.changes) > 0 {
-			text, err := d.text()
+	return nil
+}
+
+// write makes the new files.
+func (p *planner) write() error {
+	for _, c := range p.files {
+		if len(c.changes) > 0 {
+			text, err := c.text()
 			if err != nil {
-				return Plan{}, err
+				return err
 			}
-			p.output(d.path, text, d.changes)
+			p.output(c.path, text, c.said())
 		}
 	}
 	for _, path := range slices.Sorted(maps.Keys(p.gone)) {
-		if err := p.shrink(path); err != nil {
-			return Plan{}, err
+		e := p.envAt(path)
+		var changes []string
+		for _, name := range slices.Sorted(maps.Keys(p.gone[path])) {
+			changes = append(changes, fmt.Sprintf("line %d: %s goes to %s", e.Line(name), name, p.gone[path][name]))
 		}
+		p.output(path, e.Without(p.gone[path]), changes)
 	}
-	return p.plan, nil
+	return nil
+}
+
+// envAt is an environment file that was read.
+func (p *planner) envAt(path string) *Env {
+	i := slices.IndexFunc(p.envs, func(e *Env) bool { return e.Path == path })
+	if i < 0 {
+		return nil
+	}
+	return p.envs[i]
 }
 
 // Beside is the name of the new file beside an original.
@@ -131,37 +186,6 @@ func Beside(path string) string {
 
 func (p *planner) output(path string, text []byte, changes []string) {
 	p.plan.Files = append(p.plan.Files, Output{Original: path, Path: Beside(path), Changes: changes, Text: text})
-}
-
-// shrink writes an env file without what went to the vault.
-func (p *planner) shrink(path string) error {
-	e, err := p.envFile(path)
-	if err != nil {
-		return err
-	}
-	var changes []string
-	for _, name := range slices.Sorted(maps.Keys(p.gone[path])) {
-		changes = append(changes, fmt.Sprintf("line %d: %s goes to %s", e.Line(name), name, p.gone[path][name]))
-	}
-	p.output(path, e.Without(p.gone[path]), changes)
-	return nil
-}
-
-func (p *planner) envFile(path string) (*Env, error) {
-	for _, e := range p.envs {
-		if e.Path == path {
-			return e, nil
-		}
-	}
-	text, err := p.in.Read(path)
-	if err != nil {
-		return nil, err
-	}
-	e, err := ParseEnv(path, text, func(name string) (string, bool) { v, ok := p.env[name]; return v, ok })
-	if err == nil {
-		p.envs = append(p.envs, e)
-	}
-	return e, err
 }
 
 // why says why a variable is a secret; empty when it is none.
@@ -233,5 +257,7 @@ func pathOf(name string) string {
 }
 
 func (p *planner) left(where, format string, args ...any) {
-	p.plan.Left = append(p.plan.Left, Left{where, fmt.Sprintf(format, args...)})
+	if l := (Left{where, fmt.Sprintf(format, args...)}); !slices.Contains(p.plan.Left, l) {
+		p.plan.Left = append(p.plan.Left, l)
+	}
 }
