@@ -37,9 +37,8 @@ root can; no agent is needed.`,
 				after = time.Now().Add(-since)
 			}
 			err := audit.All(dir, func(r audit.Record) {
-				_, path, _ := strings.Cut(r.Secret, ":")
 				switch {
-				case secretName != "" && r.Secret != secretName && path != secretName && strings.ReplaceAll(r.Secret, ":", "/") != secretName,
+				case secretName != "" && !means(secretName, r.Secret),
 					container != "" && r.Container != container && r.ID != container,
 					what != "" && r.What != audit.What(what),
 					r.Time.Before(after):
@@ -67,11 +66,11 @@ root can; no agent is needed.`,
 		},
 	})
 	cmd.PersistentFlags().StringVar(&dir, "dir", auditDir, "`directory` of the audit log")
-	cmd.Flags().StringVar(&secretName, "secret", "", "only about this secret")
-	cmd.Flags().StringVar(&container, "container", "", "only about this container")
-	cmd.Flags().StringVar(&what, "what", "", "only this: "+whats())
-	cmd.Flags().DurationVar(&since, "since", 0, "only what is younger, such as 24h")
-	cmd.Flags().IntVarP(&last, "last", "n", 0, "only so many of the newest")
+	nameVar(cmd.Flags(), &secretName, "secret", "only about this secret")
+	nameVar(cmd.Flags(), &container, "container", "only about this container")
+	nameVar(cmd.Flags(), &what, "what", "only this: "+whats())
+	lengthVar(cmd.Flags(), &since, "since", "only what is younger, such as 24h")
+	countVar(cmd.Flags(), &last, "last", "n", "only so many of the newest")
 	cmd.AddCommand(a.auditVerify(&dir))
 	return cmd
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -86,5 +87,9 @@ func (a *app) loadConfig() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.Load(path)
+	c, err := config.Load(path)
+	if a.config != "" && errors.Is(err, fs.ErrNotExist) {
+		err = withHint(err, "-c names the file; without it "+config.SystemFile+" or ./"+config.LocalFile+" is read")
+	}
+	return c, err
 }

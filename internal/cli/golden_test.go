@@ -276,9 +276,11 @@ func TestText_WhatAPersonSees(t *testing.T) {
 }
 
 func TestHistory_OfWhatHasNoneSaysSo(t *testing.T) {
-	out, _, err := said(t, nil, "--socket", agentStub(t, full()), "history", "web")
+	answers := full()
+	answers["GET /v1/rotations"] = []wire.Rotation{}
+	out, _, err := said(t, nil, "--socket", agentStub(t, answers), "history", "shop-web-1")
 	assert.NilError(t, err)
-	assert.Equal(t, out, "no rotation of web is remembered\n")
+	assert.Equal(t, out, "no rotation of shop-web-1 is remembered\n")
 }
 
 func TestStatus_ExitCodeSaysWhetherItIsHealthy(t *testing.T) {

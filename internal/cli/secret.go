@@ -13,6 +13,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/compose"
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 func (a *app) initCommand() *cobra.Command {
@@ -48,22 +49,35 @@ func (a *app) secretCommand() *cobra.Command {
 	return cmd
 }
 
-// projectHere returns the Compose project of the working directory, for names
-// without a namespace.
-func projectHere(ctx context.Context, name string) (string, error) {
-	if strings.Contains(name, "/") {
-		return "", nil
+// secretNamed checks the name of a secret that was typed, and returns it with the Compose
+// project of the working directory when it has no namespace. It may be a whole reference, or
+// provider:path, as tables show it.
+func secretNamed(ctx context.Context, typed string) (name, project string, err error) {
+	path, err := secret.NamePath(typed)
+	if err != nil {
+		return "", "", err
 	}
-	return compose.ProjectName(ctx, compose.Options{})
+	if !strings.Contains(strings.TrimPrefix(path, secret.DefaultProvider+"/"), "/") {
+		project, err = compose.ProjectName(ctx, compose.Options{})
+	}
+	return typed, project, err
+}
+
+// means reports whether what was typed is the name of a secret, whose id has everything. It
+// need not say the provider.
+func means(typed, id string) bool {
+	path, err := secret.NamePath(typed)
+	provider, rest, _ := strings.Cut(id, ":")
+	return err == nil && (path == rest || path == provider+"/"+rest)
 }
 
 // named returns the vault and what a typed name asks it for.
-func (a *app) named(ctx context.Context, name string) (secrets, wire.NameRequest, error) {
+func (a *app) named(ctx context.Context, typed string) (secrets, wire.NameRequest, error) {
 	s, err := a.secrets()
 	if err != nil {
 		return s, wire.NameRequest{}, err
 	}
-	project, err := projectHere(ctx, name)
+	name, project, err := secretNamed(ctx, typed)
 	return s, wire.NameRequest{Name: name, Project: project}, err
 }
 

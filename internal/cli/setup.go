@@ -104,10 +104,17 @@ func (a *app) installer(root string) *hostsetup.Host {
 }
 
 func mustBeRoot(o setupOptions) error {
-	if o.dryRun || o.root != "" || os.Geteuid() == 0 {
+	if o.dryRun || o.root != "" {
 		return nil
 	}
-	return &coded{withHint(errors.New("this changes the host, which only root may do"), "run it as root; --dry-run shows what would be done"), ExitDenied}
+	return onlyRoot("run it as root; --dry-run shows what would be done")
+}
+
+func onlyRoot(hint string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return &coded{withHint(errors.New("this changes the host, which only root may do"), hint), ExitDenied}
 }
 
 func (a *app) setup(ctx context.Context, o setupOptions) error {

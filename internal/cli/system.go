@@ -25,7 +25,7 @@ func (a *app) systemCommand() *cobra.Command {
 		return &cobra.Command{
 			Use: use, Short: short, Args: noArgs, Example: "  docker dso system " + use,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				if err := mustBeRoot(setupOptions{}); err != nil {
+				if err := onlyRoot("run it as root"); err != nil {
 					return err
 				}
 				if err := do(a.installer(""), cmd.Context()); err != nil {
@@ -142,7 +142,7 @@ file ` + hostsetup.LogFile + ` where there is neither.`,
 			return a.printLog(cmd.Context(), log, choose, q.Follow)
 		},
 	}
-	cmd.Flags().IntVarP(&q.Last, "lines", "n", 0, "the last `number` of lines that are there")
+	countVar(cmd.Flags(), &q.Last, "lines", "n", "the last `number` of lines that are there")
 	cmd.Flags().BoolVarP(&q.Follow, "follow", "f", false, "show what is logged from now on, too")
 	cmd.Flags().StringVar(&since, "since", "", "from this `moment` on: 1h30m, 2026-05-04, 2026-05-04 03:02")
 	cmd.Flags().StringVar(&q.Priority, "priority", "", "this `priority` and what is more urgent: error, warn, info, debug")

@@ -27,7 +27,7 @@ before, q ends. What changes something is asked about first.
 It needs a terminal; elsewhere there is docker dso status --watch.`,
 		Example: "  docker dso top",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !terminal(a.out) || !terminal(a.in) {
+			if !a.rewrites() || !terminal(a.in) {
 				return withHint(usageError("top needs a terminal"), "docker dso status --watch prints the same again and again")
 			}
 			if every < 100*time.Millisecond {

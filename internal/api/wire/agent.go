@@ -445,6 +445,8 @@ type CheckResult struct {
 	Secret    string `json:"secret,omitempty"`
 	Version   string `json:"version,omitempty"`
 	Error     string `json:"error,omitempty"`
+	Code      string `json:"code,omitempty"` // as in a [Problem]
+	Hint      string `json:"hint,omitempty"`
 }
 
 // Seal is the answer of GET /v1/seal: the sealed values of before.
