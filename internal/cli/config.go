@@ -11,7 +11,7 @@ import (
 )
 
 func (a *app) configCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: noSuchCommand,
+	cmd := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: noSuchCommand, Example: "  docker dso config show\n  docker dso config validate\n  docker dso config edit",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(a.configShow(), a.configValidate(), a.configEdit())
 	return cmd

@@ -23,7 +23,7 @@ import (
 )
 
 func (a *app) envCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "env", Short: "Store what environment files hold", Args: noSuchCommand,
+	cmd := &cobra.Command{Use: "env", Short: "Store what environment files hold", Args: noSuchCommand, Example: "  docker dso env import .env --dry-run",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(a.envImport())
 	return cmd
@@ -255,7 +255,8 @@ byte; the audit log says so.`,
 		},
 	})
 	cmd.Flags().BoolVar(&value, "value", false, "print the value (root)")
-	cmd.Flags().StringVar(&version, "version", "", "an older version, with --value")
+	nameVar(cmd.Flags(), &version, "version", "an older version, with --value")
+	completeOption(cmd, "version", a.completeVersions)
 	return cmd
 }
 

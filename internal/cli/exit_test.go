@@ -120,3 +120,19 @@ func TestApply_WithNothingToDoAsksNobody(t *testing.T) {
 	_, _, err = said(t, strings.NewReader(""), "--socket", agentStub(t, full()), "apply")
 	assert.Equal(t, ExitCode(err), ExitUsage)
 }
+
+// A pseudo-terminal of the kernel's is one, with nobody at its other end.
+func TestPaint_ADumbTerminalGetsTextOnly(t *testing.T) {
+	pty, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	assert.NilError(t, err)
+	defer func() { _ = pty.Close() }()
+	a := &app{out: pty}
+	t.Setenv("NO_COLOR", "")
+	t.Setenv("TERM", "xterm")
+	assert.Assert(t, a.rewrites() && a.paint(red, "x") != "x")
+	t.Setenv("NO_COLOR", "1")
+	assert.Assert(t, a.rewrites() && a.paint(red, "x") == "x", "a line may be rewritten without colour")
+	t.Setenv("TERM", "dumb")
+	t.Setenv("NO_COLOR", "")
+	assert.Assert(t, !a.rewrites() && a.paint(red, "x") == "x")
+}

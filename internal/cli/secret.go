@@ -43,7 +43,7 @@ func (a *app) initCommand() *cobra.Command {
 }
 
 func (a *app) secretCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "secret", Short: "Store and read secrets of the local vault", Args: noSuchCommand,
+	cmd := &cobra.Command{Use: "secret", Short: "Store and read secrets of the local vault", Args: noSuchCommand, Example: "  docker dso secret set app/db_password\n  docker dso secret list\n  docker dso secret rollback app/db_password",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(a.secretSet(), a.secretGet(), a.secretList(), a.secretDelete(), a.secretHistory(), a.secretRollback())
 	return cmd
@@ -144,7 +144,8 @@ func (a *app) secretGet() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&version, "version", "", "an older version (default: the current one)")
+	nameVar(cmd.Flags(), &version, "version", "an older version (default: the current one)")
+	completeOption(cmd, "version", a.completeVersions)
 	return a.jsonFlag(cmd)
 }
 
@@ -171,9 +172,14 @@ func (a *app) secretList() *cobra.Command {
 	})
 }
 
+// deleteReport is the JSON of docker dso secret delete.
+type deleteReport struct {
+	Deleted string `json:"deleted"` // the name, as it was typed
+}
+
 func (a *app) secretDelete() *cobra.Command {
 	var force bool
-	cmd := &cobra.Command{
+	cmd := a.jsonFlag(&cobra.Command{
 		Use: "delete NAME", ValidArgsFunction: a.completeVault, Aliases: []string{"rm"}, Short: "Delete a secret with all its versions", Example: "  docker dso secret delete app/db_password", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, name, err := a.named(cmd.Context(), args[0])
@@ -184,10 +190,13 @@ func (a *app) secretDelete() *cobra.Command {
 			if err := s.delete(cmd.Context(), name); err != nil {
 				return err
 			}
+			if done, err := a.print(deleteReport{Deleted: args[0]}); done {
+				return err
+			}
 			_, err = fmt.Fprintf(a.out, "deleted %s\n", args[0])
 			return err
 		},
-	}
+	})
 	cmd.Flags().BoolVar(&force, "force", false, "delete it although containers use it")
 	return cmd
 }
@@ -225,7 +234,7 @@ func (a *app) secretHistory() *cobra.Command {
 func (a *app) secretRollback() *cobra.Command {
 	var follow followOptions
 	cmd := &cobra.Command{
-		Use: "rollback NAME [VERSION]", ValidArgsFunction: a.completeVault, Short: "Make an older value current again, as a new version", Args: rangeArgs(1, 2),
+		Use: "rollback NAME [VERSION]", ValidArgsFunction: a.completeVaultAndVersions, Short: "Make an older value current again, as a new version", Args: rangeArgs(1, 2),
 		Example: "  docker dso secret rollback app/db_password\n  docker dso secret rollback app/db_password 3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()

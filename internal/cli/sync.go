@@ -44,7 +44,7 @@ pinned because these versions failed before, or held back: docker dso rotate cha
 		},
 	}
 	nameVar(cmd.Flags(), &o.secret, "secret", "only this `secret`, and what uses it")
-	_ = cmd.RegisterFlagCompletionFunc("secret", a.completeSecrets)
+	completeOption(cmd, "secret", a.completeSecrets)
 	o.flags(cmd)
 	return a.jsonFlag(cmd)
 }

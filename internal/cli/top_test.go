@@ -83,12 +83,12 @@ func TestTop_AsksBeforeItChangesAnything(t *testing.T) {
 // Whatever the terminal, the row that is chosen and the question about it are on it, or
 // nothing can be asked.
 func TestTop_NothingIsChangedUnseen(t *testing.T) {
+	full := crowded(t, 12, 9)
+	full.said = strings.Repeat("said ", 60)
 	for width := 1; width <= 130; width += 3 {
 		for height := range 45 {
 			for _, keys := range [][]string{{"r"}, {"down", "down", "r"}, {"tab", "b"}, {"tab", "down", "down", "down", "b"}, {"/", "9", "enter", "r"}, {"/", "9", "enter", "tab", "r"}} {
-				m := sized(crowded(t, 12, 9), width, height)
-				m.said = strings.Repeat("said ", 60)
-				m, _ = press(t, m, keys...)
+				m, _ := press(t, sized(full, width, height), keys...)
 				text := m.text()
 				lines := strings.Split(text, "\n")
 				assert.Assert(t, len(lines) <= max(height, 1), "%dx%d %v:\n%s", width, height, keys, text)

@@ -410,6 +410,12 @@ func TestContext_OfAnotherHostIsHonoured(t *testing.T) {
 	assert.Assert(t, strings.Contains(s.err, "ssh root@prod.invalid docker dso"), s.err)
 	s = h.run(h.Command(t.Context(), "env", "DOCKER_CONTEXT=prod", filepath.Join(h.bin(), "docker-dso"), "dso", "rotations"), "")
 	assert.Equal(t, s.code, 4, s.out+s.err)
+	for _, context := range []string{"prod", "nosuch"} {
+		for _, args := range [][]string{{"status"}, {"audit"}, {"audit", "verify"}, {"support-bundle"}, {"doctor"}} {
+			s = h.run(h.Command(t.Context(), "docker", append([]string{"--context", context, "dso"}, args...)...), "")
+			assert.Check(t, s.code == 4 && strings.Contains(s.err, `the docker context "`+context+`"`), "%s %v: %d %s", context, args, s.code, s.out+s.err)
+		}
+	}
 	s = h.run(h.Command(t.Context(), "docker", "--context", "default", "dso", "rotations"), "")
 	assert.Equal(t, s.code, 0, s.out+s.err)
 	s = h.run(h.Command(t.Context(), "docker", "__complete", "dso", "secret", "get", ""), "")
