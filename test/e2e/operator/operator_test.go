@@ -225,6 +225,8 @@ func TestAudit_TellsWhoGotWhatAndWhy(t *testing.T) {
 	h.sh("chmod 666 /run/dso/dso.sock")
 	s := h.run(h.Command(t.Context(), "setpriv", "--reuid", "4242", "--regid", "4242", "--clear-groups", filepath.Join(h.bin(), "docker-dso"), "dso", "secret", "get", "shop/marker"), "")
 	assert.Check(t, s.code != 0, s.out+s.err)
+	asOther := h.run(h.Command(t.Context(), "setpriv", "--reuid", "4242", "--regid", "4242", "--clear-groups", filepath.Join(h.bin(), "docker-dso"), "dso", "system", "restart"), "")
+	assert.Check(t, asOther.code == 5 && strings.Contains(asOther.err, "hint: run it as root\n"), asOther.err)
 	h.json(&rows, "audit", "--what", "refuse")
 	has(audit.Refuse, func(r audit.Record) bool { return r.Who.UID == 4242 && strings.Contains(r.Why, "/v1/secret/get") })
 
