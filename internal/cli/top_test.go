@@ -124,7 +124,7 @@ func TestTop_ScrollsToWhatIsChosen(t *testing.T) {
 	m = sized(m, 80, 3)
 	_, cmd := press(t, m, "y")
 	assert.Assert(t, cmd == nil && m.question == "", "a question that the terminal has no room for any more is off")
-	assert.Assert(t, strings.HasPrefix(m.text(), "too small: 20x4"), m.text())
+	assert.Assert(t, strings.HasPrefix(m.text(), "too small: r, b off; 20x4"), m.text())
 }
 
 func TestTop_WhatAnErrorQuotesMovesNothing(t *testing.T) {

@@ -43,7 +43,7 @@ func (m top) canAsk(question string) bool {
 // text is everything that is shown: never more lines than there are, with the footer last.
 func (m top) text() string {
 	if m.small() {
-		return clip(fmt.Sprintf("too small: %dx%d at least, r and b do nothing", leastWidth, leastHeight), max(m.width, 0))
+		return clip(fmt.Sprintf("too small: r, b off; %dx%d at least", leastWidth, leastHeight), max(m.width, 0))
 	}
 	head, lists, heading, chosen := m.body()
 	foot := m.footer()
