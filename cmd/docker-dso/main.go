@@ -4,14 +4,18 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
 
+	"github.com/containerd/errdefs"
 	"github.com/docker/cli/cli-plugins/plugin"
 	"github.com/docker/cli/cli/command"
+	"github.com/docker/cli/cli/context/docker"
 	"github.com/docker/cli/cli/flags"
+	"github.com/moby/moby/client"
 
 	"github.com/docker-secret-operator/dso/internal/cli"
 )
@@ -40,7 +44,29 @@ func ownEndpoint() cli.Endpoint {
 }
 
 func endpointOf(dockerCLI command.Cli) cli.Endpoint {
-	return cli.Endpoint{Context: dockerCLI.CurrentContext(), Host: dockerCLI.DockerEndpoint().Host}
+	e := cli.Endpoint{Context: dockerCLI.CurrentContext()}
+	if e.Context != command.DefaultContextName {
+		// Docker only warns of a context that is not there, and goes on without an engine.
+		meta, err := dockerCLI.ContextStore().GetMetadata(e.Context)
+		if err == nil {
+			_, err = docker.EndpointFromContext(meta)
+		}
+		if errdefs.IsNotFound(err) {
+			err = errors.New("there is no such context")
+		}
+		if e.Err = err; err != nil {
+			return e
+		}
+	}
+	e.Host = dockerCLI.DockerEndpoint().Host
+	if e.Host == "" {
+		e.Err = errors.New("it names no engine")
+	}
+	e.Identity = func(ctx context.Context) (string, error) {
+		r, err := dockerCLI.Client().Info(ctx, client.InfoOptions{})
+		return cli.EngineName(r.Info.ID, r.Info.DockerRootDir), err
+	}
+	return e
 }
 
 func asPlugin() int {

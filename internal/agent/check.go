@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"errors"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -30,7 +32,7 @@ func (a *Agent) check(ctx context.Context, project, text string) wire.CheckResul
 	res := wire.CheckResult{Reference: text}
 	ref, err := secret.ParseRef(text)
 	if err != nil {
-		res.Error = err.Error()
+		res.Error, res.Code = err.Error(), wire.CodeInvalid
 		return res
 	}
 	id := a.resolver.IDs(project, []secret.Ref{ref})[0]
@@ -38,6 +40,9 @@ func (a *Agent) check(ctx context.Context, project, text string) wire.CheckResul
 	snap, err := a.resolver.Snapshot(ctx, project, []resolve.Variable{{Name: "the check", Ref: ref}}, nil, nil)
 	if err != nil {
 		res.Error = err.Error()
+		if errors.Is(err, provider.ErrNotFound) {
+			res.Code, res.Hint = wire.CodeNotFound, "docker dso secret list shows what the local vault has"
+		}
 		return res
 	}
 	res.Version = string(snap.Versions[id])

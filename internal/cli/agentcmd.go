@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -14,10 +15,13 @@ import (
 func (a *app) agentCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "agent [OPTIONS]", Short: "Run the agent here, until it is interrupted", DisableFlagParsing: true,
-		Long: `Run dso-agent in the foreground, with its own options, which it lists with --help. On a host
+		Long: `Run dso-agent in the foreground, with its own options, which dso-agent -help lists. On a host
 that was set up it runs as a service: docker dso system status.`,
-		Example: "  docker dso agent --standby",
-		RunE: func(_ *cobra.Command, args []string) error {
+		Example: "  docker dso agent --standby\n  docker dso agent -version",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if slices.Contains(args, "--help") || slices.Contains(args, "-h") {
+				return cmd.Help()
+			}
 			program, err := agentProgram()
 			if err != nil {
 				return err

@@ -21,7 +21,7 @@ func (a *app) auditCommand() *cobra.Command {
 	var dir, secretName, container, what string
 	var since time.Duration
 	var last int
-	cmd := a.jsonFlag(&cobra.Command{
+	cmd := a.aboutThisHost(a.jsonFlag(&cobra.Command{
 		Use: "audit", Short: "List who read, set, rotated and was given which version of which secret", Args: noArgs,
 		Long: `List who read, set, rotated and was given which version of which secret, and why, the
 newest last. It never holds a value. It reads the files of the audit log itself, which only
@@ -37,9 +37,8 @@ root can; no agent is needed.`,
 				after = time.Now().Add(-since)
 			}
 			err := audit.All(dir, func(r audit.Record) {
-				_, path, _ := strings.Cut(r.Secret, ":")
 				switch {
-				case secretName != "" && r.Secret != secretName && path != secretName && strings.ReplaceAll(r.Secret, ":", "/") != secretName,
+				case secretName != "" && !means(secretName, r.Secret),
 					container != "" && r.Container != container && r.ID != container,
 					what != "" && r.What != audit.What(what),
 					r.Time.Before(after):
@@ -65,13 +64,16 @@ root can; no agent is needed.`,
 				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", r.Time.Local().Format(time.DateTime), whoText(r.Who), r.What, r.Secret, r.Version, r.Container, why)
 			})
 		},
-	})
+	}), "dir")
 	cmd.PersistentFlags().StringVar(&dir, "dir", auditDir, "`directory` of the audit log")
-	cmd.Flags().StringVar(&secretName, "secret", "", "only about this secret")
-	cmd.Flags().StringVar(&container, "container", "", "only about this container")
-	cmd.Flags().StringVar(&what, "what", "", "only this: "+whats())
-	cmd.Flags().DurationVar(&since, "since", 0, "only what is younger, such as 24h")
-	cmd.Flags().IntVarP(&last, "last", "n", 0, "only so many of the newest")
+	nameVar(cmd.Flags(), &secretName, "secret", "only about this secret")
+	nameVar(cmd.Flags(), &container, "container", "only about this container")
+	nameVar(cmd.Flags(), &what, "what", "only this: "+whats())
+	lengthVar(cmd.Flags(), &since, "since", "only what is younger, such as 24h")
+	countVar(cmd.Flags(), &last, "last", "n", "only so many of the newest")
+	completeOption(cmd, "secret", a.completeSecrets)
+	completeOption(cmd, "container", a.completeContainers)
+	completeOption(cmd, "what", words(strings.Split(whats(), ", ")...))
 	cmd.AddCommand(a.auditVerify(&dir))
 	return cmd
 }
@@ -103,7 +105,7 @@ func auditError(err error) error {
 
 func (a *app) auditVerify(dir *string) *cobra.Command {
 	var expect string
-	cmd := a.jsonFlag(&cobra.Command{
+	cmd := a.aboutThisHost(a.jsonFlag(&cobra.Command{
 		Use: "verify", Short: "Check that nobody changed the audit log", Args: noArgs,
 		Long: `Check that nobody changed the audit log: every line has the hash of its content, and names
 the hash of the line before. The agent, if it runs, is asked what it wrote last. It exits 1 when the chain
@@ -149,7 +151,7 @@ Whoever is root can write a whole new log. Note the head that is printed somewhe
 			}
 			return broken
 		},
-	})
+	}), "dir")
 	cmd.Flags().StringVar(&expect, "expect", "", "a `head` that was noted before")
 	return cmd
 }

@@ -55,7 +55,7 @@ func (a *app) downCommand() *cobra.Command {
 // choose the project.
 func (a *app) shortcut(name, short, example string) *cobra.Command {
 	return &cobra.Command{
-		Use: name + " [OPTIONS] [SERVICE...]", Short: short, Example: example, DisableFlagParsing: true,
+		Use: name + " [OPTIONS] [SERVICE...]", Short: short, Example: example, DisableFlagParsing: true, ValidArgsFunction: completeServices,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if slices.Contains(args, "--help") || slices.Contains(args, "-h") {
 				return cmd.Help()
@@ -88,16 +88,18 @@ func globalOptions(o *compose.Options) *pflag.FlagSet {
 	return fs
 }
 
+// choosesProject reports whether an option chooses the project, and so takes a value.
+func choosesProject(name string) bool {
+	return slices.Contains([]string{"-f", "--file", "--profile", "--env-file", "--project-directory", "-p", "--project-name"}, name)
+}
+
 // splitGlobal takes the options that choose the project out of a command's
 // arguments, wherever they stand.
 func splitGlobal(args []string) (global, rest []string) {
-	takesValue := func(name string) bool {
-		return slices.Contains([]string{"-f", "--file", "--profile", "--env-file", "--project-directory", "-p", "--project-name"}, name)
-	}
 	for i := 0; i < len(args); i++ {
 		name, _, inline := strings.Cut(args[i], "=")
 		switch {
-		case !takesValue(name):
+		case !choosesProject(name):
 			rest = append(rest, args[i])
 		case inline || i+1 == len(args):
 			global = append(global, args[i])

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,7 +13,7 @@ import (
 )
 
 func (a *app) configCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: noSuchCommand,
+	cmd := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: noSuchCommand, Example: "  docker dso config show\n  docker dso config validate\n  docker dso config edit",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(a.configShow(), a.configValidate(), a.configEdit(), a.configHistory())
 	return cmd
@@ -123,5 +124,9 @@ func (a *app) loadConfig() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.Load(path)
+	c, err := config.Load(path)
+	if a.config != "" && errors.Is(err, fs.ErrNotExist) {
+		err = withHint(err, "-c names the file; without it "+config.SystemFile+" or ./"+config.LocalFile+" is read")
+	}
+	return c, err
 }

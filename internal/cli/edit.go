@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"bytes"
 	"cmp"
 	"context"
@@ -80,7 +79,14 @@ func (a *app) edit(ctx context.Context, path string) (err error) {
 			break
 		}
 		err = errors.New(strings.ReplaceAll(err.Error(), draft, path))
-		if !terminal(a.in) || !a.again(err) {
+		again, interrupted := false, error(nil)
+		if terminal(a.in) {
+			again, interrupted = a.again(err)
+		}
+		if interrupted != nil {
+			return interrupted
+		}
+		if !again {
 			return withHint(fmt.Errorf("%w\n%s is unchanged", err, path), "docker dso config edit begins again")
 		}
 	}
@@ -126,9 +132,8 @@ func (a *app) runEditor(ctx context.Context, file string) error {
 }
 
 // again shows what is wrong and asks whether to go on.
-func (a *app) again(err error) bool {
-	PrintError(a.err, err)
-	_, _ = fmt.Fprint(a.err, "Edit again? [Y/n] ")
-	answer, _ := bufio.NewReader(a.in).ReadString('\n')
-	return !strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "n") && answer != ""
+func (a *app) again(problem error) (bool, error) {
+	PrintError(a.err, problem)
+	answer, err := a.line("Edit again? [Y/n] ")
+	return !strings.HasPrefix(strings.ToLower(strings.TrimSpace(answer)), "n") && answer != "", err
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/docker-secret-operator/dso/internal/api/client"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/compose"
 	"github.com/docker-secret-operator/dso/internal/migrate"
@@ -20,7 +22,7 @@ import (
 )
 
 func (a *app) envCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "env", Short: "Store what environment files hold", Args: noSuchCommand,
+	cmd := &cobra.Command{Use: "env", Short: "Store what environment files hold", Args: noSuchCommand, Example: "  docker dso env import .env --dry-run",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(a.envImport())
 	return cmd
@@ -186,11 +188,23 @@ func (a *app) export(ctx context.Context, names []string, output, format string)
 	return nil
 }
 
-// fetchReport is the JSON of docker dso fetch, without --value.
+// fetchReport is the JSON of docker dso fetch.
 type fetchReport struct {
 	SchemaVersion int    `json:"schema_version"`
 	Secret        string `json:"secret"`
 	Version       string `json:"version"`
+}
+
+// fetchedValue is the JSON of docker dso fetch --value.
+type fetchedValue struct {
+	fetchReport
+	Value []byte `json:"value"`
+}
+
+// referenceTo is the reference to a secret whose name was checked.
+func referenceTo(name string) string {
+	path, _ := secret.NamePath(name)
+	return "dso://" + path
 }
 
 func (a *app) fetchCommand() *cobra.Command {
@@ -203,16 +217,16 @@ now: whether the agent can read it at all. With --value root is shown the value,
 byte; the audit log says so.`,
 		Example: "  docker dso fetch vault/kv/app/db\n  docker dso fetch app/db_password --value",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			project, err := projectHere(cmd.Context(), args[0])
+			name, project, err := secretNamed(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			if value {
-				resp, err := a.fetch(cmd.Context(), wire.NameRequest{Name: args[0], Project: project, Version: version})
+				resp, err := a.fetch(cmd.Context(), wire.NameRequest{Name: name, Project: project, Version: version})
 				if err != nil {
 					return err
 				}
-				if done, err := a.print(resp); done {
+				if done, err := a.print(fetchedValue{fetchReport{wire.JSONVersion, resp.Name, resp.Version}, resp.Value}); done {
 					return err
 				}
 				_, err = a.out.Write(resp.Value)
@@ -222,12 +236,12 @@ byte; the audit log says so.`,
 				return usageError("--version goes with --value")
 			}
 			var rows []wire.CheckResult
-			req := wire.CheckRequest{Project: project, References: []string{"dso://" + args[0]}}
+			req := wire.CheckRequest{Project: project, References: []string{referenceTo(name)}}
 			if err := a.agent().Call(cmd.Context(), "POST", "/v1/references/check", req, &rows); err != nil {
 				return err
 			}
 			if rows[0].Error != "" {
-				return errors.New(rows[0].Error)
+				return &client.RemoteError{Problem: wire.Problem{Error: rows[0].Error, Code: rows[0].Code, Hint: rows[0].Hint}}
 			}
 			if done, err := a.print(fetchReport{wire.JSONVersion, rows[0].Secret, rows[0].Version}); done {
 				return err
@@ -237,7 +251,8 @@ byte; the audit log says so.`,
 		},
 	})
 	cmd.Flags().BoolVar(&value, "value", false, "print the value (root)")
-	cmd.Flags().StringVar(&version, "version", "", "an older version, with --value")
+	nameVar(cmd.Flags(), &version, "version", "an older version, with --value")
+	completeOption(cmd, "version", a.completeVersions)
 	return cmd
 }
 
@@ -251,7 +266,9 @@ func (a *app) injectCommand() *cobra.Command {
 		Use: "inject [--env NAME=dso://…] -- COMMAND [ARG...]", Short: "Run a command with the values of its references in its environment",
 		Long: `Run a command on this host, such as a job of cron, with the values of the references in its
 environment: each variable that holds dso://… gets the value. The values are in the command's
-environment and nowhere else. Root only; the audit log says so.`,
+environment and nowhere else. Root only; the audit log says so.
+
+It ends as the command does: 127 says that there is no such command, 126 that it cannot be run.`,
 		Example: "  docker dso inject --env PGPASSWORD=dso://shop/db_password -- pg_dump shop",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -268,7 +285,11 @@ environment and nowhere else. Root only; the audit log says so.`,
 func (a *app) inject(ctx context.Context, more, command []string) error {
 	path, err := exec.LookPath(command[0])
 	if err != nil {
-		return &coded{fmt.Errorf("run %s: %w", command[0], err), ExitNotFound}
+		code := ExitNoCommand
+		if errors.Is(err, fs.ErrPermission) {
+			code = ExitNotRunnable
+		}
+		return &coded{withHint(fmt.Errorf("run %s: %w", command[0], err), "the command follows --, and is looked for on the PATH of this host"), code}
 	}
 	project, err := compose.ProjectName(ctx, compose.Options{})
 	if err != nil {
@@ -278,7 +299,7 @@ func (a *app) inject(ctx context.Context, more, command []string) error {
 	for _, kv := range more {
 		name, text, ok := strings.Cut(kv, "=")
 		if !ok || name == "" || !secret.IsRef(text) {
-			return usageError("--env takes NAME=dso://…")
+			return withHint(usageError("--env takes NAME=dso://…"), "a variable that holds no reference is set before the command: env NAME=value docker dso inject …")
 		}
 		env = slices.DeleteFunc(env, func(old string) bool { return strings.HasPrefix(old, name+"=") })
 		env = append(env, kv)

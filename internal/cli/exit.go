@@ -11,6 +11,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/api/client"
 	"github.com/docker-secret-operator/dso/internal/api/vault"
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/compose"
 	"github.com/docker-secret-operator/dso/internal/localvault"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -27,7 +28,15 @@ const (
 	// ExitUnhealthy is that of a command which looks and found something that is not as it
 	// should be.
 	ExitUnhealthy = 7
+	// Those of inject when it cannot become the command, as a shell has them.
+	ExitNotRunnable = 126
+	ExitNoCommand   = 127
+	// ExitInterrupted is that of a shell's command which Ctrl-C ended.
+	ExitInterrupted = 130
 )
+
+// errInterrupted ends a command whose question was answered with Ctrl-C.
+var errInterrupted = &coded{errors.New("interrupted; nothing was done"), ExitInterrupted}
 
 // hinted is an error with a way out.
 type hinted struct {
@@ -132,6 +141,14 @@ func hintFor(err error) string {
 		return "run it as root, or become a member of the group dso"
 	case errors.Is(err, localvault.ErrNoVault):
 		return "docker dso init makes one"
+	case errors.Is(err, secret.ErrBadRef):
+		return "it is NAME, NAMESPACE/NAME or PROVIDER/PATH, of letters, digits and . _ -; a reference is dso:// before that"
+	case errors.Is(err, localvault.ErrNotFound), errors.Is(err, localvault.ErrNoVersion):
+		return "docker dso secret list shows what there is"
+	case errors.Is(err, compose.ErrNoFile):
+		return "run it in the project's directory, or name the file with -f"
+	case errors.Is(err, compose.ErrFile):
+		return "docker compose config shows what it makes of the files; -f names others"
 	case errors.Is(err, localvault.ErrEmpty):
 		return "--allow-empty stores it all the same"
 	}

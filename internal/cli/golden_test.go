@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/audit"
+	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/hostsetup"
 )
 
@@ -127,6 +129,9 @@ func full() map[string]any {
 		"POST /v1/secret/history": []wire.SecretVersion{{
 			Version: "2", Created: at, Author: "root", Size: 7, Deleted: true, Current: true,
 		}},
+		"POST /v1/secret/get":         wire.ValueResponse{Name: "shop/db", Version: "2", Value: []byte("hunter2")},
+		"POST /v1/secret/fetch":       wire.ValueResponse{Name: "local:shop/db", Version: "2", Value: []byte("hunter2")},
+		"POST /v1/secret/delete":      struct{}{},
 		"POST /v1/secret/rollback":    version,
 		"PUT /v1/secret":              version,
 		"POST /v1/vault":              wire.VaultInfo{Dir: "/root/.dso", Created: true},
@@ -161,7 +166,8 @@ func TestJSON_ShapesAreThoseOfTheirVersion(t *testing.T) {
 		"history": {"history"}, "config-history": {"config", "history"}, "diff": {"diff"}, "locks": {"locks"}, "seal": {"seal"}, "seal-new-key": {"seal", "new-key"}, "secret-list": {"secret", "list"}, "secret-history": {"secret", "history", "shop/db"},
 		"secret-rollback": {"secret", "rollback", "shop/db"}, "secret-set": {"secret", "set", "shop/db"}, "init": {"init"}, "notifications-test": {"notifications", "test"},
 		"rotate": {"rotate", "shop/db"}, "sync": {"sync"}, "apply": {"apply", "--yes"}, "recover": {"recover"}, "recover-mark": {"recover", "--mark-recovered", "local:shop/db:0123"},
-		"recover-legacy": {"recover", "--adopt-legacy", "--dry-run"}, "watch": {"watch", "--no-follow"}, "version": {"version"}, "fetch": {"fetch", "shop/db"},
+		"recover-legacy": {"recover", "--adopt-legacy", "--dry-run"}, "watch": {"watch", "--no-follow"}, "version": {"version"}, "fetch": {"fetch", "shop/db"}, "fetch-value": {"fetch", "shop/db", "--value"},
+		"secret-get": {"secret", "get", "shop/db"}, "secret-delete": {"secret", "delete", "shop/db"},
 		"audit": {"audit", "--dir", dir}, "audit-verify": {"audit", "verify", "--dir", dir}, "env-import": {"env", "import", env, "--dry-run", "--namespace", "shop"},
 		"config-show": {"config", "show", "-c", filepath.Join(repository, "packaging", "dso.yaml")}, "config-validate": {"config", "validate", "-c", filepath.Join(repository, "packaging", "dso.yaml")}, "validate": {"validate", "--offline"},
 	} {
@@ -211,6 +217,8 @@ func TestJSON_ShapesOfTheHost(t *testing.T) {
 			Service: hostsetup.Service{Manager: hostsetup.BySystemd, Enabled: true, State: "active", PID: 42, Restarts: 1, Said: "waits for the engine", Since: "Mon 2026-05-04 03:02:01 UTC"},
 			Answers: true, Error: "no agent is running",
 		},
+		"system-enable": systemAction{Done: "enable"}, "system-disable": systemAction{Done: "disable"}, "system-restart": systemAction{Done: "restart"},
+		"support-bundle": bundleReport{File: "dso.tar.gz", Missing: []string{"agent.log: exit status 1"}},
 	} {
 		var out bytes.Buffer
 		a := &app{asJSON: true, out: &out}
@@ -235,7 +243,7 @@ func TestJSON_EveryCommandHasAShape(t *testing.T) {
 	elsewhere := []string{
 		"bootstrap local", "bootstrap agent", // init's and setup's
 		"system logs", "logs", // lines of the agent's own
-		"doctor", "migrate", "secret get",
+		"doctor", "migrate",
 	}
 	root := New(strings.NewReader(""), io.Discard, io.Discard, false)
 	var walk func(cmd *cobra.Command, path string)
@@ -277,9 +285,11 @@ func TestText_WhatAPersonSees(t *testing.T) {
 }
 
 func TestHistory_OfWhatHasNoneSaysSo(t *testing.T) {
-	out, _, err := said(t, nil, "--socket", agentStub(t, full()), "history", "web")
+	answers := full()
+	answers["GET /v1/rotations"] = []wire.Rotation{}
+	out, _, err := said(t, nil, "--socket", agentStub(t, answers), "history", "shop-web-1")
 	assert.NilError(t, err)
-	assert.Equal(t, out, "no rotation of web is remembered\n")
+	assert.Equal(t, out, "no rotation of shop-web-1 is remembered\n")
 }
 
 func TestStatus_ExitCodeSaysWhetherItIsHealthy(t *testing.T) {
@@ -345,12 +355,126 @@ func TestAgent_OfAnotherHostIsNotThisOne(t *testing.T) {
 	}
 }
 
+// What looks at this host says so when docker is pointed at another one's engine, or at none.
+func TestEndpoint_NothingReportsOnThisHostForAnother(t *testing.T) {
+	socket := agentStub(t, full())
+	t.Chdir(t.TempDir())
+	call := func(e Endpoint, args ...string) error {
+		root := New(strings.NewReader("v"), io.Discard, io.Discard, false, WithEndpoint(func() Endpoint { return e }))
+		root.SetArgs(args)
+		return root.ExecuteContext(t.Context())
+	}
+	for want, e := range map[string]Endpoint{
+		`the docker context "prod" is an engine on another host`:               {Context: "prod", Host: "ssh://root@prod"},
+		`the docker context "nosuch" cannot be used: there is no such context`: {Context: "nosuch", Err: errors.New("there is no such context")},
+		`DOCKER_HOST cannot be used: it names no engine`:                       {Err: errors.New("it names no engine")},
+	} {
+		for _, line := range []string{
+			"doctor", "doctor --json", "doctor --socket " + socket, "audit", "audit verify", "support-bundle", "support-bundle --json", "logs", "system logs", "system status", "system restart",
+			"setup --dry-run", "bootstrap agent --dry-run", "rotations", "secret list", "init",
+		} {
+			err := call(e, strings.Fields(line)...)
+			assert.Check(t, ExitCode(err) == ExitNoAgent && hintFor(err) != "", "%s: %v", line, err)
+			assert.Check(t, err != nil && strings.Contains(err.Error(), want), "%s: %v", line, err)
+		}
+		assert.Check(t, ExitCode(call(e, "audit", "--dir", t.TempDir())) == ExitOK, "a directory that is named is looked at")
+	}
+	left, err := os.ReadDir(".")
+	assert.NilError(t, err)
+	assert.Equal(t, len(left), 0, "no bundle of this host was written")
+}
+
+// Two engines of one host have two agents.
+func TestEndpoint_AnotherEngineOfThisHostIsNotTheAgents(t *testing.T) {
+	answers := full()
+	of := engine.Identity{ID: "a", DataRoot: "/var/lib/docker"}
+	answers["GET /v1/locks"] = []wire.Lock{{Agent: "state directory /var/lib/dso/state", Held: true}, {Agent: "engine " + of.String(), Held: true}}
+	socket := agentStub(t, answers)
+	at := func(host string, id engine.Identity, err error) error {
+		return foreign(Endpoint{Context: "rootless", Host: host, Identity: func(context.Context) (string, error) { return EngineName(id.ID, id.DataRoot), err }}, socket)
+	}
+	rootless, none := "unix:///run/user/1000/docker.sock", engine.Identity{}
+	other := engine.Identity{ID: "b", DataRoot: "/home/ann/.local/share/docker"}
+	assert.NilError(t, at(rootless, of, nil))
+	assert.NilError(t, at(rootless, none, errors.New("it does not answer")), "what cannot be known is no reason")
+	assert.NilError(t, at("unix:///var/run/docker.sock", other, nil), "the usual one is not asked")
+	err := at(rootless, other, nil)
+	assert.ErrorContains(t, err, `the docker context "rootless" is another engine (unix:///run/user/1000/docker.sock, b at /home/ann/.local/share/docker) than that of the agent (a at /var/lib/docker)`)
+	assert.Equal(t, ExitCode(err), ExitNoAgent)
+	answers["GET /v1/locks"] = []wire.Lock{}
+	assert.NilError(t, at(rootless, other, nil), "an agent that has no engine yet")
+}
+
 func TestPaint_NoColourWhereThereIsNoTerminal(t *testing.T) {
 	socket := agentStub(t, full())
 	for _, args := range [][]string{{"status"}, {"plan"}, {"audit", "verify", "--dir", t.TempDir()}} {
 		out, errs, _ := said(t, nil, append([]string{"--socket", socket}, args...)...)
 		assert.Check(t, !strings.Contains(out+errs, "\x1b"), "%v", args)
 	}
+}
+
+func TestCompletion_OffersVersionsServicesAndWords(t *testing.T) {
+	answers := full()
+	answers["POST /v1/secret/history"] = []wire.SecretVersion{{Version: "1"}, {Version: "2", Deleted: true}, {Version: "3", Current: true}}
+	socket := agentStub(t, answers)
+	t.Chdir(t.TempDir())
+	write := func(name, text string) { assert.NilError(t, os.WriteFile(name, []byte(text), 0o600)) }
+	write("compose.yaml", "services:\n  web: {image: a}\n  db: {image: a}\n")
+	write("other.yaml", "services:\n  worker: {image: a}\n")
+	write("dso.yaml", "version: 1\nnotifications:\n  - {name: ops, url: 'https://x.example/'}\n")
+	for _, row := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"secret", "rollback", ""}, "shop/db"},
+		{[]string{"secret", "rollback", "shop/db", ""}, "3 1"},
+		{[]string{"secret", "get", "shop/db", "--version", ""}, "3 1"},
+		{[]string{"fetch", "shop/db", "--version", ""}, "3 1"},
+		{[]string{"up", ""}, "db web"},
+		{[]string{"up", "-d", "web", ""}, "db"},
+		{[]string{"up", "-f", "other.yaml", ""}, "worker"},
+		{[]string{"down", "w"}, "web"},
+		{[]string{"notifications", "test", ""}, "ops"},
+		{[]string{"audit", "--secret", ""}, "shop/db"},
+		{[]string{"audit", "--container", ""}, "shop-web-1"},
+		{[]string{"audit", "--what", "re"}, "read refuse"},
+		{[]string{"logs", "--priority", ""}, "error warn info debug"},
+		{[]string{"system", "logs", "--priority", "w"}, "warn"},
+		{[]string{"completion", ""}, "bash zsh fish powershell"},
+	} {
+		out, _, err := said(t, nil, append([]string{"__completeNoDesc", "--socket", socket, "-c", "dso.yaml"}, row.args...)...)
+		assert.NilError(t, err)
+		offers, _, _ := strings.Cut(out, "\n:") // what follows is for the shell
+		assert.Check(t, strings.Join(strings.Fields(offers), " ") == row.want, "%v: %q", row.args, offers)
+	}
+}
+
+// docker's completion of its plugins and this script are the same: one asks the other.
+func TestCompletion_HasAScriptForEachShell(t *testing.T) {
+	for _, shell := range shells {
+		for _, plugin := range []bool{false, true} {
+			var out bytes.Buffer
+			root := New(nil, &out, io.Discard, false)
+			args := []string{"completion", shell}
+			program := "dso"
+			if plugin {
+				docker := &cobra.Command{Use: "docker"}
+				docker.AddCommand(root)
+				root, args, program = docker, append([]string{"dso"}, args...), "docker"
+			}
+			root.SetArgs(args)
+			assert.NilError(t, root.ExecuteContext(t.Context()))
+			assert.Check(t, strings.Contains(out.String(), "__complete") && strings.Contains(out.String(), program), "%s of %s", shell, program)
+		}
+	}
+	_, _, err := said(t, nil, "completion", "sh")
+	assert.Equal(t, ExitCode(err), ExitUsage)
+}
+
+func TestAgentHelp_IsThatOfTheCommand(t *testing.T) {
+	out, _, err := said(t, nil, "agent", "--help")
+	assert.NilError(t, err)
+	assert.Assert(t, strings.Contains(out, "Examples:") && strings.Contains(out, "docker dso agent --standby"), out)
 }
 
 func TestCompletion_OffersRealNames(t *testing.T) {

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"bufio"
 	"fmt"
 	"strings"
 
@@ -55,8 +54,10 @@ func (a *app) agreed(changes, question string) (bool, error) {
 	if !terminal(a.in) {
 		return false, withHint(usageError("this changes %s, and nobody is here to be asked", changes), "--dry-run shows what would be done, --yes does it")
 	}
-	_, _ = fmt.Fprint(a.err, question+" [y/N] ")
-	line, _ := bufio.NewReader(a.in).ReadString('\n')
+	line, err := a.line(question + " [y/N] ")
+	if err != nil {
+		return false, err
+	}
 	switch strings.ToLower(strings.TrimSpace(line)) {
 	case "y", "yes":
 		return true, nil

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 func (a *app) whoUsesCommand() *cobra.Command {
@@ -22,12 +22,12 @@ to it and the version that they have. A SECRET without a slash belongs to the Co
 project of the working directory.`,
 		Example: "  docker dso who-uses app/db_password\n  docker dso who-uses vault/kv/app/db --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			project, err := projectHere(cmd.Context(), args[0])
+			name, project, err := secretNamed(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			var users wire.SecretUsers
-			if err := a.agent().Call(cmd.Context(), "POST", "/v1/secret/users", wire.NameRequest{Name: args[0], Project: project}, &users); err != nil {
+			if err := a.agent().Call(cmd.Context(), "POST", "/v1/secret/users", wire.NameRequest{Name: name, Project: project}, &users); err != nil {
 				return err
 			}
 			if done, err := a.print(users); done {
@@ -177,15 +177,17 @@ func (a *app) historyCommand() *cobra.Command {
 to, how they ended and how long they took. docker dso audit has what else was done.`,
 		Example: "  docker dso history\n  docker dso history shop-web-1 --last 5\n  docker dso history shop/db_password --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if last < 0 {
-				return usageError("--last is a number of rotations")
-			}
 			rows, err := a.rotations(cmd)
 			if err != nil {
 				return err
 			}
 			slices.Reverse(rows)
 			rows = slices.DeleteFunc(rows, func(r wire.Rotation) bool { return len(args) == 1 && !aboutWord(r, args[0]) })
+			if len(rows) == 0 && len(args) == 1 {
+				if err := a.known(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+			}
 			if last > 0 && len(rows) > last {
 				rows = rows[:last]
 			}
@@ -193,7 +195,7 @@ to, how they ended and how long they took. docker dso audit has what else was do
 				return err
 			}
 			if len(rows) == 0 && len(args) == 1 {
-				_, err := fmt.Fprintf(a.out, "no rotation of %s is remembered\n", args[0])
+				_, err = fmt.Fprintf(a.out, "no rotation of %s is remembered\n", args[0])
 				return err
 			}
 			return a.table("STARTED\tCONTAINER\tCHANGED\tSTRATEGY\tENDED\tTOOK\tCAUSE", len(rows), func(i int) string {
@@ -203,8 +205,32 @@ to, how they ended and how long they took. docker dso audit has what else was do
 			})
 		},
 	})
-	cmd.Flags().IntVarP(&last, "last", "n", 0, "only so many of the newest")
+	countVar(cmd.Flags(), &last, "last", "n", "only so many of the newest")
 	return cmd
+}
+
+// known is an error when there is neither a container nor a secret of a name.
+func (a *app) known(ctx context.Context, word string) error {
+	st, err := a.status(ctx)
+	if err != nil {
+		return err
+	}
+	ids := []string{}
+	for _, c := range st.Containers {
+		if c.Name == word || c.ID == word {
+			return nil
+		}
+	}
+	for _, s := range st.Secrets {
+		ids = append(ids, s.Secret)
+	}
+	for _, name := range a.vaultNames(ctx) {
+		ids = append(ids, secret.ID{Provider: secret.DefaultProvider, Path: name}.String())
+	}
+	if slices.ContainsFunc(ids, func(id string) bool { return means(word, id) }) {
+		return nil
+	}
+	return &coded{withHint(fmt.Errorf("no container and no secret is named %q", word), "docker dso status lists what is in use"), ExitNotFound}
 }
 
 // aboutWord reports whether a rotation is about what a person typed.
@@ -212,10 +238,12 @@ func aboutWord(r wire.Rotation, word string) bool {
 	if r.Container == word || r.ID == word {
 		return true
 	}
-	return slices.ContainsFunc(slices.Collect(maps.Keys(r.To)), func(id string) bool {
-		_, path, _ := strings.Cut(id, ":")
-		return id == word || path == word || strings.ReplaceAll(id, ":", "/") == word
-	})
+	for id := range r.To {
+		if means(word, id) {
+			return true
+		}
+	}
+	return false
 }
 
 // changeText shows the versions that a rotation changed.

@@ -10,7 +10,7 @@ import (
 )
 
 func (a *app) notificationsCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "notifications", Short: "Try out who is told of what happens", Args: noSuchCommand,
+	cmd := &cobra.Command{Use: "notifications", Short: "Try out who is told of what happens", Args: noSuchCommand, Example: "  docker dso notifications test",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(a.notificationsTest())
 	return cmd
@@ -18,7 +18,7 @@ func (a *app) notificationsCommand() *cobra.Command {
 
 func (a *app) notificationsTest() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "test [NAME]", Short: "Send a test to the destinations of dso.yaml, or to one", Args: rangeArgs(0, 1),
+		Use: "test [NAME]", Short: "Send a test to the destinations of dso.yaml, or to one", Args: rangeArgs(0, 1), ValidArgsFunction: a.completeDestinations,
 		Long: `Send a test to the destinations below notifications: of dso.yaml, or to the one with that
 name. It is tried once. It exits 1 when one of them did not take it.`,
 		Example: "  docker dso notifications test\n  docker dso notifications test ops --json",

@@ -14,8 +14,12 @@ const (
 // paint colours text on a terminal whose user has nothing against it
 // (https://no-color.org). No meaning is ever in a colour alone.
 func (a *app) paint(c colour, text string) string {
-	if c == "" || !terminal(a.out) || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+	if c == "" || !a.rewrites() || os.Getenv("NO_COLOR") != "" {
 		return text
 	}
 	return "\x1b[" + string(c) + "m" + text + "\x1b[0m"
 }
+
+// rewrites reports whether the output is a terminal that understands more than text: a dumb
+// one would show the sequences that move its cursor.
+func (a *app) rewrites() bool { return terminal(a.out) && os.Getenv("TERM") != "dumb" }

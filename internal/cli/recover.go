@@ -100,7 +100,7 @@ commands to run. Volumes are kept.`,
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only show what would be done")
 	cmd.Flags().BoolVar(&adopt, "adopt-legacy", false, "deal with what an older version left behind, instead of rotations")
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "with --adopt-legacy: do not ask")
-	cmd.Flags().StringVar(&mark, "mark-recovered", "", "end the rotation with this `KEY`: it is over because you say so; no container is touched")
+	nameVar(cmd.Flags(), &mark, "mark-recovered", "end the rotation with this `KEY`: it is over because you say so; no container is touched")
 	return a.jsonFlag(cmd)
 }
 

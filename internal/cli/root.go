@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"sync"
 
 	"github.com/docker/cli/cli-plugins/metadata"
 	"github.com/docker/cli/cli-plugins/plugin"
@@ -35,13 +37,14 @@ type app struct {
 
 	socketNamed func() bool     // whether a person said which socket
 	endpoint    func() Endpoint // the engine that is meant
+	foreign     func() error    // why it is not this host's agent's
 }
 
 // agent is the agent of the engine that docker is pointed at. Of one on another host
 // every call is an error that says so.
 func (a *app) agent() *client.Client {
 	if !a.socketNamed() {
-		if err := here(a.endpoint()); err != nil {
+		if err := a.foreign(); err != nil {
 			return client.Unreachable(err)
 		}
 	}
@@ -98,6 +101,7 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool, options ...Option) *c
 		return withHint(&coded{err, ExitUsage}, cmd.CommandPath()+" --help shows its options")
 	})
 	root.PersistentFlags().StringVar(&a.socket, "socket", wire.AgentSocket, "the agent's socket")
+	a.foreign = sync.OnceValue(func() error { return foreign(a.endpoint(), a.socket) })
 	a.socketNamed = func() bool { return root.PersistentFlags().Changed("socket") }
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "", "the configuration `file` (default: "+config.SystemFile+", or ./"+config.LocalFile+")")
 	root.AddCommand(
@@ -105,9 +109,9 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool, options ...Option) *c
 		a.recoverCommand(), a.locksCommand(), a.watchCommand(), a.configCommand(), a.sealCommand(), a.validateCommand(),
 		a.composeCommand(), a.upCommand(), a.downCommand(), a.versionCommand(),
 		a.whoUsesCommand(), a.inspectCommand(), a.diffCommand(), a.historyCommand(), a.auditCommand(), a.notificationsCommand(),
-		a.doctorCommand(), a.supportBundleCommand(), a.migrateCommand(), a.envCommand(), a.exportCommand(), a.fetchCommand(), a.injectCommand(),
-		a.topCommand(), a.trialCommand(),
-		a.setupCommand(), a.bootstrapCommand(), a.systemCommand(), a.logsCommand(), a.agentCommand(),
+		a.aboutThisHost(a.doctorCommand()), a.aboutThisHost(a.supportBundleCommand()), a.migrateCommand(), a.envCommand(), a.exportCommand(), a.fetchCommand(), a.injectCommand(),
+		a.topCommand(), a.completionCommand(), a.trialCommand(),
+		a.aboutThisHost(a.setupCommand(), "root"), a.bootstrapCommand(), a.systemCommand(), a.aboutThisHost(a.logsCommand(), "file"), a.agentCommand(),
 	)
 	return root
 }
@@ -128,6 +132,9 @@ func exactArgs(n int) cobra.PositionalArgs { return rangeArgs(n, n) }
 
 func rangeArgs(least, most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
+		if slices.Contains(args, "") {
+			return withHint(usageError("%s: an argument is empty", cmd.CommandPath()), cmd.UseLine())
+		}
 		if len(args) >= least && len(args) <= most {
 			return nil
 		}

@@ -94,9 +94,10 @@ container, otherwise a secret's of the working directory's Compose project.`,
 // rotateTarget decides whether the name is a container's or a secret's.
 func (a *app) rotateTarget(ctx context.Context, name string) (wire.RotateRequest, error) {
 	req := wire.RotateRequest{Force: true, Cause: "requested"}
-	if strings.Contains(name, "/") {
-		req.Secret = name
-		return req, nil
+	if strings.ContainsAny(name, "/:") {
+		var err error
+		req.Secret, req.Project, err = secretNamed(ctx, name)
+		return req, err
 	}
 	var st wire.Status
 	if err := a.agent().Call(ctx, "GET", "/v1/status", nil, &st); err != nil {
@@ -108,12 +109,9 @@ func (a *app) rotateTarget(ctx context.Context, name string) (wire.RotateRequest
 			return req, nil
 		}
 	}
-	project, err := projectHere(ctx, name)
-	if err != nil {
-		return req, err
-	}
-	req.Secret, req.Project = name, project
-	return req, nil
+	var err error
+	req.Secret, req.Project, err = secretNamed(ctx, name)
+	return req, err
 }
 
 // steps returns what shows the steps of a rotation as they happen: one line that
@@ -122,7 +120,7 @@ func (a *app) steps() func(wire.RotateStep) {
 	if a.asJSON {
 		return func(wire.RotateStep) {}
 	}
-	live := terminal(a.out)
+	live := a.rewrites()
 	begun := map[string]time.Time{}
 	return func(s wire.RotateStep) {
 		if begun[s.Rotation].IsZero() {

@@ -11,7 +11,8 @@ import (
 func (a *app) sealCommand() *cobra.Command {
 	show := a.jsonFlag(&cobra.Command{
 		Use: "seal", Short: "Show what protects the sealed values of before, and how many there are", Args: noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.seal(cmd, "GET", "/v1/seal") },
+		Example: "  docker dso seal\n  docker dso seal new-key",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.seal(cmd, "GET", "/v1/seal") },
 	})
 	show.AddCommand(a.jsonFlag(&cobra.Command{
 		Use: "new-key", Short: "Make another key and seal everything with it", Example: "  docker dso seal new-key", Args: noArgs,

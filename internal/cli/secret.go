@@ -13,6 +13,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/compose"
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 func (a *app) initCommand() *cobra.Command {
@@ -42,28 +43,41 @@ func (a *app) initCommand() *cobra.Command {
 }
 
 func (a *app) secretCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "secret", Short: "Store and read secrets of the local vault", Args: noSuchCommand,
+	cmd := &cobra.Command{Use: "secret", Short: "Store and read secrets of the local vault", Args: noSuchCommand, Example: "  docker dso secret set app/db_password\n  docker dso secret list\n  docker dso secret rollback app/db_password",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	cmd.AddCommand(a.secretSet(), a.secretGet(), a.secretList(), a.secretDelete(), a.secretHistory(), a.secretRollback())
 	return cmd
 }
 
-// projectHere returns the Compose project of the working directory, for names
-// without a namespace.
-func projectHere(ctx context.Context, name string) (string, error) {
-	if strings.Contains(name, "/") {
-		return "", nil
+// secretNamed checks the name of a secret that was typed, and returns it with the Compose
+// project of the working directory when it has no namespace. It may be a whole reference, or
+// provider:path, as tables show it.
+func secretNamed(ctx context.Context, typed string) (name, project string, err error) {
+	path, err := secret.NamePath(typed)
+	if err != nil {
+		return "", "", err
 	}
-	return compose.ProjectName(ctx, compose.Options{})
+	if !strings.Contains(strings.TrimPrefix(path, secret.DefaultProvider+"/"), "/") {
+		project, err = compose.ProjectName(ctx, compose.Options{})
+	}
+	return typed, project, err
+}
+
+// means reports whether what was typed is the name of a secret, whose id has everything. It
+// need not say the provider.
+func means(typed, id string) bool {
+	path, err := secret.NamePath(typed)
+	provider, rest, _ := strings.Cut(id, ":")
+	return err == nil && (path == rest || path == provider+"/"+rest)
 }
 
 // named returns the vault and what a typed name asks it for.
-func (a *app) named(ctx context.Context, name string) (secrets, wire.NameRequest, error) {
+func (a *app) named(ctx context.Context, typed string) (secrets, wire.NameRequest, error) {
 	s, err := a.secrets()
 	if err != nil {
 		return s, wire.NameRequest{}, err
 	}
-	project, err := projectHere(ctx, name)
+	name, project, err := secretNamed(ctx, typed)
 	return s, wire.NameRequest{Name: name, Project: project}, err
 }
 
@@ -130,7 +144,8 @@ func (a *app) secretGet() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&version, "version", "", "an older version (default: the current one)")
+	nameVar(cmd.Flags(), &version, "version", "an older version (default: the current one)")
+	completeOption(cmd, "version", a.completeVersions)
 	return a.jsonFlag(cmd)
 }
 
@@ -157,9 +172,14 @@ func (a *app) secretList() *cobra.Command {
 	})
 }
 
+// deleteReport is the JSON of docker dso secret delete.
+type deleteReport struct {
+	Deleted string `json:"deleted"` // the name, as it was typed
+}
+
 func (a *app) secretDelete() *cobra.Command {
 	var force bool
-	cmd := &cobra.Command{
+	cmd := a.jsonFlag(&cobra.Command{
 		Use: "delete NAME", ValidArgsFunction: a.completeVault, Aliases: []string{"rm"}, Short: "Delete a secret with all its versions", Example: "  docker dso secret delete app/db_password", Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			s, name, err := a.named(cmd.Context(), args[0])
@@ -170,10 +190,13 @@ func (a *app) secretDelete() *cobra.Command {
 			if err := s.delete(cmd.Context(), name); err != nil {
 				return err
 			}
+			if done, err := a.print(deleteReport{Deleted: args[0]}); done {
+				return err
+			}
 			_, err = fmt.Fprintf(a.out, "deleted %s\n", args[0])
 			return err
 		},
-	}
+	})
 	cmd.Flags().BoolVar(&force, "force", false, "delete it although containers use it")
 	return cmd
 }
@@ -211,7 +234,7 @@ func (a *app) secretHistory() *cobra.Command {
 func (a *app) secretRollback() *cobra.Command {
 	var follow followOptions
 	cmd := &cobra.Command{
-		Use: "rollback NAME [VERSION]", ValidArgsFunction: a.completeVault, Short: "Make an older value current again, as a new version", Args: rangeArgs(1, 2),
+		Use: "rollback NAME [VERSION]", ValidArgsFunction: a.completeVaultAndVersions, Short: "Make an older value current again, as a new version", Args: rangeArgs(1, 2),
 		Example: "  docker dso secret rollback app/db_password\n  docker dso secret rollback app/db_password 3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()

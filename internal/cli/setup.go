@@ -66,7 +66,7 @@ func (a *app) setupFlags(cmd *cobra.Command, o *setupOptions) {
 // bootstrapCommand keeps the names of version 3.5.
 func (a *app) bootstrapCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "bootstrap", Short: "Make the local vault, or set up the host", Args: noSuchCommand,
+		Use: "bootstrap", Short: "Make the local vault, or set up the host", Args: noSuchCommand, Example: "  docker dso bootstrap local\n  docker dso bootstrap agent --dry-run",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	local := a.initCommand()
@@ -77,7 +77,7 @@ func (a *app) bootstrapCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.setup(cmd.Context(), o) },
 	})
 	a.setupFlags(agent, &o)
-	cmd.AddCommand(local, agent)
+	cmd.AddCommand(local, a.aboutThisHost(agent, "root"))
 	return cmd
 }
 
@@ -104,10 +104,17 @@ func (a *app) installer(root string) *hostsetup.Host {
 }
 
 func mustBeRoot(o setupOptions) error {
-	if o.dryRun || o.root != "" || os.Geteuid() == 0 {
+	if o.dryRun || o.root != "" {
 		return nil
 	}
-	return &coded{withHint(errors.New("this changes the host, which only root may do"), "run it as root; --dry-run shows what would be done"), ExitDenied}
+	return onlyRoot("run it as root; --dry-run shows what would be done")
+}
+
+func onlyRoot(hint string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return &coded{withHint(errors.New("this changes the host, which only root may do"), hint), ExitDenied}
 }
 
 func (a *app) setup(ctx context.Context, o setupOptions) error {

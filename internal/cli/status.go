@@ -81,7 +81,7 @@ func unhealthy(st wire.Status) error {
 func (a *app) watchStatus(ctx context.Context, every time.Duration) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	live := terminal(a.out)
+	live := a.rewrites()
 	for {
 		st, err := a.status(ctx)
 		switch {

@@ -26,7 +26,7 @@ import (
 
 func (a *app) supportBundleCommand() *cobra.Command {
 	var output string
-	cmd := &cobra.Command{
+	cmd := a.jsonFlag(&cobra.Command{
 		Use: "support-bundle", Short: "Pack what somebody who helps needs to know, without any value", Args: noArgs,
 		Long: `Pack what somebody who helps needs to know into one archive: the report of doctor, the
 status, rotations, locks, fronts and events, the configuration without credentials, the
@@ -41,9 +41,15 @@ hosts and users. Look at it before you give it away. As root it holds more.`,
 			}
 			return a.supportBundle(cmd.Context(), output)
 		},
-	}
+	})
 	cmd.Flags().StringVarP(&output, "output", "o", "", "the `file` to write; it must not be there yet")
 	return cmd
+}
+
+// bundleReport is the JSON of docker dso support-bundle.
+type bundleReport struct {
+	File    string   `json:"file"`
+	Missing []string `json:"missing"` // what could not be packed, and why
 }
 
 // part is one file of a support bundle.
@@ -144,6 +150,9 @@ func (a *app) supportBundle(ctx context.Context, path string) (err error) {
 	missing, err := writeBundle(ctx, f, a.parts(), time.Now())
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if done, err := a.print(bundleReport{path, append([]string{}, missing...)}); done {
+		return err
 	}
 	_, err = fmt.Fprintf(a.out, "wrote %s, mode 0600; it holds names of secrets, containers and users, and no value\n", path)
 	for _, m := range missing {

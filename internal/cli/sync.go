@@ -20,7 +20,7 @@ type syncOptions struct {
 }
 
 func (o *syncOptions) flags(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&o.timeout, "timeout", 0, "how long to wait; what has begun goes on (default: until it is done)")
+	lengthVar(cmd.Flags(), &o.timeout, "timeout", "how long to wait; what has begun goes on (default: until it is done)")
 	o.follow.flags(cmd)
 }
 
@@ -43,8 +43,8 @@ pinned because these versions failed before, or held back: docker dso rotate cha
 			return a.synced(results, o)
 		},
 	}
-	cmd.Flags().StringVar(&o.secret, "secret", "", "only this `secret`, and what uses it")
-	_ = cmd.RegisterFlagCompletionFunc("secret", a.completeSecrets)
+	nameVar(cmd.Flags(), &o.secret, "secret", "only this `secret`, and what uses it")
+	completeOption(cmd, "secret", a.completeSecrets)
 	o.flags(cmd)
 	return a.jsonFlag(cmd)
 }
@@ -58,11 +58,10 @@ func (a *app) sync(ctx context.Context, o syncOptions, cause string) ([]wire.Rot
 	}
 	req := wire.RotateRequest{NoWait: o.follow.noWait, Cause: cause}
 	if o.secret != "" {
-		project, err := projectHere(ctx, o.secret)
-		if err != nil {
+		var err error
+		if req.Secret, req.Project, err = secretNamed(ctx, o.secret); err != nil {
 			return nil, err
 		}
-		req.Secret, req.Project = o.secret, project
 	}
 	results, err := a.agent().Rotate(ctx, req, a.steps())
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -97,7 +96,10 @@ func (a *app) applyCommand() *cobra.Command {
 		Use: "apply", Short: "Show what is not up to date and, after a question, bring it up to date", Args: noArgs,
 		Long: `Show the containers that do not have the current versions and what would be done with each,
 and, after a question, do it: as docker dso sync, which asks no question. The agent does the same
-by itself when it sees a change; this is for not waiting, and for seeing it before.`,
+by itself when it sees a change; this is for not waiting, and for seeing it before.
+
+It goes by the versions that the agent knows of: with nothing to bring up to date it is done. With
+--yes the stores are asked all the same.`,
 		Example: "  docker dso apply --dry-run\n  docker dso apply --yes",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			st, err := a.status(cmd.Context())
@@ -110,7 +112,7 @@ by itself when it sees a change; this is for not waiting, and for seeing it befo
 					return err
 				}
 			}
-			if dryRun {
+			if dryRun || len(report.Plan) == 0 && !yes && !force {
 				_, err := a.print(report)
 				return err
 			}
@@ -139,7 +141,7 @@ by itself when it sees a change; this is for not waiting, and for seeing it befo
 // printToApply prints what is not up to date.
 func (a *app) printToApply(rows []wire.ContainerStatus) error {
 	if len(rows) == 0 {
-		_, err := fmt.Fprintln(a.out, "every container has the versions that the agent knows of")
+		_, err := fmt.Fprintln(a.out, "every container has the versions that the agent knows of; docker dso sync asks the stores for newer ones")
 		return err
 	}
 	return a.planTable(rows)

@@ -18,31 +18,39 @@ import (
 
 func (a *app) systemCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "system", Short: "Look at the agent as a service of this host, start and stop it", Args: noSuchCommand,
+		Use: "system", Short: "Look at the agent as a service of this host, start and stop it", Args: noSuchCommand, Example: "  docker dso system status\n  docker dso system logs -n 100\n  docker dso system restart",
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	control := func(use, short string, do func(*hostsetup.Host, context.Context) error, done string) *cobra.Command {
-		return &cobra.Command{
+		return a.aboutThisHost(a.jsonFlag(&cobra.Command{
 			Use: use, Short: short, Args: noArgs, Example: "  docker dso system " + use,
 			RunE: func(cmd *cobra.Command, _ []string) error {
-				if err := mustBeRoot(setupOptions{}); err != nil {
+				if err := onlyRoot("run it as root"); err != nil {
 					return err
 				}
 				if err := do(a.installer(""), cmd.Context()); err != nil {
 					return err
 				}
+				if printed, err := a.print(systemAction{Done: use}); printed {
+					return err
+				}
 				_, err := fmt.Fprintln(a.out, done)
 				return err
 			},
-		}
+		}))
 	}
 	cmd.AddCommand(
-		a.systemStatus(), a.systemLogs(),
+		a.aboutThisHost(a.systemStatus()), a.aboutThisHost(a.systemLogs(), "file"),
 		control("enable", "Start the agent now and at boot", (*hostsetup.Host).Enable, "the agent starts, now and at boot"),
 		control("disable", "Stop the agent, now and at boot; containers go on, and starts that need a value are refused", (*hostsetup.Host).Disable, "the agent does not run, and does not start at boot"),
 		control("restart", "Start the agent anew; containers go on, and starts wait", (*hostsetup.Host).Restart, "the agent starts anew"),
 	)
 	return cmd
+}
+
+// systemAction is the JSON of docker dso system enable, disable and restart.
+type systemAction struct {
+	Done string `json:"done"` // the command that was
 }
 
 // systemReport is the JSON of docker dso system status.
@@ -142,10 +150,11 @@ file ` + hostsetup.LogFile + ` where there is neither.`,
 			return a.printLog(cmd.Context(), log, choose, q.Follow)
 		},
 	}
-	cmd.Flags().IntVarP(&q.Last, "lines", "n", 0, "the last `number` of lines that are there")
+	countVar(cmd.Flags(), &q.Last, "lines", "n", "the last `number` of lines that are there")
 	cmd.Flags().BoolVarP(&q.Follow, "follow", "f", false, "show what is logged from now on, too")
 	cmd.Flags().StringVar(&since, "since", "", "from this `moment` on: 1h30m, 2026-05-04, 2026-05-04 03:02")
 	cmd.Flags().StringVar(&q.Priority, "priority", "", "this `priority` and what is more urgent: error, warn, info, debug")
+	completeOption(cmd, "priority", words("error", "warn", "info", "debug"))
 	cmd.Flags().StringVar(&file, "file", "", "read this `file` instead")
 	cmd.Flags().BoolVar(&q.JSON, "json", false, "the agent's own lines, which are JSON, and nothing before them")
 	return cmd

@@ -27,7 +27,7 @@ before, q ends. What changes something is asked about first.
 It needs a terminal; elsewhere there is docker dso status --watch.`,
 		Example: "  docker dso top",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !terminal(a.out) || !terminal(a.in) {
+			if !a.rewrites() || !terminal(a.in) {
 				return withHint(usageError("top needs a terminal"), "docker dso status --watch prints the same again and again")
 			}
 			if every < 100*time.Millisecond {
@@ -62,6 +62,8 @@ type top struct {
 	typing    bool   // the filter is being typed
 	question  string // to be answered with y
 	confirmed tea.Cmd
+
+	width, height int // of the terminal; 0: not known yet
 }
 
 // The messages of top.
@@ -73,6 +75,9 @@ type (
 	tickMsg struct{}
 	doneMsg string
 )
+
+// tooSmall is said where a question could not be seen.
+const tooSmall = "nothing was done: the terminal is too small to ask"
 
 func newTop(ctx context.Context, agent *client.Client, every time.Duration) top {
 	return top{ctx: ctx, agent: agent, every: every}
@@ -99,6 +104,12 @@ func (m top) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case doneMsg:
 		m.said = string(msg)
 		return m, nil
+	case tea.WindowSizeMsg:
+		m.width, m.height = msg.Width, msg.Height
+		if m.question != "" && !m.canAsk(m.question) {
+			m.question, m.confirmed, m.said = "", nil, tooSmall
+		}
+		return m, nil
 	case tea.KeyPressMsg:
 		return m.key(msg.String())
 	}
@@ -107,6 +118,8 @@ func (m top) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 
 func (m top) key(key string) (tea.Model, tea.Cmd) {
 	switch {
+	case key == "ctrl+c":
+		return m, tea.Quit
 	case m.question != "":
 		do := m.confirmed
 		m.question, m.confirmed = "", nil
@@ -120,7 +133,7 @@ func (m top) key(key string) (tea.Model, tea.Cmd) {
 		return m.typed(key), nil
 	}
 	switch key {
-	case "q", "ctrl+c":
+	case "q":
 		return m, tea.Quit
 	case "down", "j":
 		m.row = max(0, min(m.row+1, len(m.rows())-1))
@@ -177,7 +190,12 @@ func (m top) ask(what string) (tea.Model, tea.Cmd) {
 	default:
 		m.confirmed = m.rollback(local)
 	}
-	m.question = what + " " + name + "? y/n"
+	question := what + " " + name + "? y/n"
+	if !m.canAsk(question) {
+		m.confirmed, m.said = nil, tooSmall
+		return m, nil
+	}
+	m.question = question
 	return m, nil
 }
 
@@ -225,67 +243,4 @@ func (m top) rows() []string {
 		}
 	}
 	return slices.DeleteFunc(names, func(n string) bool { return !strings.Contains(n, m.filter) })
-}
-
-// View implements [tea.Model].
-func (m top) View() tea.View {
-	v := tea.NewView(m.text())
-	v.AltScreen = true
-	return v
-}
-
-// text is everything that is shown.
-func (m top) text() string {
-	var b strings.Builder
-	if m.err != nil {
-		fmt.Fprintf(&b, "%s: %v\n", wire.Unreachable, m.err)
-	} else {
-		fmt.Fprintf(&b, "agent %s, up %s, %s\n%s\n", m.status.Runtime.Version, m.status.Runtime.Uptime, m.status.Health, rotationsText(m.status.Rotations))
-	}
-	for _, p := range m.status.Providers {
-		fmt.Fprintln(&b, providerText(p))
-	}
-	b.WriteByte('\n')
-	mark := func(secrets bool, i int) string {
-		if secrets == m.secrets && i == m.row {
-			return "> "
-		}
-		return "  "
-	}
-	section := func(secrets bool, heading string, line func(name string) string) {
-		view := m
-		view.secrets = secrets
-		fmt.Fprintln(&b, heading)
-		for i, name := range view.rows() {
-			fmt.Fprintln(&b, mark(secrets, i)+line(name))
-		}
-		b.WriteByte('\n')
-	}
-	section(false, "CONTAINERS", m.containerLine)
-	section(true, "SECRETS", m.secretLine)
-	for _, r := range m.status.Rotations.Open {
-		fmt.Fprintf(&b, "rotation of %s: %s, %s %s, %s %s\n", r.Container, r.Strategy, r.Phase, r.Step, r.Age, r.Error)
-	}
-	switch {
-	case m.question != "":
-		fmt.Fprintln(&b, m.question)
-	case m.typing:
-		fmt.Fprintln(&b, "/"+m.filter)
-	case m.said != "":
-		fmt.Fprintln(&b, m.said)
-	}
-	b.WriteString("up/down choose · tab list · / filter · r rotate · b roll back · q end\n")
-	return b.String()
-}
-
-func (m top) containerLine(name string) string {
-	i := slices.IndexFunc(m.status.Containers, func(c wire.ContainerStatus) bool { return c.Name == name })
-	c := m.status.Containers[i]
-	return strings.TrimRight(fmt.Sprintf("%-28s %-20s %-10s %s  %s", c.Name, stateText(c), c.Strategy, secretsText(c), noteText(c)), " ")
-}
-
-func (m top) secretLine(name string) string {
-	i := slices.IndexFunc(m.status.Secrets, func(s wire.SecretStatus) bool { return s.Secret == name })
-	s := m.status.Secrets[i]
-	return strings.TrimRight(fmt.Sprintf("%-40s v%-12s %-14s next %-10s %s %s", s.Secret, versionText(s.Version), since(s.Since), until(s.NextPoll), strings.Join(s.UsedBy, ", "), s.Error), " ")
 }

@@ -118,7 +118,7 @@ func (a *app) validateProject(ctx context.Context, v *validation, opts compose.O
 		_, err = compose.Overlay(p, compose.OverlayOptions{FrontImage: "front", FrontDir: "/"})
 	}
 	for _, e := range each(err) {
-		v.Problems = append(v.Problems, validationProblem{Text: e.Error()})
+		v.Problems = append(v.Problems, validationProblem{Text: e.Error(), Hint: hintFor(e)})
 	}
 }
 

@@ -30,6 +30,9 @@ var ErrNoFile = errors.New("no compose file here or in a parent directory")
 // only once, and docker compose has to read it after DSO.
 var ErrStdin = errors.New("a compose file from standard input is not supported: save it to a file and use -f <file>")
 
+// ErrFile says that a Compose file cannot be read.
+var ErrFile = errors.New("compose file")
+
 // Options are the options of docker compose that choose a project. The zero
 // value means the project of the current directory. The environment
 // (COMPOSE_FILE and the like) is read as docker compose reads it.
@@ -67,7 +70,7 @@ func Load(ctx context.Context, opts Options) (*Project, error) {
 	}
 	model, err := o.LoadProject(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("load compose project: %w", err)
+		return nil, fmt.Errorf("load compose project: %w", inFile(o.ConfigPaths, err))
 	}
 	if model.Name == "" {
 		return nil, errors.New("load compose project: it has no name, use -p <name>")
@@ -89,6 +92,22 @@ func Load(ctx context.Context, opts Options) (*Project, error) {
 		model.Services[name], p.adopted[name] = adopt(s)
 	}
 	return p, nil
+}
+
+// inFile names the file that is not there or not YAML: the loader only says on which line it
+// is not.
+func inFile(files []string, failed error) error {
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrFile, err)
+		}
+		var anything yaml.Node
+		if yaml.Unmarshal(content, &anything) != nil {
+			return fmt.Errorf("%w %s: %w", ErrFile, file, failed)
+		}
+	}
+	return failed
 }
 
 // ProjectName returns the name of the project that [Load] would load, without

@@ -69,8 +69,11 @@ func (d *decoder) providerName(n string, p Provider, path, mode string) {
 	}
 }
 
-// address checks a URL; shown is how problems call it.
-func (d *decoder) address(text, path string) *url.URL {
+// address checks a URL of a store, which has `auth`.
+func (d *decoder) address(text, path string) *url.URL { return d.addressOf(text, path, "use `auth`") }
+
+// addressOf checks a URL; instead says what is to be used in place of a user in it.
+func (d *decoder) addressOf(text, path, instead string) *url.URL {
 	if text == "" {
 		return nil // missing, and said so
 	}
@@ -81,7 +84,7 @@ func (d *decoder) address(text, path string) *url.URL {
 		d.problem(at, path, "such as https://store.example:8200", "%s is not an address that begins with https:// or http://", name(path))
 		return nil
 	case u.User != nil:
-		d.problem(at, path, "use `auth`", "%s holds a user or a password", name(path))
+		d.problem(at, path, instead, "%s holds a user or a password", name(path))
 	case u.Fragment != "":
 		d.problem(at, path, "", "%s has a part after #", name(path))
 	}
@@ -180,7 +183,7 @@ func (d *decoder) notifications(all []Notification) {
 		seen[n.Name] = true
 		if address, err := n.URL.Read(); err == nil && address.Len() > 0 {
 			_, where := at(n.URL.key)
-			d.address(string(address.Reveal()), where)
+			d.addressOf(string(address.Reveal()), where, "sign what is sent with `secret`")
 		}
 		if n.Secret.IsSet() {
 			pos, where := at(n.Secret.key)

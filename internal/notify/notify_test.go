@@ -264,3 +264,16 @@ func contains(all []string, one string) bool {
 	}
 	return false
 }
+
+// The page shows the body as it is sent.
+func TestMessage_IsWhatThePageShows(t *testing.T) {
+	m := Message{
+		SchemaVersion: 1, Event: "rotation_failed", Level: "info", Time: time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC), Host: "host-1", Message: "rotation ended", Number: 42,
+		Fields: map[string]any{"container": "shop-web-1", "outcome": "rolled_back"}, Dropped: 3,
+	}
+	want, err := json.MarshalIndent(m, "", "  ")
+	assert.NilError(t, err)
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "reference", "configuration.md"))
+	assert.NilError(t, err)
+	assert.Assert(t, strings.Contains(string(page), "```json\n"+string(want)+"\n```"), "configuration.md does not show\n%s", want)
+}

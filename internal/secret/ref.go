@@ -218,25 +218,37 @@ func (r Ref) In(project string, isProvider func(string) bool) ID {
 }
 
 // ParseName parses a secret's name as typed on a command line: a reference's
-// path without scheme and field. It follows the same rules as [Ref.In].
+// path without scheme and field, or what [ID.String] prints. It follows the same
+// rules as [Ref.In].
 func ParseName(name, project string, isProvider func(string) bool) (ID, error) {
+	path, err := NamePath(name)
+	if err != nil {
+		return ID{}, err
+	}
+	if provider, _, ok := strings.Cut(name, ":"); ok && !IsRef(name) && !isProvider(provider) {
+		return ID{}, fmt.Errorf("%w: %q: there is no provider %s", ErrBadRef, clip(name), provider)
+	}
+	return resolveName(path, project, isProvider), nil
+}
+
+// NamePath returns the path that a secret's name, as typed on a command line, has in a
+// reference: the provider included when it was typed, nothing added.
+func NamePath(name string) (string, error) {
 	if IsRef(name) {
 		r, err := ParseRef(name)
-		if err != nil {
-			return ID{}, err
+		if err == nil && r.Field != "" {
+			err = fmt.Errorf("%w: %q: a secret's name has no #field", ErrBadRef, clip(name))
 		}
-		if r.Field != "" {
-			return ID{}, fmt.Errorf("%w: %q: a secret's name has no #field", ErrBadRef, clip(name))
-		}
-		return r.In(project, isProvider), nil
+		return r.Path, err
 	}
 	if len(name) > MaxRefLen {
-		return ID{}, fmt.Errorf("%w: %q is longer than %d bytes", ErrBadRef, clip(name), MaxRefLen)
+		return "", fmt.Errorf("%w: %q is longer than %d bytes", ErrBadRef, clip(name), MaxRefLen)
 	}
-	if err := checkPath(name); err != nil {
-		return ID{}, fmt.Errorf("%w: %q: %w", ErrBadRef, clip(name), err)
+	path := strings.Replace(name, ":", "/", 1) // of provider:path
+	if err := checkPath(path); err != nil {
+		return "", fmt.Errorf("%w: %q: %w", ErrBadRef, clip(name), err)
 	}
-	return resolveName(name, project, isProvider), nil
+	return path, nil
 }
 
 func resolveName(path, project string, isProvider func(string) bool) ID {

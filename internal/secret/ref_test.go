@@ -85,6 +85,15 @@ func TestRef_MeansTheProjectsSecretWithoutANamespace(t *testing.T) {
 		id, err := ParseName(strings.TrimPrefix(tt.ref, "dso://"), tt.project, isProvider("local", "vault"))
 		assert.NilError(t, err)
 		assert.Equal(t, id.String(), tt.want, "a name on the command line means the same")
+		for _, shown := range []string{tt.want, tt.ref} {
+			id, err = ParseName(shown, tt.project, isProvider("local", "vault"))
+			assert.NilError(t, err)
+			assert.Equal(t, id.String(), tt.want, "and so does what is shown")
+		}
+	}
+	for _, name := range []string{"nosuch:kv/db", "local:", "local:a:b", ":db", "dso://db#field", "a b", ""} {
+		_, err := ParseName(name, "shop", isProvider("local", "vault"))
+		assert.Check(t, errors.Is(err, ErrBadRef), "%q: %v", name, err)
 	}
 }
 

@@ -445,6 +445,8 @@ type CheckResult struct {
 	Secret    string `json:"secret,omitempty"`
 	Version   string `json:"version,omitempty"`
 	Error     string `json:"error,omitempty"`
+	Code      string `json:"code,omitempty"` // as in a [Problem]
+	Hint      string `json:"hint,omitempty"`
 }
 
 // ConfigVersion is one of the last good configurations (GET /v1/config/versions, newest

@@ -225,6 +225,8 @@ func TestAudit_TellsWhoGotWhatAndWhy(t *testing.T) {
 	h.sh("chmod 666 /run/dso/dso.sock")
 	s := h.run(h.Command(t.Context(), "setpriv", "--reuid", "4242", "--regid", "4242", "--clear-groups", filepath.Join(h.bin(), "docker-dso"), "dso", "secret", "get", "shop/marker"), "")
 	assert.Check(t, s.code != 0, s.out+s.err)
+	asOther := h.run(h.Command(t.Context(), "setpriv", "--reuid", "4242", "--regid", "4242", "--clear-groups", filepath.Join(h.bin(), "docker-dso"), "dso", "system", "restart"), "")
+	assert.Check(t, asOther.code == 5 && strings.Contains(asOther.err, "hint: run it as root\n"), asOther.err)
 	h.json(&rows, "audit", "--what", "refuse")
 	has(audit.Refuse, func(r audit.Record) bool { return r.Who.UID == 4242 && strings.Contains(r.Why, "/v1/secret/get") })
 
@@ -410,6 +412,12 @@ func TestContext_OfAnotherHostIsHonoured(t *testing.T) {
 	assert.Assert(t, strings.Contains(s.err, "ssh root@prod.invalid docker dso"), s.err)
 	s = h.run(h.Command(t.Context(), "env", "DOCKER_CONTEXT=prod", filepath.Join(h.bin(), "docker-dso"), "dso", "rotations"), "")
 	assert.Equal(t, s.code, 4, s.out+s.err)
+	for _, context := range []string{"prod", "nosuch"} {
+		for _, args := range [][]string{{"status"}, {"audit"}, {"audit", "verify"}, {"support-bundle"}, {"doctor"}} {
+			s = h.run(h.Command(t.Context(), "docker", append([]string{"--context", context, "dso"}, args...)...), "")
+			assert.Check(t, s.code == 4 && strings.Contains(s.err, `the docker context "`+context+`"`), "%s %v: %d %s", context, args, s.code, s.out+s.err)
+		}
+	}
 	s = h.run(h.Command(t.Context(), "docker", "--context", "default", "dso", "rotations"), "")
 	assert.Equal(t, s.code, 0, s.out+s.err)
 	s = h.run(h.Command(t.Context(), "docker", "__complete", "dso", "secret", "get", ""), "")

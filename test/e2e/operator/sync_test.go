@@ -39,14 +39,14 @@ agent: {watch: {polling_interval: 1h}}
 	assert.Equal(t, h.dso("sync"), "web: has the current version\n")
 
 	h.store("v2")
-	assert.Equal(t, h.dso("apply", "--dry-run"), "every container has the versions that the agent knows of\n")
+	assert.Assert(t, strings.HasPrefix(h.dso("apply", "--dry-run"), "every container has the versions that the agent knows of;"))
 	assert.Assert(t, strings.Contains(h.dso("sync", "--secret", "slow/value"), "web: rotated"))
 	assert.Equal(t, h.answers("web"), "v2")
 
 	h.store("v3")
 	s := h.try("/", "", "apply")
-	assert.Equal(t, s.code, 2, s.out+s.err)
-	assert.Assert(t, strings.Contains(s.err, "nobody is here to be asked"), s.err)
+	assert.Equal(t, s.code, 0, s.out+s.err)
+	assert.Assert(t, strings.HasPrefix(s.out, "every container has the versions that the agent knows of;"), s.out)
 	assert.Equal(t, h.answers("web"), "v2")
 	assert.Assert(t, strings.Contains(h.dso("apply", "--yes"), "web: rotated"))
 	assert.Equal(t, h.answers("web"), "v3")
