@@ -14,9 +14,11 @@ import (
 	"github.com/docker/cli/cli/flags"
 
 	"github.com/docker-secret-operator/dso/internal/cli"
+	"github.com/docker-secret-operator/dso/internal/stdlog"
 )
 
 func main() {
+	stdlog.Silence()
 	if filepath.Base(os.Args[0]) == "dso" {
 		os.Exit(standalone())
 	}
