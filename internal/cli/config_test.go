@@ -135,3 +135,30 @@ func TestConfigEdit_TakesWhatIsValidAndNothingElse(t *testing.T) {
 	_, errw, _ = run(t, "-c", path, "config", "edit")
 	assert.Assert(t, strings.Contains(errw, "somebody else edits"), errw)
 }
+
+func TestValidate_TellsEveryProblemWithItsPlace(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	file := filepath.Join(dir, "compose.yaml")
+	report := func(text string) map[string]string {
+		assert.NilError(t, os.WriteFile(file, []byte(text), 0o600))
+		out, _, code := run(t, "validate", "--offline", "--json")
+		assert.Equal(t, code, cli.ExitError)
+		var v struct {
+			Problems []struct{ Where, Text string }
+		}
+		assert.NilError(t, json.Unmarshal([]byte(out), &v))
+		places := map[string]string{}
+		for _, p := range v.Problems {
+			places[p.Where] += p.Text + "; "
+		}
+		return places
+	}
+	places := report("services: {web: {image: a, environment: {A: \"dso://a//b\"}, labels: {dso.health.timeout: soon, dso.drain.timeout: 10}}}")
+	assert.Equal(t, len(places), 2, "%v", places)
+	assert.Assert(t, strings.Contains(places["service web, variable A"], "empty segment"), "%v", places)
+	assert.Equal(t, places["service web"], `label dso.drain.timeout="10" is not a duration such as 30s; label dso.health.timeout="soon" is not a duration such as 30s; `)
+	places = report("services: {web: 5}")
+	assert.Equal(t, len(places), 1)
+	assert.Assert(t, places[file] != "", "%v", places)
+}
