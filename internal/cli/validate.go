@@ -90,6 +90,7 @@ func (a *app) validateConfig(v *validation) {
 	switch {
 	case err == nil:
 		v.Config = c.File
+		a.warn(c)
 	case errors.As(err, &bad):
 		v.Config = bad.Problems[0].File
 		for _, p := range bad.Problems {
