@@ -18,9 +18,11 @@ import (
 	"github.com/moby/moby/client"
 
 	"github.com/docker-secret-operator/dso/internal/cli"
+	"github.com/docker-secret-operator/dso/internal/stdlog"
 )
 
 func main() {
+	stdlog.Silence()
 	if filepath.Base(os.Args[0]) == "dso" {
 		os.Exit(standalone())
 	}

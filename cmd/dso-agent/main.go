@@ -21,10 +21,12 @@ import (
 	"github.com/docker-secret-operator/dso/internal/agent"
 	"github.com/docker-secret-operator/dso/internal/agentlog"
 	"github.com/docker-secret-operator/dso/internal/config"
+	"github.com/docker-secret-operator/dso/internal/stdlog"
 	"github.com/docker-secret-operator/dso/internal/version"
 )
 
 func main() {
+	stdlog.Silence()
 	level := new(slog.LevelVar)
 	cfg := agent.Config{Version: version.Version, Log: logger(config.Logging{Format: "auto"}, level), Level: level}
 	flag.StringVar(&cfg.Engine, "host", "", "address of the Docker Engine (default: DOCKER_HOST, or the local socket)")

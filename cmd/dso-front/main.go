@@ -20,9 +20,11 @@ import (
 	"syscall"
 
 	"github.com/docker-secret-operator/dso/internal/front"
+	"github.com/docker-secret-operator/dso/internal/stdlog"
 )
 
 func main() {
+	stdlog.Silence()
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
 	if err := run(log); err != nil {
 		log.Error("dso-front", "error", err.Error())

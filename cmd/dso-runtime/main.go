@@ -6,8 +6,10 @@ import (
 	"os"
 
 	"github.com/docker-secret-operator/dso/internal/ociruntime"
+	"github.com/docker-secret-operator/dso/internal/stdlog"
 )
 
 func main() {
+	stdlog.Silence()
 	os.Exit(ociruntime.Main(os.Args[1:]))
 }

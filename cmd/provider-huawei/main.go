@@ -12,9 +12,11 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/provider/program"
 	"github.com/docker-secret-operator/dso/internal/provider/rest"
+	"github.com/docker-secret-operator/dso/internal/stdlog"
 )
 
 func main() {
+	stdlog.Silence()
 	if err := run(os.Args[1:], os.Getenv); err != nil {
 		fmt.Fprintln(os.Stderr, "dso-provider-huawei:", err)
 		os.Exit(1)

@@ -11,9 +11,11 @@ import (
 	"os"
 
 	"github.com/docker-secret-operator/dso/internal/provider/program"
+	"github.com/docker-secret-operator/dso/internal/stdlog"
 )
 
 func main() {
+	stdlog.Silence()
 	if err := run(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "dso-provider-sops:", err)
 		os.Exit(1)

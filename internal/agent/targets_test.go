@@ -21,6 +21,7 @@ secrets:
     targets: {containers: [web]}
     rotation: {strategy: signal, signal: USR1, enabled: false}
   - name: shop/db
+    inject: {type: file}
     targets: {containers: [web]}
     mappings: {U: "local/shop/db#user", P: "local/shop/db#pass"}
     rotation: {strategy: exec, exec: reload, window: {cron: "0 2 * * *", duration: 1h}, health_check_timeout: 1m}
@@ -34,7 +35,7 @@ secrets:
 		Settings:   map[string]string{"dso.update.strategy": "signal", "dso.update.signal": "USR1", "dso.health.timeout": "2m0s"},
 	}, {
 		Name: "shop/db", Containers: []string{"web"},
-		References: []target.Reference{{Variable: "P", Ref: "dso://local/shop/db#pass", Hold: night}, {Variable: "U", Ref: "dso://local/shop/db#user", Hold: night}},
+		References: []target.Reference{{Variable: "P", Ref: "dsofile://local/shop/db#pass", Hold: night}, {Variable: "U", Ref: "dsofile://local/shop/db#user", Hold: night}},
 		Settings:   map[string]string{"dso.update.strategy": "exec", "dso.update.exec": "reload", "dso.health.timeout": "1m0s"},
 	}}})
 }

@@ -93,6 +93,7 @@ func Serve(ctx context.Context, l net.Listener, b Backend, log *slog.Logger) err
 	srv := &http.Server{
 		Handler:           routes(b, log, nil),
 		ReadHeaderTimeout: 5 * time.Second,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			who, err := peer(c)

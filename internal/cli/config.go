@@ -88,6 +88,7 @@ type configReport struct {
 	File     string           `json:"file"`
 	Valid    bool             `json:"valid"`
 	Problems []config.Problem `json:"problems"`
+	Warnings []config.Problem `json:"warnings,omitempty"` // of a file that is valid
 }
 
 func (a *app) configValidate() *cobra.Command {
@@ -107,13 +108,21 @@ func (a *app) configValidate() *cobra.Command {
 			case err != nil:
 				return err
 			}
-			if done, err := a.print(configReport{File: c.File, Valid: true, Problems: []config.Problem{}}); done {
+			if done, err := a.print(configReport{File: c.File, Valid: true, Problems: []config.Problem{}, Warnings: c.Warnings}); done {
 				return err
 			}
+			a.warn(c)
 			_, err = fmt.Fprintf(a.out, "%s is valid (providers besides the local vault: %d)\n", c.File, c.Others())
 			return err
 		},
 	})
+}
+
+// warn tells what does not keep a file from being used.
+func (a *app) warn(c *config.Config) {
+	for _, w := range c.Warnings {
+		_, _ = fmt.Fprintln(a.err, "dso: warning: "+w.String())
+	}
 }
 
 func (a *app) loadConfig() (*config.Config, error) {

@@ -73,8 +73,18 @@ func TestConfigValidate_TellsEveryProblem(t *testing.T) {
 	assert.Equal(t, code, cli.ExitOK)
 	assert.Assert(t, strings.HasSuffix(out, "is valid (providers besides the local vault: 1)\n"), out)
 
+	elsewhere := configFile(t, "providers: {own: {type: exec, config: {program: /nowhere/own}}}\n")
+	_, stderr, code := run(t, "-c", elsewhere, "config", "validate")
+	assert.Equal(t, code, cli.ExitOK)
+	assert.Assert(t, strings.HasPrefix(stderr, "dso: warning: "+elsewhere+":1:"), stderr)
+	assert.Assert(t, strings.Contains(stderr, "this host has no /nowhere/own"), stderr)
+	out, stderr, code = run(t, "-c", elsewhere, "config", "validate", "--json")
+	assert.Equal(t, code, cli.ExitOK)
+	assert.Equal(t, stderr, "")
+	assert.Assert(t, strings.Contains(out, `"warnings": [`), out)
+
 	bad := configFile(t, good+"zzz: 1\nmod: agent\n")
-	_, stderr, code := run(t, "-c", bad, "config", "validate")
+	_, stderr, code = run(t, "-c", bad, "config", "validate")
 	assert.Equal(t, code, cli.ExitError)
 	assert.Assert(t, strings.Contains(stderr, bad+":5:1: unknown key `zzz`"), stderr)
 	assert.Assert(t, strings.Contains(stderr, bad+":6:1: unknown key `mod`, did you mean `mode`?"), stderr)
@@ -134,4 +144,31 @@ func TestConfigEdit_TakesWhatIsValidAndNothingElse(t *testing.T) {
 	assert.NilError(t, os.WriteFile(path+".edit", nil, 0o600))
 	_, errw, _ = run(t, "-c", path, "config", "edit")
 	assert.Assert(t, strings.Contains(errw, "somebody else edits"), errw)
+}
+
+func TestValidate_TellsEveryProblemWithItsPlace(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	file := filepath.Join(dir, "compose.yaml")
+	report := func(text string) map[string]string {
+		assert.NilError(t, os.WriteFile(file, []byte(text), 0o600))
+		out, _, code := run(t, "validate", "--offline", "--json")
+		assert.Equal(t, code, cli.ExitError)
+		var v struct {
+			Problems []struct{ Where, Text string }
+		}
+		assert.NilError(t, json.Unmarshal([]byte(out), &v))
+		places := map[string]string{}
+		for _, p := range v.Problems {
+			places[p.Where] += p.Text + "; "
+		}
+		return places
+	}
+	places := report("services: {web: {image: a, environment: {A: \"dso://a//b\"}, labels: {dso.health.timeout: soon, dso.drain.timeout: 10}}}")
+	assert.Equal(t, len(places), 2, "%v", places)
+	assert.Assert(t, strings.Contains(places["service web, variable A"], "empty segment"), "%v", places)
+	assert.Equal(t, places["service web"], `label dso.drain.timeout="10" is not a duration such as 30s; label dso.health.timeout="soon" is not a duration such as 30s; `)
+	places = report("services: {web: 5}")
+	assert.Equal(t, len(places), 1)
+	assert.Assert(t, places[file] != "", "%v", places)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,7 +33,7 @@ type validatedReference struct {
 }
 
 type validationProblem struct {
-	Where string `json:"where"` // file:line:column, or service and variable
+	Where string `json:"where"` // file:line:column, service and variable, or the files
 	Text  string `json:"text"`
 	Hint  string `json:"hint,omitempty"`
 }
@@ -89,6 +90,7 @@ func (a *app) validateConfig(v *validation) {
 	switch {
 	case err == nil:
 		v.Config = c.File
+		a.warn(c)
 	case errors.As(err, &bad):
 		v.Config = bad.Problems[0].File
 		for _, p := range bad.Problems {
@@ -96,46 +98,40 @@ func (a *app) validateConfig(v *validation) {
 		}
 	case errors.Is(err, config.ErrNone) && a.config == "":
 	default:
-		v.Problems = append(v.Problems, validationProblem{Text: err.Error(), Hint: hintFor(err)})
+		v.Problems = append(v.Problems, validationProblem{Where: a.config, Text: err.Error(), Hint: hintFor(err)})
 	}
 }
 
 func (a *app) validateProject(ctx context.Context, v *validation, opts compose.Options) {
-	p, err := compose.Load(ctx, opts)
-	if errors.Is(err, compose.ErrNoFile) && len(opts.Files) == 0 {
+	p, errs := compose.Check(ctx, opts)
+	if p == nil && errors.Is(errors.Join(errs...), compose.ErrNoFile) && len(opts.Files) == 0 {
 		return
 	}
-	if err == nil {
+	if p != nil {
 		v.Project, v.Files = p.Name, p.ConfigFiles
 		for _, s := range p.Services() {
 			for _, r := range s.References {
 				v.References = append(v.References, validatedReference{Service: s.Name, Variable: r.Variable, Reference: r.Ref.String()})
 			}
 		}
-		err = compose.CheckLabels(p)
 	}
-	if err == nil {
-		_, err = compose.Overlay(p, compose.OverlayOptions{FrontImage: "front", FrontDir: "/"})
-	}
-	for _, e := range each(err) {
-		v.Problems = append(v.Problems, validationProblem{Text: e.Error(), Hint: hintFor(e)})
+	for _, err := range errs {
+		v.Problems = append(v.Problems, problemOf(err, opts))
 	}
 }
 
-// each takes apart what errors.Join joined, and nothing that only wraps more than one.
-func each(err error) []error {
-	if err == nil {
-		return nil
+// problemOf returns an error of a Compose project with its place, which is that of the
+// files when it has none of its own.
+func problemOf(err error, opts compose.Options) validationProblem {
+	var placed *compose.PlaceError
+	if errors.As(err, &placed) {
+		return validationProblem{Where: placed.Place, Text: placed.Err.Error(), Hint: hintFor(err)}
 	}
-	joined, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what it wraps is of no interest
-	if !ok || err.Error() != errors.Join(joined.Unwrap()...).Error() {
-		return []error{err}
+	files := opts.Files
+	if found, _, failed := compose.Files(opts); failed == nil {
+		files = found
 	}
-	var all []error
-	for _, e := range joined.Unwrap() {
-		all = append(all, each(e)...)
-	}
-	return all
+	return validationProblem{Where: strings.Join(files, ", "), Text: err.Error(), Hint: hintFor(err)}
 }
 
 // validateReferences asks the agent. Whether there is one matters only when the caller

@@ -1,8 +1,10 @@
 package compose_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -104,7 +106,7 @@ services:
 `)
 	_, err := compose.Load(t.Context(), compose.Options{})
 	assert.ErrorIs(t, err, secret.ErrBadRef)
-	for _, want := range []string{`service web: variable ONE: `, `"dso://"`, `service web: variable TWO: `, `"dso://a//b"`, `service api: variable THREE: `, `"dsofile://../x"`} {
+	for _, want := range []string{`service web, variable ONE: `, `"dso://"`, `service web, variable TWO: `, `"dso://a//b"`, `service api, variable THREE: `, `"dsofile://../x"`} {
 		assert.ErrorContains(t, err, want)
 	}
 	assert.Assert(t, !strings.Contains(err.Error(), "OK"))
@@ -212,6 +214,47 @@ func TestFrontFor_SaysWhy(t *testing.T) {
 			assert.Equal(t, need, tc.need)
 		})
 	}
+}
+
+func TestCheck_TellsEverythingThatIsWrongWithItsPlace(t *testing.T) {
+	project(t, `
+services:
+  web:
+    image: a
+    environment: {ONE: "dso://", OK: "dso://ok"}
+    labels: {dso.health.timeout: soon, dso.reloader: maybe, dso.monitor: -5s, dso.drain.timeout: 10, dso.update.stategy: x, dso.host_ports: "80"}
+  api:
+    image: a
+    environment: {KEY: "dso://key"}
+    network_mode: host
+    labels: {dso.update.strategy: rolling, dso.update.parallelism: many}
+  plain: {image: a, labels: {dso.update.order: first, dso.update.delay: "5"}}
+`)
+	p, errs := compose.Check(t.Context(), compose.Options{})
+	assert.Equal(t, p.Services()[2].References[0].Variable, "OK", "what can be used is")
+	var got []string
+	for _, err := range errs {
+		var placed *compose.PlaceError
+		assert.Assert(t, errors.As(err, &placed), "%v has no place", err)
+		got = append(got, placed.Error())
+	}
+	slices.Sort(got)
+	want := []string{
+		`service api: label dso.update.parallelism="many" is not a number of containers`,
+		`service plain: dso.update.order "first" must be start-first or stop-first`,
+		`service plain: label dso.update.delay="5" is not a duration such as 30s`,
+		`service web, variable ONE: not a valid secret reference: "dso://": the path is empty`,
+		`service web: label dso.drain.timeout="10" is not a duration such as 30s`,
+		`service web: label dso.health.timeout="soon" is not a duration such as 30s`,
+		`service web: label dso.host_ports: "80" is not a port such as 127.0.0.1:8080:80/tcp: it names no port of the host`,
+		`service web: label dso.monitor="-5s" is not a duration such as 30s`,
+		`service web: label dso.reloader="maybe" is neither true nor false`,
+		`service web: unknown label dso.update.stategy, did you mean dso.update.strategy?`,
+	}
+	assert.DeepEqual(t, got, want)
+	_, err := compose.Load(t.Context(), compose.Options{})
+	assert.ErrorContains(t, err, "variable ONE")
+	assert.ErrorContains(t, err, "dso.host_ports")
 }
 
 func TestOverlay_RefusesWhatItCannotServe(t *testing.T) {

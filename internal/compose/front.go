@@ -37,9 +37,9 @@ func FrontFor(p *Project, service string) (need bool, reasons []string, err erro
 	}
 	if strategy == label.Rolling {
 		if s.NetworkMode != "" {
-			return false, nil, fmt.Errorf("service %s: %s %s is not possible with network_mode %s: "+
+			return false, nil, at("service "+service, fmt.Errorf("%s %s is not possible with network_mode %s: "+
 				"two of its containers would use the same ports of one network stack, use %s instead",
-				service, label.Strategy, label.Rolling, s.NetworkMode, label.Restart)
+				label.Strategy, label.Rolling, s.NetworkMode, label.Restart))
 		}
 	} else if hindrances := p.hindrances(s); len(hindrances) > 0 {
 		return false, hindrances, nil

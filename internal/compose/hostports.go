@@ -28,7 +28,7 @@ func hostPorts(s types.ServiceConfig) ([]types.ServicePortConfig, error) {
 			err = errors.New("it names no port of the host")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("service %s: label %s: %q is not a port such as 127.0.0.1:8080:80/tcp: %w", s.Name, label.HostPorts, text, err)
+			return nil, at("service "+s.Name, fmt.Errorf("label %s: %q is not a port such as 127.0.0.1:8080:80/tcp: %w", label.HostPorts, text, err))
 		}
 		ports = append(ports, parsed...)
 	}

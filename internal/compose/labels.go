@@ -24,28 +24,36 @@ func CheckLabels(p *Project) error {
 	return errors.Join(errs...)
 }
 
-// checkLabels refuses a label of ours, or a strategy, that does not exist: it would
-// be ignored in silence.
+// checkLabels refuses a label of ours, or the text of one, that would be ignored in
+// silence, or with which no container could be changed over. Its error joins one for
+// each.
 func checkLabels(service string, labels types.Labels) error {
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, at(service, fmt.Errorf(format, args...))) }
 	for _, l := range slices.Sorted(maps.Keys(labels)) {
-		switch {
-		case !strings.HasPrefix(l, "dso."):
-		case !slices.Contains(label.Known, l):
-			return fmt.Errorf("%s: unknown label %s, did you mean %s?", service, l, nearest(l, label.Known))
+		if !strings.HasPrefix(l, "dso.") {
+			continue
+		}
+		if !slices.Contains(label.Known, l) {
+			wrong("unknown label %s, did you mean %s?", l, nearest(l, label.Known))
+		} else if err := label.Check(l, labels[l]); err != nil {
+			wrong("label %s=%q %w", l, labels[l], err)
 		}
 	}
 	if s, ok := labels[label.Strategy]; ok && !slices.Contains(label.Strategies, s) {
-		return fmt.Errorf("%s: unknown %s %q, did you mean %q?", service, label.Strategy, s, nearest(s, label.Strategies))
+		wrong("unknown %s %q, did you mean %q?", label.Strategy, s, nearest(s, label.Strategies))
+	} else if err := checkReload(labels); err != nil {
+		errs = append(errs, at(service, err))
 	}
 	if o, ok := labels[label.Order]; ok && o != label.StartFirst && o != label.StopFirst {
-		return fmt.Errorf("%s: %s %q must be %s or %s", service, label.Order, o, label.StartFirst, label.StopFirst)
+		wrong("%s %q must be %s or %s", label.Order, o, label.StartFirst, label.StopFirst)
 	}
-	return checkReload(service, labels)
+	return errors.Join(errs...)
 }
 
 // checkReload refuses a signal or a command that does not exist, or that the strategy
 // has no use for.
-func checkReload(service string, labels types.Labels) error {
+func checkReload(labels types.Labels) error {
 	signal, hasSignal := labels[label.Signal]
 	command, hasCommand := labels[label.Exec]
 	_, badSignal := label.ParseSignal(signal)
@@ -53,13 +61,15 @@ func checkReload(service string, labels types.Labels) error {
 	s := strategyOf(labels)
 	switch {
 	case hasSignal && s != label.BySignal:
-		return fmt.Errorf("%s: label %s has no effect without %s=%s", service, label.Signal, label.Strategy, label.BySignal)
+		return fmt.Errorf("label %s has no effect without %s=%s", label.Signal, label.Strategy, label.BySignal)
 	case hasCommand && s != label.ByExec:
-		return fmt.Errorf("%s: label %s has no effect without %s=%s", service, label.Exec, label.Strategy, label.ByExec)
+		return fmt.Errorf("label %s has no effect without %s=%s", label.Exec, label.Strategy, label.ByExec)
 	case hasSignal && badSignal != nil:
-		return fmt.Errorf("%s: label %s=%q %w", service, label.Signal, signal, badSignal)
+		return fmt.Errorf("label %s=%q %w", label.Signal, signal, badSignal)
 	case hasCommand && badCommand != nil:
-		return fmt.Errorf("%s: label %s %w", service, label.Exec, badCommand)
+		return fmt.Errorf("label %s %w", label.Exec, badCommand)
+	case !hasCommand && s == label.ByExec:
+		return fmt.Errorf("%s=%s needs a label %s, which says what to run", label.Strategy, label.ByExec, label.Exec)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,6 +62,15 @@ type Project struct {
 // into one; see [Service]. The error wraps [ErrNoFile] or [ErrStdin], or is
 // docker compose's own.
 func Load(ctx context.Context, opts Options) (*Project, error) {
+	p, err := read(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// read is [Load], with what can be used of a project that is wrong in itself.
+func read(ctx context.Context, opts Options) (*Project, error) {
 	o, err := projectOptions(opts)
 	if err != nil {
 		return nil, fmt.Errorf("load compose project: %w", err)
@@ -79,19 +89,18 @@ func Load(ctx context.Context, opts Options) (*Project, error) {
 	if utils.StringToBool(o.Environment["COMPOSE_COMPATIBILITY"]) {
 		p.separator = "_"
 	}
-	if p.services, err = services(model); err != nil {
-		return nil, err
-	}
-	for name, s := range model.Services {
+	var errs []error
+	p.services, err = services(model)
+	errs = append(errs, err)
+	for _, name := range slices.Sorted(maps.Keys(model.Services)) {
+		s := model.Services[name]
 		ports, err := hostPorts(s)
-		if err != nil {
-			return nil, err
-		}
+		errs = append(errs, err)
 		s.Ports = append(s.Ports, ports...)
 		p.claimed[name] = ports
 		model.Services[name], p.adopted[name] = adopt(s)
 	}
-	return p, nil
+	return p, errors.Join(errs...)
 }
 
 // inFile names the file that is not there or not YAML: the loader only says on which line it

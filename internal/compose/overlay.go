@@ -70,7 +70,7 @@ func Publishing(p *Project) []string {
 func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) error {
 	s := p.model.Services[name]
 	if of, ok := s.Labels[label.FrontService]; ok {
-		return fmt.Errorf("service %s: it is the generated front of %s: leave the generated file out of include and extends", name, of)
+		return at("service "+name, fmt.Errorf("it is the generated front of %s: leave the generated file out of include and extends", of))
 	}
 	need, _, err := FrontFor(p, name)
 	if err != nil || !p.hasSecrets(name) {
@@ -90,7 +90,7 @@ func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) erro
 	}
 	front := FrontName(name)
 	if p.nameTaken(front) {
-		return fmt.Errorf("service %s: its front would be called %s, but a service has that name: rename that service", name, front)
+		return at("service "+name, fmt.Errorf("its front would be called %s, but a service has that name: rename that service", front))
 	}
 	fronted.Labels[label.Front] = front
 	fronted.Ports = resetTag{}
@@ -103,7 +103,7 @@ func (p *Project) lay(name string, opts OverlayOptions, out map[string]any) erro
 // resolved is the part of a service or job that has its references resolved.
 func (p *Project) resolved(name, runtime string) (*service, error) {
 	if runtime != "" && runtime != Runtime {
-		return nil, fmt.Errorf("%s: it has secret references and runtime %q: references are resolved by runtime %q only, remove one of them", name, runtime, Runtime)
+		return nil, at(name, fmt.Errorf("it has secret references and runtime %q: references are resolved by runtime %q only, remove one of them", runtime, Runtime))
 	}
 	s := &service{Runtime: Runtime, Labels: map[string]string{}}
 	if len(p.ConfigFiles) > 0 {
@@ -129,7 +129,7 @@ func (p *Project) layDisabled(name string, out map[string]any) error {
 func (p *Project) layJob(name string, out map[string]any) error {
 	j := p.model.Jobs[name]
 	if refs, err := references(j.Environment); err != nil || len(refs) == 0 {
-		return err
+		return nil // what is malformed was said when the project was loaded
 	}
 	r, err := p.resolved("job "+name, j.Runtime)
 	if err == nil {

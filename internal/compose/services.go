@@ -2,7 +2,6 @@ package compose
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -75,7 +74,7 @@ func references(envs ...types.MappingWithEquals) ([]Reference, error) {
 			}
 			ref, err := secret.ParseRef(*value)
 			if err != nil {
-				errs = append(errs, fmt.Errorf("variable %s: %w", variable, err))
+				errs = append(errs, at("variable "+variable, err))
 				continue
 			}
 			refs = append(refs, Reference{Variable: variable, Ref: ref})
@@ -93,13 +92,9 @@ func references(envs ...types.MappingWithEquals) ([]Reference, error) {
 
 // inService names the service before each of joined errors.
 func inService(service string, err error) error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return fmt.Errorf("%s: %w", service, err)
-	}
 	var errs []error
-	for _, e := range joined.Unwrap() {
-		errs = append(errs, fmt.Errorf("%s: %w", service, e))
+	for _, e := range parts(err) {
+		errs = append(errs, at(service, e))
 	}
 	return errors.Join(errs...)
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // Config is one dso.yaml. The tags are the format: yaml names the key, default,
-// enum, min and max bound it, doc explains it in the schema, and pending marks what
+// enum, min and max bound it, unset is what a number is that is not in the file, doc explains it in the schema, and pending marks what
 // this version refuses because it would do nothing.
 type Config struct {
 	Version       string              `yaml:"version" enum:"1,v1" default:"1" loose:"true" doc:"Version of this format."`
@@ -23,6 +23,9 @@ type Config struct {
 
 	// File is the absolute path that was read.
 	File string `yaml:"-"`
+	// Warnings are what does not keep the file from being used, such as a program that
+	// this host does not have.
+	Warnings []Problem `yaml:"-"`
 	// Sum is the state of the file that was read; see [Sum].
 	Sum [sha256.Size]byte `yaml:"-"`
 
@@ -156,8 +159,8 @@ type Secret struct {
 type Inject struct {
 	Type string `yaml:"type" enum:"env,file" default:"env" doc:"env: the variable holds the value. file: it holds the path of a file below /run/secrets/dso."`
 	Path string `yaml:"path" abs:"true" doc:"Where the container sees the file. Below /run/secrets/dso it changes with the secret; anywhere else it is a mount of its own and stays as it was at the container's start."`
-	UID  int    `yaml:"uid" min:"-1" max:"4294967295" default:"-1" doc:"Owner of the file, in the container; -1: the container's user."`
-	GID  int    `yaml:"gid" min:"-1" max:"4294967295" default:"-1" doc:"Group of the file, in the container; -1: the container's."`
+	UID  int    `yaml:"uid" min:"0" max:"4294967295" unset:"-1" doc:"Owner of the file, in the container; the container's user unless set."`
+	GID  int    `yaml:"gid" min:"0" max:"4294967295" unset:"-1" doc:"Group of the file, in the container; the container's unless set."`
 }
 
 // Targets says which containers get a secret.

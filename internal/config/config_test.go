@@ -128,13 +128,26 @@ func asError(err error, to **Error) bool {
 }
 
 func TestVariable_CannotChangeTheStructure(t *testing.T) {
-	c, err := load(t, "providers:\n  a:\n    type: http\n    config: {url: 'https://x/{path}', headers: {X: \"${STRUCTURE}\"}}\n")
+	c, err := load(t, "providers:\n  a:\n    type: exec\n    config: {program: /x, env: {X: \"${STRUCTURE}\"}}\n")
 	assert.NilError(t, err)
 	assert.Equal(t, len(c.Providers), 1)
-	value, err := c.Providers["a"].Config.(*HTTP).Headers["X"].Read()
+	value, err := c.Providers["a"].Config.(*Exec).Env["X"].Read()
 	assert.NilError(t, err)
 	want, _ := env("STRUCTURE")
 	assert.Equal(t, string(value.Reveal()), want)
+}
+
+// A file may be checked where the agent does not run.
+func TestLoad_AProgramThatIsNotThereIsAWarning(t *testing.T) {
+	there := write(t, "", 0o700)
+	text := "providers:\n  a: {type: exec, config: {program: %s}}\n"
+	c, err := load(t, fmt.Sprintf(text, there))
+	assert.NilError(t, err)
+	assert.Equal(t, len(c.Warnings), 0)
+	c, err = load(t, fmt.Sprintf(text, there+"-none"))
+	assert.NilError(t, err)
+	assert.Equal(t, len(c.Warnings), 1)
+	assert.Equal(t, c.Warnings[0].String(), "dso.yaml:2:28: `providers.a.config.program`: this host has no "+there+"-none, the agent needs it there")
 }
 
 func TestExpand(t *testing.T) {
@@ -319,7 +332,7 @@ func TestSchema_AgreesWithTheLoader(t *testing.T) {
 	assert.NilError(t, valid(example))
 	for name, text := range files(t, "rejected") {
 		switch name {
-		case "tab", "unclosed", "anchor", "duplicates", "yaml-extras", "empty", "two-documents", "variables", "mode-local", "window-half", "webhook-empty", "rest-open", "rest-twice", "rest-address", "strict-nobody":
+		case "tab", "unclosed", "anchor", "duplicates", "yaml-extras", "empty", "two-documents", "variables", "mode-local", "window-half", "webhook-empty", "rest-open", "rest-twice", "rest-address", "strict-nobody", "unknown-store", "header-characters", "signal-variable", "window-short":
 			continue // not a matter of a schema
 		}
 		assert.Assert(t, valid(text) != nil, name)

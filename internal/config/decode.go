@@ -26,6 +26,7 @@ type decoder struct {
 	file     string
 	env      func(string) (string, bool)
 	problems []Problem
+	warnings []Problem
 	at       map[string]position // of keys, by path
 	raw      map[string]string   // scalars with ${…}, by path
 	literal  map[string]position // credentials that stand in the file itself
@@ -39,9 +40,16 @@ var (
 )
 
 func (d *decoder) problem(pos position, path, hint, format string, args ...any) {
-	d.problems = append(d.problems, Problem{
-		File: d.file, Line: pos.line, Column: pos.column, Path: path, Text: fmt.Sprintf(format, args...), Hint: hint,
-	})
+	d.problems = append(d.problems, d.found(pos, path, hint, format, args...))
+}
+
+func (d *decoder) found(pos position, path, hint, format string, args ...any) Problem {
+	return Problem{File: d.file, Line: pos.line, Column: pos.column, Path: path, Text: fmt.Sprintf(format, args...), Hint: hint}
+}
+
+// bad reports whether something is wrong with what a key has.
+func (d *decoder) bad(path string) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Path == path })
 }
 
 func where(n *yaml.Node) position { return position{n.Line, n.Column} }
@@ -207,6 +215,12 @@ func (d *decoder) absent(f field, v reflect.Value, pos position, path string, sp
 		if err := parse(f.tag.Get("default"), v, f.tag); err != nil {
 			panic(fmt.Sprintf("config: default of %s: %v", at, err))
 		}
+	case f.tag.Get("unset") != "":
+		n, err := strconv.Atoi(f.tag.Get("unset"))
+		if err != nil {
+			panic(fmt.Sprintf("config: unset of %s: %v", at, err))
+		}
+		v.SetInt(int64(n))
 	case v.Kind() == reflect.Struct && f.typ != typeCredential:
 		d.structure(nil, pos, v, at, nil)
 	}

@@ -131,7 +131,8 @@ func decode(path string, data []byte, st fs.FileInfo, env func(string) (string, 
 		sortProblems(d.problems)
 		return nil, &Error{Problems: d.problems}
 	}
-	c.raw, c.source = d.raw, secret.NewValue(data)
+	sortProblems(d.warnings)
+	c.raw, c.source, c.Warnings = d.raw, secret.NewValue(data), d.warnings
 	return c, nil
 }
 

@@ -94,7 +94,7 @@ func (c *Config) structNode(v reflect.Value, path string) *yaml.Node {
 		var child *yaml.Node
 		if f.typ == typeCredential {
 			key, child = showCredential(v.Field(f.index).Interface().(Credential), key)
-		} else {
+		} else if f.tag.Get("unset") == "" || f.tag.Get("unset") != fmt.Sprint(v.Field(f.index)) {
 			child = c.node(v.Field(f.index), at)
 		}
 		if address, query, ok := strings.Cut(valueOf(child), "?"); ok && query != "" && f.tag.Get("query") != "" {

@@ -1,7 +1,10 @@
 package config
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"net/url"
@@ -29,6 +32,7 @@ func (d *decoder) validate(c *Config) {
 		switch x := p.Config.(type) {
 		case *HTTP:
 			d.http(x, join(path, "config"))
+			d.sent(x, p.Auth, path)
 		case *AWS:
 			d.aws(x, join(path, "config"))
 		case *Azure:
@@ -212,6 +216,7 @@ func (d *decoder) window(w Window, path string) {
 	at := d.at[join(path, "cron")]
 	switch {
 	case w == (Window{}):
+	case d.bad(join(path, "cron")), d.bad(join(path, "duration")):
 	case w.Cron == "":
 		d.problem(d.at[path], join(path, "cron"), "such as `0 2 * * *`", "%s is missing", name(join(path, "cron")))
 	case w.Duration == 0:
@@ -226,6 +231,12 @@ func (d *decoder) window(w Window, path string) {
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func (d *decoder) exec(x *Exec, path string) {
+	// The file may be checked on another host than that of its agent.
+	if at := join(path, "program"); x.Program != "" {
+		if _, err := os.Stat(x.Program); errors.Is(err, fs.ErrNotExist) {
+			d.warnings = append(d.warnings, d.found(d.at[at], at, "the agent needs it there", "%s: this host has no %s", name(at), x.Program))
+		}
+	}
 	x.SHA256 = strings.ToLower(x.SHA256)
 	if at := join(path, "sha256"); x.SHA256 != "" && !sha256Hex.MatchString(x.SHA256) {
 		d.problem(d.at[at], at, "sha256sum prints it", "%s is not a SHA-256 in hex", name(at))
@@ -252,6 +263,33 @@ func (d *decoder) http(x *HTTP, path string) {
 		}
 	}
 	d.tls(x.TLS, join(path, "tls"))
+}
+
+var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
+
+// sent checks what becomes a header. A credential that cannot be read now is said to be
+// so elsewhere.
+func (d *decoder) sent(x *HTTP, auth Auth, path string) {
+	check := func(header string, c Credential, at string) {
+		if !headerName.MatchString(header) {
+			d.problem(d.at[at], at, "", "`%s` cannot be a header's name", clip(header))
+		}
+		v, err := c.Read()
+		if err == nil && strings.ContainsFunc(string(v.Reveal()), func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+			d.problem(d.at[at], at, "", "%s has a character that cannot be sent, such as a newline", name(at))
+		}
+	}
+	for header, c := range x.Headers {
+		check(header, c, join(join(path, "config.headers"), header))
+	}
+	switch a := auth.Params.(type) {
+	case *Bearer:
+		check("Authorization", a.Token, join(path, "auth.params."+a.Token.key))
+	case *Header:
+		if a.Name != "" {
+			check(a.Name, a.Value, join(path, "auth.params."+a.Value.key))
+		}
+	}
 }
 
 func (d *decoder) vault(x *Vault, p Provider, path string) {
@@ -367,11 +405,7 @@ func (d *decoder) secret(s Secret, path string, c *Config) {
 	isProvider := func(n string) bool { _, ok := c.Providers[n]; return ok || n == secret.DefaultProvider }
 	if s.Provider != "" && !isProvider(s.Provider) {
 		at := join(path, "provider")
-		hint := ""
-		if word, ok := nearest(s.Provider, append(slices.Sorted(maps.Keys(c.Providers)), secret.DefaultProvider)); ok {
-			hint = fmt.Sprintf("did you mean `%s`?", word)
-		}
-		d.problem(d.at[at], at, hint, "%s is no provider of this file", name(at))
+		d.problem(d.at[at], at, d.meant(s.Provider, c), "%s is no provider of this file", name(at))
 	}
 	if _, err := secret.ParseRef("dso://" + s.Name); s.Name != "" && (err != nil || strings.Contains(s.Name, "#")) {
 		d.problem(d.at[join(path, "name")], join(path, "name"), "such as `app/db`", "%s cannot be a secret's path", name(join(path, "name")))
@@ -386,10 +420,14 @@ func (d *decoder) secret(s Secret, path string, c *Config) {
 		}
 	}
 	d.inject(s, join(path, "inject"))
+	if at := join(path, "rotation.strategy"); s.Inject.Type == "env" && (s.Rotation.Strategy == label.BySignal || s.Rotation.Strategy == label.ByExec) {
+		d.problem(d.at[at], at, "set `inject: {type: file}`", "%s is `%s`, which brings a variable no new value", name(at), s.Rotation.Strategy)
+	}
 	d.rotation(s.Rotation, join(path, "rotation"))
 	for variable, ref := range s.Mappings {
 		at := join(join(path, "mappings"), variable)
 		reversed := envName.MatchString(ref) && !envName.MatchString(variable)
+		store, rest, deep := strings.Cut(strings.TrimPrefix(ref, "dso://"), "/")
 		_, err := secret.ParseRef("dso://" + strings.TrimPrefix(ref, "dso://"))
 		switch {
 		case reversed && !strings.ContainsAny(variable, "/#"):
@@ -402,6 +440,17 @@ func (d *decoder) secret(s Secret, path string, c *Config) {
 			d.problem(d.at[at], at, "", "`%s` cannot be a variable's name", clip(variable))
 		case err != nil:
 			d.problem(d.at[at], at, "such as `vault/kv/app#password`", "%s is not provider/path[#field]", name(at))
+		case deep && !isProvider(store):
+			d.problem(d.at[at], at, cmp.Or(d.meant(store, c), fmt.Sprintf("write `local/%s/%s` for the local vault", store, rest)),
+				"%s begins with `%s`, which is no provider of this file", name(at), clip(store))
 		}
 	}
+}
+
+// meant is a hint at the provider that somebody who typed this one may have meant.
+func (d *decoder) meant(typed string, c *Config) string {
+	if word, ok := nearest(typed, append(slices.Sorted(maps.Keys(c.Providers)), secret.DefaultProvider)); ok {
+		return fmt.Sprintf("did you mean `%s`?", word)
+	}
+	return ""
 }

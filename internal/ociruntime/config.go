@@ -212,8 +212,8 @@ func container(config object, id string, rules target.Rules) (wire.DeliverReques
 	rec := engineRecord(mounts, id)
 	req.Name, req.Project = rec.Name, rec.Labels[labelProject]
 	found := rules.For(rec)
-	if err := found.Refused(); err != nil {
-		return req, err
+	if req.Missing = found.Missing; len(req.Missing) > 0 {
+		return req, nil
 	}
 	var given []wire.Reference
 	for _, r := range found.References {

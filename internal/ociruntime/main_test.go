@@ -17,6 +17,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/private"
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // The test binary is dso-runtime when this is set: the directory to mount the
@@ -235,6 +236,39 @@ func TestMain_RefusalOfTheAgentReachesTheUser(t *testing.T) {
 	assert.NilError(t, err)
 	_, err = os.Stat(filepath.Join(s.record, "args"))
 	assert.ErrorIs(t, err, os.ErrNotExist, "nothing was started")
+}
+
+func TestMain_ASecretThatIsNotGivenIsRefusedInOneLineAndTheAgentIsTold(t *testing.T) {
+	for name, present := range map[string]bool{"with an agent": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newStage(t, "")
+			dir := s.path("c1")
+			assert.NilError(t, os.Mkdir(dir, 0o700))
+			config := strings.ReplaceAll(bundleJSON, "/x/c1", dir)
+			record := `{"Name": "/web", "Config": {"Labels": {"dso.secrets": "nosuch,db"}}}`
+			assert.NilError(t, os.WriteFile(filepath.Join(s.bundle, "config.json"), []byte(config), 0o600))
+			assert.NilError(t, os.WriteFile(filepath.Join(dir, "config.v2.json"), []byte(record), 0o600))
+			assert.NilError(t, target.Save(s.path("targets.json"), target.Rules{Rules: []target.Rule{{Name: "db"}}}))
+			s.deadline = "200ms"
+			told := make(chan wire.DeliverRequest, 1)
+			if present {
+				s.serve(t, func(req wire.DeliverRequest) *wire.DeliverResponse {
+					told <- req
+					return &wire.DeliverResponse{} // an agent that does not know of it
+				})
+			}
+			code, out := s.call(t, "--dso-targets="+s.path("targets.json"), "create", "--bundle", s.bundle, "c1")
+			assert.Equal(t, code, 1)
+			assert.Assert(t, strings.HasPrefix(out, "dso: container web: label dso.secrets names nosuch, which it is not given: add an entry of that name"), out)
+			assert.Equal(t, strings.Count(out, "\n"), 1)
+			assert.Assert(t, !strings.Contains(out, "config.json"), out)
+			if present {
+				req := <-told
+				assert.Equal(t, req.Name, "web")
+				assert.DeepEqual(t, req.Missing, []string{"nosuch"})
+			}
+		})
+	}
 }
 
 func TestMain_WaitsForAnAgentUntilItsDeadlineThenSaysSo(t *testing.T) {

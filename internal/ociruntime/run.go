@@ -1,6 +1,7 @@
 package ociruntime
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -79,6 +80,10 @@ func prepareBundle(o Options, c call, bundle string) (*rewritten, error) {
 	config, req, err := load(filepath.Join(bundle, "config.json"), len(rules.Rules) > 0, func(config object) (wire.DeliverRequest, error) {
 		return container(config, c.id, rules)
 	})
+	if err == nil && len(req.Missing) > 0 {
+		tell(o, req)
+		err = fmt.Errorf("container %s: %w", cmp.Or(req.Name, req.ContainerID), target.Given{Missing: req.Missing}.Refused())
+	}
 	if err != nil || len(req.References) == 0 {
 		return nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -51,8 +50,14 @@ type Observed struct {
 func Choose(o Observed) (Strategy, []string, error) {
 	c := o.Container
 	asked := label.StrategyOf(c.Label)
-	if c.Label(label.Reloader) == "false" {
-		return None, []string{"label dso.reloader=false"}, nil
+	if text := c.Label(label.Reloader); text != "" {
+		on, err := label.ParseSwitch(text)
+		if err != nil {
+			return "", nil, fmt.Errorf("%w: label %s=%q of %s %w", ErrPlan, label.Reloader, text, c.Name, err)
+		}
+		if !on {
+			return None, []string{"label dso.reloader=false"}, nil
+		}
 	}
 	if c.Label(engine.LabelSwarmTask) != "" {
 		return "", nil, fmt.Errorf("%w: %s is a Swarm task; Swarm replaces its tasks itself: docker service update --force %s",
@@ -236,16 +241,16 @@ const (
 func TimingOf(c engine.Container) (Timing, error) {
 	t := Timing{Health: DefaultHealth, Monitor: DefaultMonitor, Drain: DefaultDrain}
 	var errs []error
-	for label, field := range map[string]*time.Duration{
+	for name, field := range map[string]*time.Duration{
 		label.Health: &t.Health, label.Monitor: &t.Monitor, label.Drain: &t.Drain,
 	} {
-		text := c.Label(label)
+		text := c.Label(name)
 		if text == "" {
 			continue
 		}
-		d, err := time.ParseDuration(text)
-		if err != nil || d < 0 {
-			errs = append(errs, fmt.Errorf("%w: label %s=%q of %s is not a duration such as 30s", ErrPlan, label, text, c.Name))
+		d, err := label.ParseDuration(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%w: label %s=%q of %s %w", ErrPlan, name, text, c.Name, err))
 			continue
 		}
 		*field = d
@@ -264,17 +269,17 @@ func TurnsOf(c engine.Container) (Turns, error) {
 	t := Turns{AtOnce: 1}
 	var errs []error
 	if text := c.Label(label.AtOnce); text != "" {
-		n, err := strconv.ParseUint(text, 10, 16)
+		n, err := label.ParseCount(text)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%w: label %s=%q of %s is not a number of containers", ErrPlan, label.AtOnce, text, c.Name))
+			errs = append(errs, fmt.Errorf("%w: label %s=%q of %s %w", ErrPlan, label.AtOnce, text, c.Name, err))
 		} else {
-			t.AtOnce = int(n)
+			t.AtOnce = n
 		}
 	}
 	if text := c.Label(label.Delay); text != "" {
-		d, err := time.ParseDuration(text)
-		if err != nil || d < 0 {
-			errs = append(errs, fmt.Errorf("%w: label %s=%q of %s is not a duration such as 30s", ErrPlan, label.Delay, text, c.Name))
+		d, err := label.ParseDuration(text)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%w: label %s=%q of %s %w", ErrPlan, label.Delay, text, c.Name, err))
 		} else {
 			t.Pause = d
 		}

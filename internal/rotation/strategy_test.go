@@ -1,6 +1,7 @@
 package rotation_test
 
 import (
+	"errors"
 	"net/netip"
 	"strings"
 	"testing"
@@ -109,4 +110,21 @@ func TestTimingOf_ReadsTheLabels(t *testing.T) {
 	assert.ErrorIs(t, err, rotation.ErrPlan)
 	assert.ErrorContains(t, err, `label dso.health.timeout="5" of web`)
 	assert.ErrorContains(t, err, `label dso.drain.timeout="-1s" of web`)
+}
+
+// What is checked before a container is made is what is asked of it when it is rotated.
+func TestLabels_ThatCannotBeReadAreThoseThatTheCheckRefuses(t *testing.T) {
+	for _, name := range label.Known {
+		if name == label.Strategy || name == label.Order || name == label.HostPorts { // they have words of their own
+			continue
+		}
+		for _, text := range []string{"", "5s", "-5s", "10", "soon", "many", "true", "false", "maybe", "0", "99999999", "SIGHUP"} {
+			c := engine.Container{Name: "web", Spec: hosttest.Spec(hosttest.Label(name, text))}
+			_, timing := rotation.TimingOf(c)
+			_, turns := rotation.TurnsOf(c)
+			_, _, strategy := rotation.Choose(rotation.Observed{Container: c})
+			err := errors.Join(timing, turns, strategy)
+			assert.Equal(t, err == nil, label.Check(name, text) == nil, "%s=%q: %v", name, text, err)
+		}
+	}
 }

@@ -69,12 +69,12 @@ type Given struct {
 	Missing []string `json:"missing,omitempty"`
 }
 
-// Refused returns why the container may not be started, or nil.
+// Refused returns why the container may not be started, or nil. The caller names it.
 func (g Given) Refused() error {
 	if len(g.Missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("label %s names %s, which it is not given: dso.yaml has no such entry below `secrets` or, with `agent.policy: strict`, the entry's targets do not name this container",
+	return fmt.Errorf("label %s names %s, which it is not given: add an entry of that name to `secrets` of dso.yaml (with `agent.policy: strict`, one whose targets name this container), or take the name out of the label",
 		labelSecrets, strings.Join(g.Missing, ", "))
 }
 

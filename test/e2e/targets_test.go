@@ -87,7 +87,8 @@ func TestTargets_ALabelNamesThem(t *testing.T) {
 
 	s := h.tryDocker("run", "-d", "--runtime", "dso", "--name", "typo", "--label", "dso.secrets=shop/dv", busybox, "sleep", "3600")
 	assert.Check(t, s.code != 0)
-	assert.Check(t, is.Contains(s.err, "label dso.secrets names shop/dv, which it is not given"))
+	assert.Check(t, is.Contains(s.err, "dso: container typo: label dso.secrets names shop/dv, which it is not given"))
+	assert.Check(t, is.Contains(h.dso("audit", "--what", "refuse"), "label dso.secrets names shop/dv"))
 	h.docker("rm", "-f", "typo")
 
 	// What is running goes on when its entry is gone, and is not changed over to less.

@@ -26,6 +26,9 @@ type DeliverRequest struct {
 	Name        string      `json:"name,omitempty"`
 	Project     string      `json:"project,omitempty"`
 	References  []Reference `json:"references"`
+	// Missing are the secrets that the container may not be started without, and is not
+	// given. dso-runtime refuses the start by itself, and tells it for the agent's records.
+	Missing []string `json:"missing,omitempty"`
 	// UID and GID own the files whose reference names no owner, as the host
 	// sees them; UIDMap and GIDMap translate the owners that references name.
 	UID    uint32  `json:"uid"`

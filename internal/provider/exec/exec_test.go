@@ -173,7 +173,7 @@ func TestProvider_StandsAProgramThatMisbehaves(t *testing.T) {
 				return true
 			},
 		}
-	}, providertest.Options{}, providertest.Redirect, providertest.BadTLS)
+	}, providertest.Options{}, providertest.OfHTTP...)
 }
 
 // example builds the example of the documentation.

@@ -1,8 +1,13 @@
 package providertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log"
+	"maps"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,7 +35,26 @@ const (
 	BadTLS      Fault = "bad certificate"  // its certificate is nobody's that is trusted
 	Refused     Fault = "refuses to talk"  // the connection is closed at once
 	Foreign     Fault = "foreign document" // the answer is an HTML page
+	BadLine     Fault = "bad first line"   // the answer is not of HTTP
+	BadStatus   Fault = "bad status"       // nor is its status
+	BadHeader   Fault = "bad header"
+	BadEncoding Fault = "bad transfer-encoding"
+	BadLength   Fault = "bad content-length"
+	Surplus     Fault = "surplus" // the answer is longer than it says
 )
+
+// notHTTP are the answers of a store that breaks HTTP itself, in a way of which net/http
+// tells by quoting it.
+var notHTTP = map[Fault]string{
+	BadLine:     marker + Canary + "\r\n\r\n",
+	BadStatus:   "HTTP/1.1 " + marker + Canary + "\r\n\r\n",
+	BadHeader:   "HTTP/1.1 200 OK\r\n" + marker + " " + Canary + "\r\n\r\n",
+	BadEncoding: "HTTP/1.1 200 OK\r\nTransfer-Encoding: " + marker + Canary + "\r\n\r\n",
+	BadLength:   "HTTP/1.1 200 OK\r\nContent-Length: " + marker + Canary + "\r\n\r\n",
+}
+
+// OfHTTP are the faults that only a store that speaks HTTP can show.
+var OfHTTP = append(slices.Collect(maps.Keys(notHTTP)), Surplus, Redirect, BadTLS)
 
 // ThrottleFor is how long a store asks to wait under [Throttled].
 const ThrottleFor = 7 * time.Second
@@ -61,6 +85,11 @@ var faults = map[Fault]func(t *testing.T, err error){
 	Redirect:    is(provider.ErrPermanent, false),
 	BadTLS:      is(provider.ErrPermanent, false),
 	Refused:     is(nil, true),
+	BadLine:     is(provider.ErrMalformed, true),
+	BadStatus:   is(provider.ErrMalformed, true),
+	BadHeader:   is(provider.ErrMalformed, true),
+	BadEncoding: is(provider.ErrMalformed, true),
+	BadLength:   is(provider.ErrMalformed, true),
 	Throttled: func(t *testing.T, err error) {
 		assert.Assert(t, provider.Retryable(err), "%v", err)
 		assert.Equal(t, provider.RetryAfter(err), ThrottleFor)
@@ -94,6 +123,9 @@ func RunFaults(t *testing.T, open func(t *testing.T) Store, opts Options, cannot
 			continue
 		}
 		t.Run("Fault_"+string(fault), func(t *testing.T) { misbehaving(t, open(t), opts, fault, check) })
+	}
+	if !left[Surplus] {
+		t.Run("Fault_"+string(Surplus), func(t *testing.T) { unlogged(t, open, opts) })
 	}
 	t.Run("Credential_IsRenewed", func(t *testing.T) {
 		s := open(t)
@@ -141,6 +173,43 @@ func misbehaving(t *testing.T, s Store, o Options, fault Fault, check func(*test
 		assert.NilError(t, err, "after the fault")
 		assert.Equal(t, value, marker)
 	}
+}
+
+// unlogged lets the store send more than it has promised: the default logger, of which
+// nobody can take anything back, is not told what.
+func unlogged(t *testing.T, open func(t *testing.T) Store, o Options) {
+	before := log.Writer()
+	t.Cleanup(func() { log.SetOutput(before) })
+	var said logged
+	log.SetOutput(&said)
+	s := open(t)
+	s.Put(o.Path, []byte(marker))
+	assert.Assert(t, s.Inject(Surplus), "the harness cannot inject %q", Surplus)
+	// It is the next answer for a provider that asks at once over the same connection.
+	if _, _, err := s.Provider.Get(t.Context(), o.Path, ""); err != nil {
+		assertExplained(t, err, o.Path)
+		is(provider.ErrMalformed, true)(t, err)
+	}
+	s.Inject(None)
+	assert.Equal(t, said.String(), "")
+}
+
+// logged keeps what goroutines write at the same time.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }
 
 // assertExplained fails when an error does not say what it is about, or says too

@@ -17,6 +17,7 @@ import (
 	"strconv"
 	"sync"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 )
@@ -37,6 +38,7 @@ type Proxy struct {
 	special map[Fault]http.HandlerFunc
 	done    chan struct{}
 	seen    int
+	raw     sync.WaitGroup // connections over which something else than HTTP went
 }
 
 // NewProxy starts a proxy in front of a handler, or of the server at an address.
@@ -95,6 +97,7 @@ func (p *Proxy) Inject(f Fault) bool {
 	p.mu.Lock()
 	p.fault = f
 	p.mu.Unlock()
+	p.raw.Wait() // a client logs what is wrong with a connection before it closes it
 	p.server.CloseClientConnections()
 	return true
 }
@@ -116,7 +119,13 @@ func (p *Proxy) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	said := fmt.Sprintf(`{"errors": [%q], "error": %q}`, marker, Canary)
 	w.Header().Set("X-Canary", Canary)
+	if text, ok := notHTTP[fault]; ok {
+		p.write(w, []byte(text))
+		return
+	}
 	switch fault {
+	case Surplus:
+		p.surplus(w, r)
 	case Denied:
 		http.Error(w, said, http.StatusForbidden)
 	case Expired:
@@ -160,6 +169,32 @@ func (p *Proxy) truncated(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(body[:len(body)/2])
 	_ = http.NewResponseController(w).Flush()
 	panic(http.ErrAbortHandler)
+}
+
+// surplus sends the whole answer, and more than its length says.
+func (p *Proxy) surplus(w http.ResponseWriter, r *http.Request) {
+	rec := httptest.NewRecorder()
+	p.next.ServeHTTP(rec, r)
+	rec.Header().Set("Content-Length", strconv.Itoa(rec.Body.Len()))
+	var b bytes.Buffer
+	_, _ = fmt.Fprintf(&b, "HTTP/1.1 %d %s\r\n", rec.Code, http.StatusText(rec.Code))
+	_ = rec.Header().Write(&b)
+	_, _ = fmt.Fprintf(&b, "\r\n%s%s %s\r\n\r\n", rec.Body, Canary, marker)
+	p.write(w, b.Bytes())
+}
+
+// write sends bytes as they are, and waits until the client closes the connection.
+func (p *Proxy) write(w http.ResponseWriter, text []byte) {
+	p.raw.Add(1)
+	defer p.raw.Done()
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_, _ = conn.Write(text)
+	_, _ = io.Copy(io.Discard, conn)
 }
 
 func (p *Proxy) endless(w http.ResponseWriter) {

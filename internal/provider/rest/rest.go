@@ -9,12 +9,12 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/stdlog"
 )
 
 // MaxBody bounds an answer, in bytes: the greatest value in base64, and room.
@@ -32,9 +32,11 @@ type TLS struct {
 	KeyFile    string
 }
 
-// Transport returns a transport that keeps the invariants of the package. A server
-// whose answer it gives up is told so by closing the connection.
+// Transport returns a transport that keeps the invariants of the package, in what
+// net/http logs too. A server whose answer it gives up is told so by closing the
+// connection.
 func Transport(t TLS) (http.RoundTripper, error) {
+	stdlog.Silence()
 	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
 	if t.CAFile != "" {
 		pem, err := os.ReadFile(t.CAFile)
@@ -50,7 +52,7 @@ func Transport(t TLS) (http.RoundTripper, error) {
 		load := func() (*tls.Certificate, error) {
 			pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
 			if err != nil {
-				return nil, fmt.Errorf("read client certificate: %w", err)
+				return nil, &failure{fmt.Errorf("read client certificate: %w", err)}
 			}
 			return &pair, nil
 		}
@@ -75,15 +77,24 @@ func Transport(t TLS) (http.RoundTripper, error) {
 func NoRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // limited ends the body of every answer with provider.ErrTooLarge when it is longer
-// than MaxBody.
+// than MaxBody, and says in words of its own why there is none.
 type limited struct{ next http.RoundTripper }
 
 func (l *limited) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := l.next.RoundTrip(r)
-	if err == nil {
-		resp.Body = &limitedBody{resp.Body, MaxBody}
+	if err := sendable(r.Header); err != nil {
+		return nil, err
 	}
-	return resp, err
+	resp, err := l.next.RoundTrip(r)
+	if err != nil {
+		return nil, Failed(err)
+	}
+	if r.URL.Scheme == "http" && resp.StatusCode == http.StatusBadRequest {
+		if err := unencrypted(resp); err != nil {
+			return nil, err
+		}
+	}
+	resp.Body = &limitedBody{resp.Body, MaxBody}
+	return resp, nil
 }
 
 type limitedBody struct {
@@ -170,23 +181,4 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		return max(0, at.Sub(now))
 	}
 	return 0
-}
-
-// Failed says why a request got no answer. The address is left out: its query may
-// hold a credential.
-func Failed(err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
-		err = ue.Err
-	}
-	var unknown x509.UnknownAuthorityError
-	var host x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	var verify *tls.CertificateVerificationError
-	var alert tls.AlertError
-	switch {
-	case errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid), errors.As(err, &verify), errors.As(err, &alert):
-		return fmt.Errorf("the TLS connection is refused: %w (%w)", err, ErrElsewhere)
-	}
-	return fmt.Errorf("the store is not reached: %w", err)
 }
