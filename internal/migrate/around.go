@@ -1,6 +1,7 @@
 package migrate
 
 import (
+	"errors"
 	"path/filepath"
 
 	"github.com/compose-spec/compose-go/v2/template"
@@ -49,6 +50,10 @@ func (p *planner) include(d *document, item *yaml.Node) {
 	}
 }
 
+// deepest is how many files may name each other one after another: a link to a directory
+// may make that endless.
+const deepest = 50
+
 // other reads one such file, and those that it names in turn; nil when it cannot be read.
 func (p *planner) other(d *document, n *yaml.Node, dir string) *composeFile {
 	path, err := template.Substitute(n.Value, p.lookup)
@@ -56,6 +61,9 @@ func (p *planner) other(d *document, n *yaml.Node, dir string) *composeFile {
 	if err == nil {
 		path = d.abs(path)
 		text, err = p.in.Read(path)
+	}
+	if d.depth > deepest {
+		err = errors.New("too deep")
 	}
 	if dir == "" {
 		dir = filepath.Dir(path)
@@ -73,7 +81,7 @@ func (p *planner) other(d *document, n *yaml.Node, dir string) *composeFile {
 	if known := p.others[path]; known != nil {
 		return known
 	}
-	c.foreign = true
+	c.foreign, c.depth = true, d.depth+1
 	p.others[path] = c
 	for _, d := range c.docs {
 		each(member(d.top, "services"), func(key, s *yaml.Node) {

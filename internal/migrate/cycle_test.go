@@ -16,11 +16,13 @@ func TestMake_AliasesThatGoRoundInACircle(t *testing.T) {
 		"services:\n  web:\n    labels: &l [*l]\n",
 		"services:\n  web:\n    environment: &e [*e]\n    command: &c {x: *c}\n",
 		"services: &s\n  web: *s\n",
+		"include: [sub/compose.yaml]\nservices: {web: {extends: {file: sub/compose.yaml, service: web}}}\n",
+		"services: {web: {extends: api}, api: {extends: web}}\n",
 	} {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			_, _ = Make(Input{Project: "p", Compose: []File{{"compose.yaml", []byte(text)}}})
+			_, _ = Make(Input{Project: "p", Compose: []File{{"compose.yaml", []byte(text)}}, Read: func(string) ([]byte, error) { return []byte(text), nil }})
 		}()
 		select {
 		case <-done:

@@ -22,6 +22,8 @@ type composeFile struct {
 	path    string
 	dir     string // what relative paths in it begin at
 	foreign bool   // it is included or extended from, and not written anew
+	depth   int    // how many name each other until this one
+	before  string
 	docs    []*document
 	changes []change
 }
@@ -43,7 +45,7 @@ type document struct {
 }
 
 func parseFile(f File, dir string) (*composeFile, error) {
-	c := &composeFile{path: f.Path, dir: dir}
+	c := &composeFile{path: f.Path, dir: dir, before: string(f.Text)}
 	for in := yaml.NewDecoder(bytes.NewReader(f.Text)); ; {
 		d := &document{composeFile: c, root: new(yaml.Node), seen: map[*yaml.Node]bool{}, renamed: map[*yaml.Node]bool{}, filed: map[*yaml.Node]string{}, was: map[*yaml.Node]*yaml.Node{}}
 		err := in.Decode(d.root)
@@ -100,8 +102,13 @@ func (c *composeFile) text() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write %s anew: %w", c.path, err)
 	}
-	if _, err := parseFile(File{Beside(c.path), out.Bytes()}, c.dir); err != nil {
+	written, err := parseFile(File{Beside(c.path), out.Bytes()}, c.dir)
+	if err != nil {
 		return nil, fmt.Errorf("write %s anew: %w", c.path, err) // such as an alias without its anchor
+	}
+	text := []byte(c.withGaps(out.String(), written.docs))
+	if spaced, err := parseFile(File{Beside(c.path), text}, c.dir); err == nil && slices.EqualFunc(spaced.docs, written.docs, sameDocument) {
+		return text, nil
 	}
 	return out.Bytes(), nil
 }

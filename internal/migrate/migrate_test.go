@@ -304,6 +304,8 @@ func TestEnvSecrets(t *testing.T) {
 
 func FuzzMake(f *testing.F) {
 	f.Add([]byte("services: {web: {environment: [DB_PASSWORD=x], env_file: .env}}"), []byte("export A='x\ny'\nB=${A:-z}"))
+	f.Add([]byte("x-a: &a {env_file: [a.env, {path: b.env, format: raw}]}\nservices:\n  web: &w {<<: *a, environment: &e {A_KEY: &k x}}\n  b: {<<: *w, environment: *e, command: [*k]}\n"), []byte("A_TOKEN=x\nB=${A_TOKEN}y\n"))
+	f.Add([]byte("include: [a.yaml]\nservices: {web: {extends: {file: b.yaml, service: web}, env_file: a}}\n---\nservices: {web: {environment: !override [A_KEY=1e3]}}\n"), []byte("services: {web: {env_file: a, environment: {A_KEY: 0x1F}}}"))
 	f.Fuzz(func(t *testing.T, compose, env []byte) {
 		in := Input{Project: "p", Compose: []File{{"compose.yaml", compose}}, Env: []File{{".env", env}}, Read: func(string) ([]byte, error) { return env, nil }}
 		plan, err := Make(in)

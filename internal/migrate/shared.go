@@ -48,11 +48,12 @@ func (p *planner) unshare(d *document) {
 			switch {
 			case !o.env:
 				value := *d.was[n]
-				value.Anchor = ""
+				value.Anchor, value.Line = "", c.Line
 				o.in.Content[o.at] = &value
 				p.left(d.at(c), "it stays, though it is a secret in an environment: a reference is not resolved in this place")
 			case literal[n]:
 				value := ref
+				value.Line = c.Line
 				value.Anchor, value.HeadComment, value.LineComment, value.FootComment = "", c.HeadComment, c.LineComment, c.FootComment
 				o.in.Content[o.at] = &value
 			}
