@@ -37,6 +37,9 @@ type Backend interface {
 	Rotate(ctx context.Context, req wire.RotateRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
 	Status(ctx context.Context) (wire.Status, error)
 	Container(ctx context.Context, req wire.ContainerRequest) (wire.ContainerDetail, error)
+	// Pin keeps a container at the versions that it has until somebody unpins it.
+	Pin(ctx context.Context, who Caller, req wire.ContainerRequest) (wire.PinResponse, error)
+	Unpin(ctx context.Context, who Caller, req wire.ContainerRequest) (wire.PinResponse, error)
 	SecretUsers(ctx context.Context, req wire.NameRequest) (wire.SecretUsers, error)
 	Rotations(ctx context.Context) ([]wire.Rotation, error)
 	Recover(ctx context.Context, req wire.RecoverRequest, tell func(wire.RotateStep)) ([]wire.RotateResult, error)
@@ -163,6 +166,8 @@ func routes(b Backend, log *slog.Logger, ownerOnly map[string]bool) http.Handler
 	route(group, "POST /v1/container", func(ctx context.Context, _ Caller, r wire.ContainerRequest) (wire.ContainerDetail, error) {
 		return b.Container(ctx, r)
 	})
+	route(group, "POST /v1/container/pin", b.Pin)
+	route(group, "POST /v1/container/unpin", b.Unpin)
 	route(group, "POST /v1/secret/users", func(ctx context.Context, _ Caller, r wire.NameRequest) (wire.SecretUsers, error) {
 		return b.SecretUsers(ctx, r)
 	})

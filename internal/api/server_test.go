@@ -135,6 +135,12 @@ func (b *backend) Status(context.Context) (wire.Status, error) { return b.status
 func (b *backend) Container(context.Context, wire.ContainerRequest) (wire.ContainerDetail, error) {
 	return wire.ContainerDetail{}, b.fail
 }
+func (b *backend) Pin(context.Context, api.Caller, wire.ContainerRequest) (wire.PinResponse, error) {
+	return wire.PinResponse{}, b.fail
+}
+func (b *backend) Unpin(context.Context, api.Caller, wire.ContainerRequest) (wire.PinResponse, error) {
+	return wire.PinResponse{}, b.fail
+}
 func (b *backend) SecretUsers(context.Context, wire.NameRequest) (wire.SecretUsers, error) {
 	return wire.SecretUsers{}, b.fail
 }

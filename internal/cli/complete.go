@@ -158,6 +158,18 @@ func (a *app) containerNames(ctx context.Context) []string {
 	return names
 }
 
+// pinnedNames are the containers that somebody has pinned.
+func (a *app) pinnedNames(ctx context.Context) []string {
+	st, _ := a.status(ctx)
+	var names []string
+	for _, c := range st.Containers {
+		if c.PinnedBy() != "" {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
 // usedNames are the secrets in use, and those of the vault.
 func (a *app) usedNames(ctx context.Context) []string {
 	st, _ := a.status(ctx)

@@ -132,6 +132,8 @@ func full() map[string]any {
 		"POST /v1/secret/get":         wire.ValueResponse{Name: "shop/db", Version: "2", Value: []byte("hunter2")},
 		"POST /v1/secret/fetch":       wire.ValueResponse{Name: "local:shop/db", Version: "2", Value: []byte("hunter2")},
 		"POST /v1/secret/delete":      struct{}{},
+		"POST /v1/container/pin":      wire.PinResponse{Container: "shop-web-1", Versions: map[string]string{"local:shop/db": "1"}, Pin: &wire.Pin{Since: at, Failed: map[string]string{"local:shop/db": "2"}, By: "ann"}},
+		"POST /v1/container/unpin":    wire.PinResponse{Container: "shop-web-1"},
 		"POST /v1/secret/rollback":    version,
 		"PUT /v1/secret":              version,
 		"POST /v1/vault":              wire.VaultInfo{Dir: "/root/.dso", Created: true},
@@ -167,7 +169,7 @@ func TestJSON_ShapesAreThoseOfTheirVersion(t *testing.T) {
 		"secret-rollback": {"secret", "rollback", "shop/db"}, "secret-set": {"secret", "set", "shop/db"}, "init": {"init"}, "notifications-test": {"notifications", "test"},
 		"rotate": {"rotate", "shop/db"}, "sync": {"sync"}, "apply": {"apply", "--yes"}, "recover": {"recover"}, "recover-mark": {"recover", "--mark-recovered", "local:shop/db:0123"},
 		"recover-legacy": {"recover", "--adopt-legacy", "--dry-run"}, "watch": {"watch", "--no-follow"}, "version": {"version"}, "fetch": {"fetch", "shop/db"}, "fetch-value": {"fetch", "shop/db", "--value"},
-		"secret-get": {"secret", "get", "shop/db"}, "secret-delete": {"secret", "delete", "shop/db"},
+		"pin": {"pin", "shop-web-1"}, "unpin": {"unpin", "shop-web-1"}, "secret-get": {"secret", "get", "shop/db"}, "secret-delete": {"secret", "delete", "shop/db"},
 		"audit": {"audit", "--dir", dir}, "audit-verify": {"audit", "verify", "--dir", dir}, "env-import": {"env", "import", env, "--dry-run", "--namespace", "shop"},
 		"config-show": {"config", "show", "-c", filepath.Join(repository, "packaging", "dso.yaml")}, "config-validate": {"config", "validate", "-c", filepath.Join(repository, "packaging", "dso.yaml")}, "validate": {"validate", "--offline"},
 	} {
@@ -405,6 +407,21 @@ func TestEndpoint_AnotherEngineOfThisHostIsNotTheAgents(t *testing.T) {
 	assert.NilError(t, at(rootless, other, nil), "an agent that has no engine yet")
 }
 
+func TestPin_SaysToWhatAndWhoDidIt(t *testing.T) {
+	answers := full()
+	socket := agentStub(t, answers)
+	out, _, err := said(t, nil, "--socket", socket, "pin", "shop-web-1")
+	assert.NilError(t, err)
+	assert.Equal(t, out, "shop-web-1 is pinned to local:shop/db v1; docker dso unpin shop-web-1 lets it go\n")
+	c := &answers["GET /v1/status"].(wire.Status).Containers[0]
+	c.Pin.By, c.Stale, c.Error, c.Rotation = "ann", nil, "", nil
+	t.Setenv("TZ", "UTC")
+	for _, args := range [][]string{{"status"}, {"plan"}} {
+		out, _, _ = said(t, nil, append([]string{"--socket", socket}, args...)...)
+		assert.Check(t, strings.Contains(out, " by ann"), out)
+	}
+}
+
 func TestPaint_NoColourWhereThereIsNoTerminal(t *testing.T) {
 	socket := agentStub(t, full())
 	for _, args := range [][]string{{"status"}, {"plan"}, {"audit", "verify", "--dir", t.TempDir()}} {
@@ -415,6 +432,7 @@ func TestPaint_NoColourWhereThereIsNoTerminal(t *testing.T) {
 
 func TestCompletion_OffersVersionsServicesAndWords(t *testing.T) {
 	answers := full()
+	answers["GET /v1/status"].(wire.Status).Containers[0].Pin.By = "ann"
 	answers["POST /v1/secret/history"] = []wire.SecretVersion{{Version: "1"}, {Version: "2", Deleted: true}, {Version: "3", Current: true}}
 	socket := agentStub(t, answers)
 	t.Chdir(t.TempDir())
@@ -440,6 +458,8 @@ func TestCompletion_OffersVersionsServicesAndWords(t *testing.T) {
 		{[]string{"audit", "--what", "re"}, "read refuse"},
 		{[]string{"logs", "--priority", ""}, "error warn info debug"},
 		{[]string{"system", "logs", "--priority", "w"}, "warn"},
+		{[]string{"pin", ""}, "shop-web-1"},
+		{[]string{"unpin", ""}, "shop-web-1"},
 		{[]string{"completion", ""}, "bash zsh fish powershell"},
 	} {
 		out, _, err := said(t, nil, append([]string{"__completeNoDesc", "--socket", socket, "-c", "dso.yaml"}, row.args...)...)

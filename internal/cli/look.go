@@ -151,6 +151,8 @@ func nowText(c wire.ContainerStatus) string {
 		return "nothing: it does not run"
 	case c.UpToDate:
 		return "nothing"
+	case c.PinnedBy() != "":
+		return "nothing: pinned by " + c.Pin.By
 	case c.Pin != nil && len(c.Pin.Failed) > 0:
 		return "nothing: pinned"
 	case !c.HeldUntil.IsZero():

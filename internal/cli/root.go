@@ -105,7 +105,7 @@ func New(in io.Reader, out, errw io.Writer, asPlugin bool, options ...Option) *c
 	a.socketNamed = func() bool { return root.PersistentFlags().Changed("socket") }
 	root.PersistentFlags().StringVarP(&a.config, "config", "c", "", "the configuration `file` (default: "+config.SystemFile+", or ./"+config.LocalFile+")")
 	root.AddCommand(
-		a.initCommand(), a.secretCommand(), a.rotateCommand(), a.syncCommand(), a.applyCommand(), a.statusCommand(), a.planCommand(), a.rotationsCommand(),
+		a.initCommand(), a.secretCommand(), a.rotateCommand(), a.syncCommand(), a.applyCommand(), a.pinCommand(), a.unpinCommand(), a.statusCommand(), a.planCommand(), a.rotationsCommand(),
 		a.recoverCommand(), a.locksCommand(), a.watchCommand(), a.configCommand(), a.sealCommand(), a.validateCommand(),
 		a.composeCommand(), a.upCommand(), a.downCommand(), a.versionCommand(),
 		a.whoUsesCommand(), a.inspectCommand(), a.diffCommand(), a.historyCommand(), a.auditCommand(), a.notificationsCommand(),

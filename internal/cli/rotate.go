@@ -61,7 +61,7 @@ func (a *app) rotateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "rotate CONTAINER|SECRET", ValidArgsFunction: a.completeContainersAndSecrets, Short: "Change a container, or all that use a secret, over to the current versions", Args: exactArgs(1),
 		Long: `Change a container, or all that use a secret, over to the current versions, also
-when they have them already or are pinned because these versions failed before.
+when they have them already or are pinned, by a person or because these versions failed before.
 
 A name with a slash is a secret's; another one is a container's if there is such a
 container, otherwise a secret's of the working directory's Compose project.`,

@@ -280,6 +280,8 @@ func noteText(c wire.ContainerStatus) string {
 		return c.Error
 	case c.Rotation != nil:
 		return "changing over: " + strings.TrimPrefix(c.Rotation.Phase+": ", "forward: ") + c.Rotation.Step
+	case c.PinnedBy() != "":
+		return "pinned since " + minute(c.Pin.Since) + " by " + c.Pin.By
 	case c.Pin != nil && len(c.Pin.Failed) > 0:
 		return "pinned since " + minute(c.Pin.Since) + ": it did not work with " + versionsText(c.Pin.Failed)
 	case !c.HeldUntil.IsZero():

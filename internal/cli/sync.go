@@ -30,7 +30,8 @@ func (a *app) syncCommand() *cobra.Command {
 		Use: "sync", Short: "Ask the stores now, and change over what has other versions", Args: noArgs,
 		Long: `Ask the stores of all secrets in use now, not when the next interval ends, and change over
 the containers that have other versions. What is up to date stays as it is, and so does what is
-pinned because these versions failed before, or held back: docker dso rotate changes that too.`,
+pinned, by a person or because these versions failed before, or held back: docker dso rotate
+changes that too.`,
 		Example: "  docker dso sync\n  docker dso sync --secret app/db_password --timeout 1m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			results, err := a.sync(cmd.Context(), o, "sync")

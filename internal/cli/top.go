@@ -18,11 +18,12 @@ import (
 func (a *app) topCommand() *cobra.Command {
 	var every time.Duration
 	cmd := &cobra.Command{
-		Use: "top", Short: "Show live what runs, and rotate or roll back from there", Args: noArgs,
+		Use: "top", Short: "Show live what runs, and rotate, pin or roll back from there", Args: noArgs,
 		Long: `Show live the containers with their versions, the rotations as they step, the secrets and
 the providers. Keys: up and down choose a row, tab another list, / filters, r rotates the
-chosen container or what uses the chosen secret, b rolls the chosen secret back to its value
-before, q ends. What changes something is asked about first.
+chosen container or what uses the chosen secret, p pins the chosen container or lets it go, b
+rolls the chosen secret back to its value before, q ends. What changes something is asked about
+first.
 
 It needs a terminal; elsewhere there is docker dso status --watch.`,
 		Example: "  docker dso top",
@@ -147,6 +148,11 @@ func (m top) key(key string) (tea.Model, tea.Cmd) {
 		m.filter, m.row = "", 0
 	case "r":
 		return m.ask("rotate")
+	case "p":
+		if i := m.container(); i >= 0 && m.status.Containers[i].PinnedBy() != "" {
+			return m.ask("unpin")
+		}
+		return m.ask("pin")
 	case "b":
 		return m.ask("roll back")
 	}
@@ -184,6 +190,11 @@ func (m top) ask(what string) (tea.Model, tea.Cmd) {
 		m.confirmed = m.rotate(wire.RotateRequest{Secret: typed, Force: true, Cause: "docker dso top"})
 	case what == "rotate":
 		m.confirmed = m.rotate(wire.RotateRequest{Container: name, Force: true, Cause: "docker dso top"})
+	case what != "roll back" && m.secrets:
+		m.said = "only a container can be pinned: tab goes to the containers"
+		return m, nil
+	case what != "roll back":
+		m.confirmed = m.pin(what, name)
 	case !m.secrets || !isLocal:
 		m.said = "only a secret of the local vault can be rolled back: tab goes to the secrets"
 		return m, nil
@@ -217,6 +228,32 @@ func (m top) rotate(req wire.RotateRequest) tea.Cmd {
 			parts = append(parts, r.Container+" "+how)
 		}
 		return doneMsg(strings.Join(parts, "; "))
+	}
+}
+
+// container is the index of the chosen container; -1: none is.
+func (m top) container() int {
+	rows := m.rows()
+	if m.secrets || m.row >= len(rows) {
+		return -1
+	}
+	return slices.IndexFunc(m.status.Containers, func(c wire.ContainerStatus) bool { return c.Name == rows[m.row] })
+}
+
+func (m top) pin(what, name string) tea.Cmd {
+	return func() tea.Msg {
+		do := m.agent.Pin
+		if what == "unpin" {
+			do = m.agent.Unpin
+		}
+		resp, err := do(m.ctx, name)
+		if err != nil {
+			return doneMsg(err.Error())
+		}
+		if resp.Pin == nil {
+			return doneMsg(resp.Container + " follows the current versions again")
+		}
+		return doneMsg(resp.Container + " is pinned to " + versionsText(resp.Versions))
 	}
 }
 

@@ -72,6 +72,19 @@ func TestTop_AsksBeforeItChangesAnything(t *testing.T) {
 	_, cmd = press(t, m, "y")
 	assert.Equal(t, cmd(), doneMsg("shop-web-1 rotated"))
 
+	m, _ = press(t, looked(t), "p")
+	assert.Equal(t, m.question, "pin shop-web-1? y/n")
+	_, cmd = press(t, m, "y")
+	assert.Equal(t, cmd(), doneMsg("shop-web-1 is pinned to local:shop/db v1"))
+	pinned := looked(t)
+	pinned.status.Containers[0].Pin.By = "ann"
+	m, _ = press(t, pinned, "p")
+	assert.Equal(t, m.question, "unpin shop-web-1? y/n")
+	_, cmd = press(t, m, "y")
+	assert.Equal(t, cmd(), doneMsg("shop-web-1 follows the current versions again"))
+	m, _ = press(t, looked(t), "tab", "p")
+	assert.Assert(t, m.question == "" && strings.Contains(m.said, "only a container can be pinned"))
+
 	m, _ = press(t, looked(t), "b")
 	assert.Assert(t, m.question == "" && strings.Contains(m.text(), "tab goes to the secrets"))
 	m, _ = press(t, m, "tab", "b")
@@ -87,7 +100,7 @@ func TestTop_NothingIsChangedUnseen(t *testing.T) {
 	full.said = strings.Repeat("said ", 60)
 	for width := 1; width <= 130; width += 3 {
 		for height := range 45 {
-			for _, keys := range [][]string{{"r"}, {"down", "down", "r"}, {"tab", "b"}, {"tab", "down", "down", "down", "b"}, {"/", "9", "enter", "r"}, {"/", "9", "enter", "tab", "r"}} {
+			for _, keys := range [][]string{{"r"}, {"down", "down", "r"}, {"down", "p"}, {"tab", "b"}, {"tab", "down", "down", "down", "b"}, {"/", "9", "enter", "r"}, {"/", "9", "enter", "tab", "r"}} {
 				m, _ := press(t, sized(full, width, height), keys...)
 				text := m.text()
 				lines := strings.Split(text, "\n")
@@ -124,7 +137,7 @@ func TestTop_ScrollsToWhatIsChosen(t *testing.T) {
 	m = sized(m, 80, 3)
 	_, cmd := press(t, m, "y")
 	assert.Assert(t, cmd == nil && m.question == "", "a question that the terminal has no room for any more is off")
-	assert.Assert(t, strings.HasPrefix(m.text(), "too small: r, b off; 20x4"), m.text())
+	assert.Assert(t, strings.HasPrefix(m.text(), "too small: r, p, b off; 20x4"), m.text())
 }
 
 func TestTop_WhatAnErrorQuotesMovesNothing(t *testing.T) {

@@ -22,7 +22,7 @@ const (
 // its own and does not scroll with them.
 const roomForHead = 8
 
-const topKeys = "up/down choose · tab list · / filter · r rotate · b roll back · q end"
+const topKeys = "up/down choose · tab list · / filter · r rotate · p pin · b roll back · q end"
 
 // View implements [tea.Model].
 func (m top) View() tea.View {
@@ -43,7 +43,7 @@ func (m top) canAsk(question string) bool {
 // text is everything that is shown: never more lines than there are, with the footer last.
 func (m top) text() string {
 	if m.small() {
-		return clip(fmt.Sprintf("too small: r, b off; %dx%d at least", leastWidth, leastHeight), max(m.width, 0))
+		return clip(fmt.Sprintf("too small: r, p, b off; %dx%d at least", leastWidth, leastHeight), max(m.width, 0))
 	}
 	head, lists, heading, chosen := m.body()
 	foot := m.footer()

@@ -22,6 +22,9 @@ type Pin struct {
 	// Before are the versions that a change in place, which is not over, goes from.
 	Before secret.Versions `json:"before,omitempty"`
 	Since  time.Time       `json:"since"`
+	// By is the person who asked for it. Such a pin outlives every change of a secret;
+	// a rotation that a person asks for ends it.
+	By string `json:"by,omitempty"`
 }
 
 // pins is the durable set of pins, by container id.
@@ -96,8 +99,36 @@ func (p *pins) versions() []secret.Versions {
 	return all
 }
 
+// keep pins a container for a person. It does nothing to one that a rotation has pinned.
+func (p *pins) keep(id string, versions secret.Versions, by string, now time.Time) (kept bool, err error) {
+	err = p.change(func(set map[string]Pin) {
+		pin, pinned := set[id]
+		if kept = !pinned || len(pin.Failed) > 0 || pin.By != ""; kept {
+			set[id] = Pin{Versions: versions, Failed: pin.Failed, By: by, Since: now}
+		}
+	})
+	return kept, err
+}
+
 func (p *pins) put(id string, pin Pin) error {
 	return p.change(func(set map[string]Pin) { set[id] = pin })
+}
+
+// letGo takes back what a person asked for, and reports whether somebody had. Versions
+// that failed before stay failed.
+func (p *pins) letGo(id string) (was bool, err error) {
+	err = p.change(func(set map[string]Pin) {
+		pin := set[id]
+		if was = pin.By != ""; !was {
+			return
+		}
+		if pin.By = ""; len(pin.Failed) > 0 {
+			set[id] = pin
+		} else {
+			delete(set, id)
+		}
+	})
+	return was, err
 }
 
 func (p *pins) drop(id string) error {

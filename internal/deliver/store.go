@@ -516,6 +516,15 @@ func (s *Store) Assign(containerID string, versions, before secret.Versions) err
 	return s.pins.put(containerID, Pin{Versions: versions, Before: before, Since: time.Now().UTC()})
 }
 
+// Keep pins the container to versions because a person asked for it. One that a rotation
+// has pinned it leaves alone, and kept is false.
+func (s *Store) Keep(containerID string, versions secret.Versions, by string) (kept bool, err error) {
+	return s.pins.keep(containerID, versions, by, time.Now().UTC())
+}
+
+// LetGo ends a pin that a person asked for, and reports whether there was one.
+func (s *Store) LetGo(containerID string) (was bool, err error) { return s.pins.letGo(containerID) }
+
 // Assigned returns the pins of the changes in place that are not over, by container.
 func (s *Store) Assigned() map[string]Pin { return s.pins.assigned() }
 

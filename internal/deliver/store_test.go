@@ -229,6 +229,29 @@ func TestDeliver_PinWins(t *testing.T) {
 	assert.Assert(t, !pinned)
 }
 
+func TestKeep_IsNotForWhatARotationHasPinned(t *testing.T) {
+	h := hosttest.New(t)
+	one, two := secret.Versions{db: "1"}, secret.Versions{db: "2"}
+	assert.NilError(t, h.Store.Assign(container, two, one))
+	kept, err := h.Store.Keep(container, one, "ann")
+	assert.Assert(t, err == nil && !kept)
+	was, err := h.Store.LetGo(container)
+	assert.Assert(t, err == nil && !was)
+	pin, pinned := h.Store.Pinned(container)
+	assert.Assert(t, pinned && pin.Before.Equal(one) && pin.Versions.Equal(two), "it is as it was")
+
+	assert.NilError(t, h.Store.Unpin(container))
+	kept, err = h.Store.Keep(container, one, "ann")
+	assert.Assert(t, err == nil && kept)
+	h.Boot(t)
+	pin, _ = h.Store.Pinned(container)
+	assert.Equal(t, pin.By, "ann")
+	was, err = h.Store.LetGo(container)
+	assert.Assert(t, err == nil && was)
+	_, pinned = h.Store.Pinned(container)
+	assert.Assert(t, !pinned)
+}
+
 func TestRefresh_ChangesFilesButNotTheEnvironment(t *testing.T) {
 	h := hosttest.New(t)
 	h.Secrets.Set("app/db", "one")

@@ -37,6 +37,8 @@ type Deliveries interface {
 	Sweep() error
 	Pin(containerID string, versions, failed secret.Versions) error
 	Unpin(containerID string) error
+	Keep(containerID string, versions secret.Versions, by string) (kept bool, err error)
+	LetGo(containerID string) (was bool, err error)
 	Stale(containerID string) *deliver.Stale
 	Confirm(containerID string) error
 	Reseal(ctx context.Context, containerID string) error

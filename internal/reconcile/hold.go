@@ -44,7 +44,7 @@ func (c *Controller) holdBeside(ctx context.Context, m engine.Container, to secr
 func (c *Controller) letGo(ctx context.Context, members []engine.Container) {
 	for _, m := range members {
 		pin, pinned := c.Deliveries.Pinned(m.ID)
-		if !pinned || len(pin.Failed) > 0 || c.Machine.Journal.Concerns(m.ID) {
+		if !pinned || len(pin.Failed) > 0 || pin.By != "" || c.Machine.Journal.Concerns(m.ID) {
 			continue
 		}
 		_, current, err := c.current(ctx, m)

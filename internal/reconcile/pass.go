@@ -151,6 +151,10 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 	if !force {
 		to = held.leaves(from, to)
 	}
+	if pin, _ := c.Deliveries.Pinned(m.ID); !force && pin.By != "" {
+		res.Error = keptBy(m, pin)
+		return res
+	}
 	if pin, pinned := c.Deliveries.Pinned(m.ID); !force && pinned && (pin.Failed.Equal(to) || pin.Failed.Equal(all)) {
 		res.Error = fmt.Sprintf("pinned to the versions before: %s failed its health gate", describe(changed(from, to)))
 		return res

@@ -83,15 +83,10 @@ func (c *Controller) rotations() []rotation.Entry {
 // Detail describes one managed container, by name or id, with its references. The
 // error is [ErrNoContainer] when there is none.
 func (c *Controller) Detail(ctx context.Context, name string) (wire.ContainerDetail, error) {
-	members, err := c.members(ctx)
+	m, err := c.named(ctx, name)
 	if err != nil {
 		return wire.ContainerDetail{}, err
 	}
-	i := slices.IndexFunc(members, func(m engine.Container) bool { return c.matches(m, Target{Container: name}) })
-	if i < 0 {
-		return wire.ContainerDetail{}, ErrNoContainer
-	}
-	m := members[i]
 	d := wire.ContainerDetail{
 		SchemaVersion: wire.JSONVersion, ContainerStatus: c.statusOf(ctx, m, c.rotations()),
 		Runtime: m.Spec.HostConfig.Runtime, References: []wire.ReferenceDetail{},
@@ -123,7 +118,7 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container, entries [
 	}
 	pin, pinned := c.Deliveries.Pinned(m.ID)
 	if row.Pinned = pinned; pinned {
-		row.Pin = &wire.Pin{Since: pin.Since, Failed: Texts(pin.Failed)}
+		row.Pin = &wire.Pin{Since: pin.Since, Failed: Texts(pin.Failed), By: pin.By}
 	}
 	has, given, known := c.Deliveries.Delivered(m.ID)
 	row.Has, row.Given = Texts(has), given
@@ -144,7 +139,9 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container, entries [
 	row.Wants = Texts(wants)
 	row.UpToDate = !m.Running() || known && has.Equal(wants)
 	next := has
-	if !row.UpToDate && known {
+	if !row.UpToDate && pin.By != "" {
+		row.Held = keptBy(m, pin)
+	} else if !row.UpToDate && known {
 		h := c.heldBack(m, has, wants, false, time.Now())
 		next = h.leaves(has, wants)
 		if len(pin.Failed) == 0 && h.any() && has.Equal(next) {

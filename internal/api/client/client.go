@@ -60,6 +60,17 @@ func (c *Client) Adopt(ctx context.Context, req wire.AdoptRequest) (rows []wire.
 	return rows, c.call(ctx, http.MethodPost, "/v1/legacy", req, &rows)
 }
 
+// Pin keeps a container at the versions that it has.
+func (c *Client) Pin(ctx context.Context, container string) (resp wire.PinResponse, err error) {
+	return resp, c.call(ctx, http.MethodPost, "/v1/container/pin", wire.ContainerRequest{Container: container}, &resp)
+}
+
+// Unpin lets it follow the current versions again. It waits until it has them, which takes
+// as long as it takes.
+func (c *Client) Unpin(ctx context.Context, container string) (resp wire.PinResponse, err error) {
+	return resp, c.call(ctx, http.MethodPost, "/v1/container/unpin", wire.ContainerRequest{Container: container}, &resp)
+}
+
 func (c *Client) call(ctx context.Context, method, path string, req, resp any) error {
 	r, err := c.send(ctx, method, path, req)
 	if err != nil {

@@ -65,7 +65,7 @@ type RotateRequest struct {
 	Secret    string `json:"secret,omitempty"`
 	Project   string `json:"project,omitempty"`
 	Container string `json:"container,omitempty"`
-	// Force rotates also what is up to date, or pinned after a failure.
+	// Force rotates also what is up to date, or pinned.
 	Force  bool   `json:"force,omitempty"`
 	NoWait bool   `json:"no_wait,omitempty"` // answer as soon as the work has begun
 	Cause  string `json:"cause,omitempty"`
@@ -263,11 +263,28 @@ type ContainerStatus struct {
 	Error     string    `json:"error,omitempty"`
 }
 
+// PinnedBy is the person who pinned the container; empty: nobody did.
+func (c ContainerStatus) PinnedBy() string {
+	if c.Pin == nil {
+		return ""
+	}
+	return c.Pin.By
+}
+
 // Pin says that a container keeps its versions.
 type Pin struct {
 	Since time.Time `json:"since"`
-	// Failed are the versions that it did not work with; none: it waits for its turn.
+	// Failed are the versions that it did not work with; none, and nobody in By: it waits for
+	// its turn.
 	Failed map[string]string `json:"failed,omitempty"`
+	By     string            `json:"by,omitempty"` // the person who asked for it
+}
+
+// PinResponse answers POST /v1/container/pin and POST /v1/container/unpin.
+type PinResponse struct {
+	Container string            `json:"container"`
+	Versions  map[string]string `json:"versions,omitempty"` // that it is pinned to, by secret
+	Pin       *Pin              `json:"pin,omitempty"`      // none: it was let go
 }
 
 // Prediction is an estimate with what it was made from.
