@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -134,20 +135,20 @@ func TestKeep_WhatFailedStaysFailed(t *testing.T) {
 // the pin is there, holds what the container has, and stays.
 func TestKeep_DuringARotationIsRefusedOrHolds(t *testing.T) {
 	for _, strategy := range strategies {
-		points := 1
-		for at := 1; at <= points; at++ {
+		points := int32(1)
+		for at := int32(1); at <= points; at++ {
 			onHost(t, func(t *testing.T, a *agent) {
 				a.Secrets.Set("app/db", "one")
 				a.up(t, "web", uses(strategy), hosttest.Label(label.Strategy, string(strategy)))
 				a.run(t)
-				passed := 0
+				var passed atomic.Int32
 				type answer struct {
 					pin deliver.Pin
 					err error
 				}
 				answers := make(chan answer, 1)
 				a.Host.Machine.Fault = func(string) error {
-					if passed++; passed == at {
+					if passed.Add(1) == at {
 						go func() {
 							_, pin, err := a.Keep(t.Context(), "web", "ann")
 							answers <- answer{pin, err}
@@ -158,7 +159,7 @@ func TestKeep_DuringARotationIsRefusedOrHolds(t *testing.T) {
 				}
 				a.set("app/db", "two")
 				settle()
-				points = passed
+				points = passed.Load()
 				got := <-answers
 				assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"), "%s, point %d", strategy, at)
 				pin, pinned := a.Store.Pinned(a.Container(t, "web").ID)
