@@ -133,11 +133,11 @@ func open(tree *sops.Tree) error {
 	cipher := aes.NewCipher()
 	mac, err := tree.Decrypt(key, cipher)
 	if err != nil {
-		return fmt.Errorf("%w: it cannot be decrypted", provider.ErrMalformed)
+		return fmt.Errorf("it cannot be decrypted (%w)", provider.ErrPermanent)
 	}
 	stored, err := cipher.Decrypt(tree.Metadata.MessageAuthenticationCode, key, tree.Metadata.LastModified.Format(time.RFC3339))
 	if err != nil || stored != mac {
-		return fmt.Errorf("%w: its MAC is not that of its values", provider.ErrMalformed)
+		return fmt.Errorf("its MAC is not that of its values (%w)", provider.ErrPermanent)
 	}
 	return nil
 }

@@ -185,7 +185,7 @@ func TestFile_ThatCannotBeOpenedSaysWhyAndNoValue(t *testing.T) {
 	put("cut.json", good[:len(good)/2])
 	put("stranger.json", encrypt(t, "x.json", stranger, []byte(`{"a": "`+providertest.Canary+`"}`)))
 	for name, want := range map[string]error{
-		"changed.json": provider.ErrMalformed, "plain.json": provider.ErrPermanent, "plain.yaml": provider.ErrPermanent,
+		"changed.json": provider.ErrPermanent, "plain.json": provider.ErrPermanent, "plain.yaml": provider.ErrPermanent,
 		"garbage.json": provider.ErrMalformed, "cut.json": provider.ErrMalformed, "stranger.json": provider.ErrCredential, "none.json": provider.ErrNotFound,
 	} {
 		_, _, err := (&store{dir: dir}).Get(t.Context(), name, "")

@@ -30,6 +30,7 @@ type Provider struct {
 	turn     chan struct{}
 	process  *process
 	useless  int       // runs in a row that answered nothing
+	last     error     // how the last of them ended
 	notAgain time.Time // no start before
 	closed   bool
 }
@@ -93,6 +94,20 @@ const (
 	lastPause  = time.Minute
 )
 
+// endingError says that the program is not started for a while. It may work later,
+// however it ended.
+type endingError struct {
+	after time.Duration
+	last  error
+}
+
+func (e *endingError) Error() string {
+	return fmt.Sprintf("the program keeps ending, and is started again in %s: %v", e.after, e.last)
+}
+
+// RetryAfter is how long that while is.
+func (e *endingError) RetryAfter() time.Duration { return e.after }
+
 // running returns the process, started when there is none.
 func (p *Provider) running(ctx context.Context) (*process, error) {
 	select {
@@ -104,7 +119,7 @@ func (p *Provider) running(ctx context.Context) (*process, error) {
 	if p.process != nil {
 		select {
 		case <-p.process.ended:
-			p.over(p.process.useful)
+			p.over(p.process.useful, p.process.err)
 		default:
 			return p.process, nil
 		}
@@ -113,11 +128,11 @@ func (p *Provider) running(ctx context.Context) (*process, error) {
 	case p.closed:
 		return nil, errors.New("the provider is no longer configured")
 	case wait > 0:
-		return nil, fmt.Errorf("the program keeps ending: %w", &provider.Throttled{After: wait.Round(time.Second)})
+		return nil, &endingError{max(wait.Round(time.Second), time.Second), p.last}
 	}
 	proc, err := start(ctx, p.name, p.cfg)
 	if err != nil {
-		p.over(false)
+		p.over(false, err)
 		return nil, err
 	}
 	p.process = proc
@@ -125,8 +140,8 @@ func (p *Provider) running(ctx context.Context) (*process, error) {
 }
 
 // over notes that a run has ended.
-func (p *Provider) over(useful bool) {
-	p.process = nil
+func (p *Provider) over(useful bool, err error) {
+	p.process, p.last = nil, err
 	if useful {
 		p.useless, p.notAgain = 0, time.Time{}
 		return

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	osexec "os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -86,10 +87,11 @@ func start(ctx context.Context, name string, cfg Config) (*process, error) {
 		return nil, fmt.Errorf("%w: %w", provider.ErrCredential, err)
 	}
 	// The child executes the open file, its descriptor 3: nobody can put another in
-	// its place. Its end is that of its standard input, when the agent dies too.
+	// its place. Its end is that of its standard input, and of the agent, also while it
+	// does not read: the kernel sends the signal.
 	cmd := &osexec.Cmd{
 		Path: "/proc/self/fd/3", Args: append([]string{cfg.Program}, cfg.Args...), Env: env, Dir: "/",
-		ExtraFiles: []*os.File{f}, SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+		ExtraFiles: []*os.File{f}, SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
 	if cmd.Env == nil {
 		cmd.Env = []string{} // nil would mean the agent's own
@@ -102,10 +104,21 @@ func start(ctx context.Context, name string, cfg Config) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		// The signal comes when the thread ends that started the program, which is then
+		// this one, until the program has ended.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.read(bufio.NewReaderSize(stdout, 64<<10))
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start the program: %w", err)
 	}
-	go p.read(bufio.NewReaderSize(stdout, 64<<10))
 	a, err := p.ask(ctx, cfg.Timeout, program.Question{Method: "hello", Protocol: program.Protocol, Provider: name})
 	if err == nil && a.Protocol != program.Protocol {
 		err = fmt.Errorf("the program speaks protocol %d, and not %d (%w)", a.Protocol, program.Protocol, provider.ErrPermanent)
