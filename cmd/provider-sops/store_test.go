@@ -146,6 +146,21 @@ func TestProgram_KeepsTheContract(t *testing.T) {
 	}
 }
 
+// Through the protocol, as DSO is told of it.
+func TestProgram_TellsOfChanges(t *testing.T) {
+	providertest.RunWatch(t, func(t *testing.T) (provider.Provider, providertest.Put) {
+		dir := t.TempDir()
+		keyFile, recipient := keys(t)
+		put := providertest.Files(t, dir, func([]byte) secret.Version { return "" })
+		return openProgram(t, dir, keyFile), func(path string, value []byte) secret.Version {
+			put(path, encrypt(t, path, recipient, value))
+			v, err := (&store{dir: dir}).Version(t.Context(), path)
+			assert.NilError(t, err)
+			return v
+		}
+	}, providertest.Options{})
+}
+
 // A document is delivered as JSON in one form, whatever it is written in.
 func TestFormats_BecomeJSON(t *testing.T) {
 	for name, plain := range map[string]string{

@@ -23,8 +23,9 @@ type Config struct {
 
 // Provider asks one program.
 type Provider struct {
-	name string
-	cfg  Config
+	name    string
+	cfg     Config
+	changed chan struct{} // holds whether the program has told of a change since
 
 	// turn is taken by whoever uses the fields below.
 	turn     chan struct{}
@@ -38,6 +39,7 @@ type Provider struct {
 var (
 	_ provider.Provider = (*Provider)(nil)
 	_ provider.Keeper   = (*Provider)(nil)
+	_ provider.Watcher  = (*Provider)(nil)
 )
 
 // New returns a provider. The program is looked at, and not started yet.
@@ -46,7 +48,7 @@ func New(name string, cfg Config) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provider %s: %w", name, err)
 	}
-	return &Provider{name: name, cfg: cfg, turn: make(chan struct{}, 1)}, f.Close()
+	return &Provider{name: name, cfg: cfg, changed: make(chan struct{}, 1), turn: make(chan struct{}, 1)}, f.Close()
 }
 
 // Version implements [provider.Provider].
@@ -130,7 +132,7 @@ func (p *Provider) running(ctx context.Context) (*process, error) {
 	case wait > 0:
 		return nil, &endingError{max(wait.Round(time.Second), time.Second), p.last}
 	}
-	proc, err := start(ctx, p.name, p.cfg)
+	proc, err := start(ctx, p.name, p.cfg, p.tell)
 	if err != nil {
 		p.over(false, err)
 		return nil, err
@@ -150,6 +152,36 @@ func (p *Provider) over(useful bool, err error) {
 		pause := min(firstPause<<min(p.useless-freeStarts, 10), lastPause)
 		p.notAgain = time.Now().Add(pause)
 	}
+}
+
+// tell notes that the program has told of a change.
+func (p *Provider) tell() {
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Watch implements [provider.Watcher]: it tells what the program tells, for one caller at
+// a time. It starts no program: while none is needed, nothing that it could tell is.
+func (p *Provider) Watch(ctx context.Context) (<-chan struct{}, error) {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for {
+			select {
+			case <-p.changed:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case told <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return told, nil
 }
 
 // Keep implements [provider.Keeper]: the program ends with the provider.

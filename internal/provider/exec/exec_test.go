@@ -62,6 +62,7 @@ func program(dir string) {
 	fmt.Fprintln(os.Stderr, providertest.Canary)
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 1<<20)
+	fmt.Println(`{"event":"of another protocol"}`)
 	for in.Scan() {
 		var q line
 		if err := json.Unmarshal(in.Bytes(), &q); err != nil {
@@ -376,4 +377,27 @@ func TestClose_EndsTheProgram(t *testing.T) {
 	p.Close()
 	_, err = p.Version(t.Context(), "x")
 	assert.ErrorContains(t, err, "no longer configured")
+}
+
+// A program tells by a line of its own; one that does not goes on as ever.
+func TestWatch_TellsWhatTheProgramTells(t *testing.T) {
+	dir := t.TempDir()
+	p := open(t, dir, func(c *exec.Config) {
+		c.Program = script(t, "read line\ncase $line in *'\"watch\":true'*) ;; *) exit 1;; esac\n"+
+			"echo '{\"id\":1,\"protocol\":1}'\necho '{\"event\":\"changed\"}'\nread line\necho '{\"id\":2,\"version\":\"1\"}'\n"+
+			"read line\necho '{\"event\":\"changed\",\"new\":1}'\necho '{\"id\":3,\"version\":\"2\"}'\nread line\n")
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	changed, err := p.Watch(ctx)
+	assert.NilError(t, err)
+	for _, want := range []secret.Version{"1", "2"} {
+		v, err := p.Version(t.Context(), "x")
+		assert.NilError(t, err)
+		assert.Equal(t, v, want)
+		_, open := <-changed
+		assert.Assert(t, open)
+	}
+	cancel()
+	_, open := <-changed
+	assert.Assert(t, !open)
 }

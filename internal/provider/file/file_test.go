@@ -18,10 +18,12 @@ import (
 var fp = provider.NewFingerprint([]byte("key"))
 
 func TestProvider_KeepsTheContract(t *testing.T) {
-	providertest.RunWith(t, func(t *testing.T) (provider.Provider, providertest.Put) {
+	open := func(t *testing.T) (provider.Provider, providertest.Put) {
 		dir := t.TempDir()
 		return file.New("files", dir, fp), providertest.Files(t, dir, fp.Version)
-	}, providertest.Options{NoHistory: true})
+	}
+	providertest.RunWith(t, open, providertest.Options{NoHistory: true})
+	providertest.RunWatch(t, open, providertest.Options{})
 }
 
 func TestProvider_ReadsNothingOutsideItsDirectory(t *testing.T) {
