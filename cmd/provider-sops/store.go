@@ -33,10 +33,7 @@ type store struct{ dir string }
 
 // Version implements provider.Provider.
 func (s *store) Version(ctx context.Context, name string) (secret.Version, error) {
-	if err := ctx.Err(); err != nil {
-		return "", err
-	}
-	tree, _, err := s.load(name)
+	tree, _, err := s.load(ctx, name)
 	if err != nil {
 		return "", err
 	}
@@ -45,10 +42,7 @@ func (s *store) Version(ctx context.Context, name string) (secret.Version, error
 
 // Get implements provider.Provider. The version and the value are of one file, read once.
 func (s *store) Get(ctx context.Context, name string, want secret.Version) (secret.Value, secret.Version, error) {
-	if err := ctx.Err(); err != nil {
-		return secret.Value{}, "", err
-	}
-	tree, emit, err := s.load(name)
+	tree, emit, err := s.load(ctx, name)
 	if err != nil {
 		return secret.Value{}, "", err
 	}
@@ -62,6 +56,9 @@ func (s *store) Get(ctx context.Context, name string, want secret.Version) (secr
 	value, err := emit(tree.Branches)
 	return secret.NewValue(value), v, err
 }
+
+// Watch implements provider.Watcher.
+func (s *store) Watch(ctx context.Context) (<-chan struct{}, error) { return file.Watch(ctx, s.dir) }
 
 func versionOf(t sops.Tree) secret.Version {
 	sum := sha256.Sum256([]byte(t.Metadata.LastModified.UTC().Format(time.RFC3339) + t.Metadata.MessageAuthenticationCode))
@@ -107,8 +104,8 @@ func document(branches sops.TreeBranches) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func (s *store) load(name string) (sops.Tree, emitter, error) {
-	text, err := file.Read(s.dir, name)
+func (s *store) load(ctx context.Context, name string) (sops.Tree, emitter, error) {
+	text, err := file.Read(ctx, s.dir, name)
 	if err != nil {
 		return sops.Tree{}, nil, err
 	}
@@ -133,11 +130,11 @@ func open(tree *sops.Tree) error {
 	cipher := aes.NewCipher()
 	mac, err := tree.Decrypt(key, cipher)
 	if err != nil {
-		return fmt.Errorf("%w: it cannot be decrypted", provider.ErrMalformed)
+		return fmt.Errorf("it cannot be decrypted (%w)", provider.ErrPermanent)
 	}
 	stored, err := cipher.Decrypt(tree.Metadata.MessageAuthenticationCode, key, tree.Metadata.LastModified.Format(time.RFC3339))
 	if err != nil || stored != mac {
-		return fmt.Errorf("%w: its MAC is not that of its values", provider.ErrMalformed)
+		return fmt.Errorf("its MAC is not that of its values (%w)", provider.ErrPermanent)
 	}
 	return nil
 }

@@ -146,6 +146,21 @@ func TestProgram_KeepsTheContract(t *testing.T) {
 	}
 }
 
+// Through the protocol, as DSO is told of it.
+func TestProgram_TellsOfChanges(t *testing.T) {
+	providertest.RunWatch(t, func(t *testing.T) (provider.Provider, providertest.Put) {
+		dir := t.TempDir()
+		keyFile, recipient := keys(t)
+		put := providertest.Files(t, dir, func([]byte) secret.Version { return "" })
+		return openProgram(t, dir, keyFile), func(path string, value []byte) secret.Version {
+			put(path, encrypt(t, path, recipient, value))
+			v, err := (&store{dir: dir}).Version(t.Context(), path)
+			assert.NilError(t, err)
+			return v
+		}
+	}, providertest.Options{})
+}
+
 // A document is delivered as JSON in one form, whatever it is written in.
 func TestFormats_BecomeJSON(t *testing.T) {
 	for name, plain := range map[string]string{
@@ -185,7 +200,7 @@ func TestFile_ThatCannotBeOpenedSaysWhyAndNoValue(t *testing.T) {
 	put("cut.json", good[:len(good)/2])
 	put("stranger.json", encrypt(t, "x.json", stranger, []byte(`{"a": "`+providertest.Canary+`"}`)))
 	for name, want := range map[string]error{
-		"changed.json": provider.ErrMalformed, "plain.json": provider.ErrPermanent, "plain.yaml": provider.ErrPermanent,
+		"changed.json": provider.ErrPermanent, "plain.json": provider.ErrPermanent, "plain.yaml": provider.ErrPermanent,
 		"garbage.json": provider.ErrMalformed, "cut.json": provider.ErrMalformed, "stranger.json": provider.ErrCredential, "none.json": provider.ErrNotFound,
 	} {
 		_, _, err := (&store{dir: dir}).Get(t.Context(), name, "")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
@@ -257,7 +258,7 @@ func providerRow(st watch.SourceStatus) wire.ProviderStatus {
 	}
 	switch {
 	case st.Err != nil:
-		row.Status, row.Message = "error", st.Err.Error()
+		row.Status, row.Message = "error", strings.TrimPrefix(st.Err.Error(), "provider "+st.Name+": ") // the row names it
 	case st.Asked.IsZero():
 		row.Message = "not asked yet"
 	}

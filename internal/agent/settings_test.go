@@ -279,11 +279,11 @@ func (r *rig) rows() (rows []wire.ProviderStatus) {
 func TestProviderRow_OfAnOpenCircuit(t *testing.T) {
 	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	row := providerRow(watch.SourceStatus{
-		Name: "v", Asked: since, Err: provider.ErrCredential, Open: true, Since: since, Next: since.Add(time.Minute), Failed: 7,
+		Name: "v", Asked: since, Err: provider.Explain("v", "kv/x", provider.ErrCredential), Open: true, Since: since, Next: since.Add(time.Minute), Failed: 7,
 		Secrets: 2, Shortest: time.Second, Longest: time.Minute, Budget: 60, Left: -3, Late: time.Hour,
 	})
 	assert.DeepEqual(t, row, wire.ProviderStatus{
-		Name: "v", Status: "error", Message: provider.ErrCredential.Error(), Secrets: 2,
+		Name: "v", Status: "error", Message: "kv/x: " + provider.ErrCredential.Error(), Secrets: 2,
 		Circuit:  wire.Circuit{State: "open", Failures: 7, Since: since, NextTry: since.Add(time.Minute)},
 		Interval: &wire.PollInterval{Shortest: "1s", Longest: "1m0s"}, Budget: &wire.CallBudget{PerMinute: 60, Left: -3},
 	})

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
@@ -55,12 +58,15 @@ func (e *Throttled) Error() string {
 	return "the store asks for fewer calls"
 }
 
-// RetryAfter returns how long the store asks to wait before the next call; zero
-// when it does not say.
+// RetryAfter is how long to wait before the next call.
+func (e *Throttled) RetryAfter() time.Duration { return e.After }
+
+// RetryAfter returns how long an error asks to wait before the next call; zero when it
+// does not say.
 func RetryAfter(err error) time.Duration {
-	var t *Throttled
-	if errors.As(err, &t) {
-		return t.After
+	var later interface{ RetryAfter() time.Duration }
+	if errors.As(err, &later) {
+		return later.RetryAfter()
 	}
 	return 0
 }
@@ -82,6 +88,21 @@ func Explain(name, path string, err error) error {
 		return err
 	}
 	return &Error{Provider: name, Path: path, Err: err}
+}
+
+// maxVersion bounds a version, in bytes: it stands in logs, journals and tables.
+const maxVersion = 256
+
+// CheckVersion refuses a version that cannot be shown or kept: one is a short text
+// without control characters. The error does not quote it.
+func CheckVersion(v secret.Version) error {
+	switch {
+	case len(v) > maxVersion:
+		return fmt.Errorf("%w: its version has more than %d bytes", ErrMalformed, maxVersion)
+	case !utf8.ValidString(string(v)), strings.ContainsFunc(string(v), func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("%w: its version has a character that cannot be shown", ErrMalformed)
+	}
+	return nil
 }
 
 // Provider reads one store. Implementations must be safe for concurrent use,

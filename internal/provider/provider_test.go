@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,4 +96,15 @@ func TestFingerprint_DependsOnValueAndKeyAndShowsNeither(t *testing.T) {
 	assert.Assert(t, a.Version([]byte("x")) != b.Version([]byte("x")))
 	_, _, err := a.Check([]byte("x"), b.Version([]byte("x")))
 	assert.ErrorIs(t, err, provider.ErrNoVersion)
+}
+
+func TestCheckVersion_RefusesWhatCannotBeShown(t *testing.T) {
+	for _, good := range []secret.Version{"", "7", `"etag"`, "W/\"a b\"", "ünïcödé", secret.Version(strings.Repeat("v", 256))} {
+		assert.NilError(t, provider.CheckVersion(good))
+	}
+	for _, bad := range []secret.Version{"canary\n", "canary\x1b[31m", "canary\x00", "canary\xff", "canary\u202e", secret.Version(strings.Repeat("canary", 50))} {
+		err := provider.CheckVersion(bad)
+		assert.ErrorIs(t, err, provider.ErrMalformed)
+		assert.Assert(t, !strings.Contains(err.Error(), "canary"), "%v", err)
+	}
 }

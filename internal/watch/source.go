@@ -206,7 +206,8 @@ func (s *Source) mayPoll(now time.Time, alone bool) (ok bool, at time.Time) {
 	return true, time.Time{}
 }
 
-// meter counts the calls and charges the budget for them.
+// meter counts the calls, charges the budget for them, and is where every version that
+// a store gives comes by.
 type meter struct {
 	source *Source
 	paid   bool // the next call is charged for
@@ -215,15 +216,27 @@ type meter struct {
 func (m *meter) Version(ctx context.Context, path string) (secret.Version, error) {
 	m.begin(func(c *Calls) { c.Version++ })
 	v, err := m.source.Provider.Version(ctx, path)
+	if err == nil {
+		err = provider.CheckVersion(v)
+	}
 	m.source.ended(err)
-	return v, err
+	if err != nil {
+		return "", err
+	}
+	return v, nil
 }
 
 func (m *meter) Get(ctx context.Context, path string, want secret.Version) (secret.Value, secret.Version, error) {
 	m.begin(func(c *Calls) { c.Value++ })
 	value, v, err := m.source.Provider.Get(ctx, path, want)
+	if err == nil {
+		err = provider.CheckVersion(v)
+	}
 	m.source.ended(err)
-	return value, v, err
+	if err != nil {
+		return secret.Value{}, "", err
+	}
+	return value, v, nil
 }
 
 func (m *meter) begin(count func(*Calls)) {

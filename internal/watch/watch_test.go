@@ -651,3 +651,22 @@ func TestSecrets_TellsWhatIsKnownOfEach(t *testing.T) {
 		assert.Assert(r.t, slices.ContainsFunc(r.Secrets(), func(k watch.Known) bool { return k.Err != nil }))
 	})
 }
+
+// odd is a store whose versions cannot be shown.
+type odd struct{}
+
+func (odd) Version(context.Context, string) (secret.Version, error) { return "canary\x1b[31m", nil }
+func (odd) Get(context.Context, string, secret.Version) (secret.Value, secret.Version, error) {
+	return secret.NewValue([]byte("canary")), "canary\x1b[31m", nil
+}
+
+func TestSource_AVersionThatCannotBeShownIsRefused(t *testing.T) {
+	s := &watch.Source{Provider: odd{}, Name: "odd", Attempts: 1, Log: slog.New(slog.DiscardHandler)}
+	v, err := s.Version(t.Context(), "x")
+	assert.ErrorContains(t, err, "provider odd: x: the answer cannot be understood: its version has a character")
+	assert.Equal(t, v, secret.Version(""))
+	value, v, err := s.Get(t.Context(), "x", "")
+	assert.ErrorIs(t, err, provider.ErrMalformed)
+	assert.Equal(t, v, secret.Version(""))
+	assert.Equal(t, value.Len(), 0)
+}

@@ -23,13 +23,15 @@ type Config struct {
 
 // Provider asks one program.
 type Provider struct {
-	name string
-	cfg  Config
+	name    string
+	cfg     Config
+	changed chan struct{} // holds whether the program has told of a change since
 
 	// turn is taken by whoever uses the fields below.
 	turn     chan struct{}
 	process  *process
 	useless  int       // runs in a row that answered nothing
+	last     error     // how the last of them ended
 	notAgain time.Time // no start before
 	closed   bool
 }
@@ -37,6 +39,7 @@ type Provider struct {
 var (
 	_ provider.Provider = (*Provider)(nil)
 	_ provider.Keeper   = (*Provider)(nil)
+	_ provider.Watcher  = (*Provider)(nil)
 )
 
 // New returns a provider. The program is looked at, and not started yet.
@@ -45,7 +48,7 @@ func New(name string, cfg Config) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("provider %s: %w", name, err)
 	}
-	return &Provider{name: name, cfg: cfg, turn: make(chan struct{}, 1)}, f.Close()
+	return &Provider{name: name, cfg: cfg, changed: make(chan struct{}, 1), turn: make(chan struct{}, 1)}, f.Close()
 }
 
 // Version implements [provider.Provider].
@@ -93,6 +96,20 @@ const (
 	lastPause  = time.Minute
 )
 
+// endingError says that the program is not started for a while. It may work later,
+// however it ended.
+type endingError struct {
+	after time.Duration
+	last  error
+}
+
+func (e *endingError) Error() string {
+	return fmt.Sprintf("the program keeps ending, and is started again in %s: %v", e.after, e.last)
+}
+
+// RetryAfter is how long that while is.
+func (e *endingError) RetryAfter() time.Duration { return e.after }
+
 // running returns the process, started when there is none.
 func (p *Provider) running(ctx context.Context) (*process, error) {
 	select {
@@ -104,7 +121,7 @@ func (p *Provider) running(ctx context.Context) (*process, error) {
 	if p.process != nil {
 		select {
 		case <-p.process.ended:
-			p.over(p.process.useful)
+			p.over(p.process.useful, p.process.err)
 		default:
 			return p.process, nil
 		}
@@ -113,11 +130,11 @@ func (p *Provider) running(ctx context.Context) (*process, error) {
 	case p.closed:
 		return nil, errors.New("the provider is no longer configured")
 	case wait > 0:
-		return nil, fmt.Errorf("the program keeps ending: %w", &provider.Throttled{After: wait.Round(time.Second)})
+		return nil, &endingError{max(wait.Round(time.Second), time.Second), p.last}
 	}
-	proc, err := start(ctx, p.name, p.cfg)
+	proc, err := start(ctx, p.name, p.cfg, p.tell)
 	if err != nil {
-		p.over(false)
+		p.over(false, err)
 		return nil, err
 	}
 	p.process = proc
@@ -125,8 +142,8 @@ func (p *Provider) running(ctx context.Context) (*process, error) {
 }
 
 // over notes that a run has ended.
-func (p *Provider) over(useful bool) {
-	p.process = nil
+func (p *Provider) over(useful bool, err error) {
+	p.process, p.last = nil, err
 	if useful {
 		p.useless, p.notAgain = 0, time.Time{}
 		return
@@ -135,6 +152,36 @@ func (p *Provider) over(useful bool) {
 		pause := min(firstPause<<min(p.useless-freeStarts, 10), lastPause)
 		p.notAgain = time.Now().Add(pause)
 	}
+}
+
+// tell notes that the program has told of a change.
+func (p *Provider) tell() {
+	select {
+	case p.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Watch implements [provider.Watcher]: it tells what the program tells, for one caller at
+// a time. It starts no program: while none is needed, nothing that it could tell is.
+func (p *Provider) Watch(ctx context.Context) (<-chan struct{}, error) {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for {
+			select {
+			case <-p.changed:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case told <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return told, nil
 }
 
 // Keep implements [provider.Keeper]: the program ends with the provider.

@@ -3,6 +3,7 @@ package exec_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -27,7 +28,17 @@ import (
 // storeVariable makes this test's own binary the program: it serves the directory.
 const storeVariable = "DSO_TEST_STORE"
 
+// hostVariable makes this test's own binary an agent that waits for a program.
+const hostVariable = "DSO_TEST_HOST"
+
 func TestMain(m *testing.M) {
+	if program := os.Getenv(hostVariable); program != "" {
+		p, err := exec.New("own", exec.Config{Program: program, Timeout: time.Hour, Env: func() ([]string, error) { return nil, nil }})
+		if err == nil {
+			_, err = p.Version(context.Background(), "x")
+		}
+		panic(err)
+	}
 	if dir := os.Getenv(storeVariable); dir != "" {
 		program(dir)
 		os.Exit(0)
@@ -51,6 +62,7 @@ func program(dir string) {
 	fmt.Fprintln(os.Stderr, providertest.Canary)
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 1<<20)
+	fmt.Println(`{"event":"of another protocol"}`)
 	for in.Scan() {
 		var q line
 		if err := json.Unmarshal(in.Bytes(), &q); err != nil {
@@ -302,7 +314,8 @@ func TestProgram_ThatKeepsEndingIsStartedLessOften(t *testing.T) {
 		_, err = p.Version(t.Context(), "x")
 		assert.Assert(t, provider.Retryable(err))
 	}
-	assert.ErrorContains(t, err, "keeps ending")
+	assert.ErrorContains(t, err, "the program keeps ending, and is started again in 1s: the program ended: exit status 1")
+	assert.Assert(t, !strings.Contains(err.Error(), "the store"), "the store is not to blame: %v", err)
 	assert.Equal(t, provider.RetryAfter(err), time.Second)
 	text, err := os.ReadFile(starts)
 	assert.NilError(t, err)
@@ -320,14 +333,39 @@ func TestProgram_ThatDoesNotAnswerIsKilledWithItsChildren(t *testing.T) {
 	assert.Assert(t, provider.Retryable(err))
 	pid, err := os.ReadFile(pidFile)
 	assert.NilError(t, err)
-	// A signal takes the moment until the kernel has a processor for whom it kills.
+	ends(t, string(pid))
+}
+
+// ends waits until a process has: a signal takes the moment until the kernel has a
+// processor for whom it kills.
+func ends(t *testing.T, pid string) {
+	t.Helper()
 	poll.WaitOn(t, func(poll.LogT) poll.Result {
-		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
+		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(pid) + "/stat")
 		if err != nil || strings.Contains(string(stat), ") Z ") {
 			return poll.Success()
 		}
-		return poll.Continue("the child lives: %s", stat)
+		return poll.Continue("the program lives: %s", stat)
 	}, poll.WithDelay(5*time.Millisecond))
+}
+
+// A program that does not read its input ends with the agent too, however that ends.
+func TestProgram_ThatStallsEndsWithTheAgent(t *testing.T) {
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	agent := osexec.Command(os.Args[0])
+	agent.Env = append(os.Environ(), hostVariable+"="+script(t, "read line\necho '{\"id\":1,\"protocol\":1}'\necho $$ > "+pidFile+".new\nmv "+pidFile+".new "+pidFile+"\nexec sleep 1000\n"))
+	assert.NilError(t, agent.Start())
+	t.Cleanup(func() { _ = agent.Process.Kill(); _ = agent.Wait() })
+	var pid []byte
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		var err error
+		if pid, err = os.ReadFile(pidFile); err != nil {
+			return poll.Continue("it is not started: %v", err)
+		}
+		return poll.Success()
+	}, poll.WithDelay(5*time.Millisecond))
+	assert.NilError(t, agent.Process.Kill())
+	ends(t, string(pid))
 }
 
 func TestClose_EndsTheProgram(t *testing.T) {
@@ -339,4 +377,27 @@ func TestClose_EndsTheProgram(t *testing.T) {
 	p.Close()
 	_, err = p.Version(t.Context(), "x")
 	assert.ErrorContains(t, err, "no longer configured")
+}
+
+// A program tells by a line of its own; one that does not goes on as ever.
+func TestWatch_TellsWhatTheProgramTells(t *testing.T) {
+	dir := t.TempDir()
+	p := open(t, dir, func(c *exec.Config) {
+		c.Program = script(t, "read line\ncase $line in *'\"watch\":true'*) ;; *) exit 1;; esac\n"+
+			"echo '{\"id\":1,\"protocol\":1}'\necho '{\"event\":\"changed\"}'\nread line\necho '{\"id\":2,\"version\":\"1\"}'\n"+
+			"read line\necho '{\"event\":\"changed\",\"new\":1}'\necho '{\"id\":3,\"version\":\"2\"}'\nread line\n")
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	changed, err := p.Watch(ctx)
+	assert.NilError(t, err)
+	for _, want := range []secret.Version{"1", "2"} {
+		v, err := p.Version(t.Context(), "x")
+		assert.NilError(t, err)
+		assert.Equal(t, v, want)
+		_, open := <-changed
+		assert.Assert(t, open)
+	}
+	cancel()
+	_, open := <-changed
+	assert.Assert(t, !open)
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	osexec "os/exec"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -21,8 +22,9 @@ import (
 
 // process is one run of the program.
 type process struct {
-	cmd   *osexec.Cmd
-	stdin io.WriteCloser
+	cmd     *osexec.Cmd
+	stdin   io.WriteCloser
+	changed func() // called for each event of that name
 
 	writing sync.Mutex
 
@@ -75,7 +77,7 @@ func check(f *os.File, cfg Config) error {
 }
 
 // start starts the program and says hello.
-func start(ctx context.Context, name string, cfg Config) (*process, error) {
+func start(ctx context.Context, name string, cfg Config, changed func()) (*process, error) {
 	f, err := open(cfg)
 	if err != nil {
 		return nil, err
@@ -86,15 +88,16 @@ func start(ctx context.Context, name string, cfg Config) (*process, error) {
 		return nil, fmt.Errorf("%w: %w", provider.ErrCredential, err)
 	}
 	// The child executes the open file, its descriptor 3: nobody can put another in
-	// its place. Its end is that of its standard input, when the agent dies too.
+	// its place. Its end is that of its standard input, and of the agent, also while it
+	// does not read: the kernel sends the signal.
 	cmd := &osexec.Cmd{
 		Path: "/proc/self/fd/3", Args: append([]string{cfg.Program}, cfg.Args...), Env: env, Dir: "/",
-		ExtraFiles: []*os.File{f}, SysProcAttr: &syscall.SysProcAttr{Setpgid: true},
+		ExtraFiles: []*os.File{f}, SysProcAttr: &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL},
 	}
 	if cmd.Env == nil {
 		cmd.Env = []string{} // nil would mean the agent's own
 	}
-	p := &process{cmd: cmd, waiting: map[int64]chan program.Answer{}, ended: make(chan struct{})}
+	p := &process{cmd: cmd, changed: changed, waiting: map[int64]chan program.Answer{}, ended: make(chan struct{})}
 	if p.stdin, err = cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
@@ -102,11 +105,22 @@ func start(ctx context.Context, name string, cfg Config) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	started := make(chan error)
+	go func() {
+		// The signal comes when the thread ends that started the program, which is then
+		// this one, until the program has ended.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.read(bufio.NewReaderSize(stdout, 64<<10))
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("start the program: %w", err)
 	}
-	go p.read(bufio.NewReaderSize(stdout, 64<<10))
-	a, err := p.ask(ctx, cfg.Timeout, program.Question{Method: "hello", Protocol: program.Protocol, Provider: name})
+	a, err := p.ask(ctx, cfg.Timeout, program.Question{Method: "hello", Protocol: program.Protocol, Provider: name, Watch: true})
 	if err == nil && a.Protocol != program.Protocol {
 		err = fmt.Errorf("the program speaks protocol %d, and not %d (%w)", a.Protocol, program.Protocol, provider.ErrPermanent)
 	}
@@ -117,7 +131,7 @@ func start(ctx context.Context, name string, cfg Config) (*process, error) {
 	return p, nil
 }
 
-// read passes answers on until the program ends or writes something else.
+// read passes answers and events on until the program ends or writes something else.
 func (p *process) read(r *bufio.Reader) {
 	var err error
 	for err == nil {
@@ -128,6 +142,12 @@ func (p *process) read(r *bufio.Reader) {
 		var a program.Answer
 		if a, err = program.Parse(line); err != nil {
 			break
+		}
+		if a.ID == 0 {
+			if a.Event == program.Changed { // others may come with another version
+				p.changed()
+			}
+			continue
 		}
 		p.mu.Lock()
 		if ch := p.waiting[a.ID]; ch != nil { // else whoever asked went away

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/fsnotify/fsnotify"
 	"golang.org/x/sys/unix"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
@@ -39,10 +38,7 @@ func (p *Provider) Version(ctx context.Context, path string) (secret.Version, er
 
 // Get implements [provider.Provider].
 func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (secret.Value, secret.Version, error) {
-	b, err := []byte(nil), ctx.Err()
-	if err == nil {
-		b, err = Read(p.dir, path)
-	}
+	b, err := Read(ctx, p.dir, path)
 	if err != nil {
 		return secret.Value{}, "", provider.Explain(p.name, path, err)
 	}
@@ -52,7 +48,10 @@ func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (s
 
 // Read returns the file at path below dir, with all that this package refuses. Its
 // errors are those of the contract, without the provider's name.
-func Read(dir, path string) ([]byte, error) {
+func Read(ctx context.Context, dir, path string) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open the directory: %w", permanent(err))
@@ -76,6 +75,9 @@ func Read(dir, path string) ([]byte, error) {
 		return nil, fmt.Errorf("not a regular file (%w)", provider.ErrPermanent)
 	case st.Mode().Perm()&0o002 != 0:
 		return nil, fmt.Errorf("every user of this host can write the file: chmod o-w %s (%w)", filepath.Join(dir, path), provider.ErrPermanent)
+	}
+	if err := written(ctx, f); err != nil {
+		return nil, err
 	}
 	b, err := io.ReadAll(io.LimitReader(f, provider.MaxValue+1))
 	if err != nil {
@@ -102,57 +104,11 @@ func permanent(err error) error {
 	return err
 }
 
-// Watch implements [provider.Watcher]. Directories that are made later are watched
-// from then on.
+// Watch implements [provider.Watcher].
 func (p *Provider) Watch(ctx context.Context) (<-chan struct{}, error) {
-	w, err := fsnotify.NewWatcher()
+	changed, err := Watch(ctx, p.dir)
 	if err != nil {
-		return nil, fmt.Errorf("provider %s: watch: %w", p.name, err)
+		return nil, fmt.Errorf("provider %s: %w", p.name, err)
 	}
-	if err := p.add(w, p.dir); err != nil {
-		return nil, errors.Join(fmt.Errorf("provider %s: watch %s: %w", p.name, p.dir, err), w.Close())
-	}
-	changed := make(chan struct{}, 1)
-	go func() {
-		defer close(changed)
-		defer func() { _ = w.Close() }()
-		for {
-			select {
-			case ev, ok := <-w.Events:
-				if !ok {
-					return
-				}
-				if ev.Has(fsnotify.Create) {
-					_ = p.add(w, ev.Name)
-				}
-				if ev.Name == p.dir && (ev.Has(fsnotify.Remove) || ev.Has(fsnotify.Rename)) {
-					return // the caller watches what takes its place
-				}
-			case _, ok := <-w.Errors:
-				if !ok {
-					return
-				}
-			case <-ctx.Done():
-				return
-			}
-			select {
-			case changed <- struct{}{}:
-			default:
-			}
-		}
-	}()
 	return changed, nil
-}
-
-// add watches a directory and those below it; what is no directory is not an error.
-func (p *Provider) add(w *fsnotify.Watcher, dir string) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case !d.IsDir():
-			return nil
-		}
-		return w.Add(path)
-	})
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
@@ -17,10 +18,12 @@ import (
 var fp = provider.NewFingerprint([]byte("key"))
 
 func TestProvider_KeepsTheContract(t *testing.T) {
-	providertest.RunWith(t, func(t *testing.T) (provider.Provider, providertest.Put) {
+	open := func(t *testing.T) (provider.Provider, providertest.Put) {
 		dir := t.TempDir()
 		return file.New("files", dir, fp), providertest.Files(t, dir, fp.Version)
-	}, providertest.Options{NoHistory: true})
+	}
+	providertest.RunWith(t, open, providertest.Options{NoHistory: true})
+	providertest.RunWatch(t, open, providertest.Options{})
 }
 
 func TestProvider_ReadsNothingOutsideItsDirectory(t *testing.T) {
@@ -81,4 +84,97 @@ func TestProvider_WatchSeesFilesAndNewDirectories(t *testing.T) {
 	}
 	_, err = file.New("files", filepath.Join(dir, "none"), fp).Watch(t.Context())
 	assert.Assert(t, err != nil)
+}
+
+// How configuration management and Kubernetes put other files in the place of those that
+// are there: each must be noticed, with the value to be read.
+func TestProvider_WatchSeesHoweverFilesAreReplaced(t *testing.T) {
+	write := func(path, value string) {
+		assert.NilError(t, os.MkdirAll(filepath.Dir(path), 0o700))
+		assert.NilError(t, os.WriteFile(path, []byte(value), 0o600))
+	}
+	link := func(to, path string) {
+		assert.NilError(t, os.Symlink(to, path+".new"))
+		assert.NilError(t, os.Rename(path+".new", path))
+	}
+	for name, c := range map[string]struct{ before, change func(dir string) }{
+		"written in place": {
+			func(dir string) { write(dir+"/x", "one") },
+			func(dir string) { write(dir+"/x", "two") },
+		},
+		"renamed": {
+			func(dir string) { write(dir+"/x", "one"); write(dir+"/new", "two") },
+			func(dir string) { assert.NilError(t, os.Rename(dir+"/new", dir+"/x")) },
+		},
+		"a link to the data": {
+			func(dir string) {
+				write(dir+"/..1/x", "one")
+				link("..1", dir+"/..data")
+				link("..data/x", dir+"/x")
+				write(dir+"/..2/x", "two")
+			},
+			func(dir string) { link("..2", dir+"/..data") },
+		},
+		"the directory itself is a link": {
+			func(dir string) {
+				assert.NilError(t, os.Remove(dir))
+				write(dir+"-1/x", "one")
+				link(dir+"-1", dir)
+				write(dir+"-2/x", "two")
+			},
+			func(dir string) { link(dir+"-2", dir) },
+		},
+		"in a directory that is a link": {
+			func(dir string) { assert.NilError(t, os.Remove(dir)); write(dir+"-1/x", "one"); link(dir+"-1", dir) },
+			func(dir string) { write(dir+"-1/x", "two") },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "secrets")
+			assert.NilError(t, os.Mkdir(dir, 0o700))
+			c.before(dir)
+			p := file.New("files", dir, fp)
+			changed, err := p.Watch(t.Context())
+			assert.NilError(t, err)
+			c.change(dir)
+			<-changed // closed counts as told: the caller watches anew, and compares
+			value, _, err := p.Get(t.Context(), "x", "")
+			assert.NilError(t, err)
+			assert.Equal(t, string(value.Reveal()), "two")
+		})
+	}
+}
+
+func TestGet_HalfAFileIsNotDelivered(t *testing.T) {
+	dir := t.TempDir()
+	p := file.New("files", dir, fp)
+	f, err := os.OpenFile(filepath.Join(dir, "x"), os.O_CREATE|os.O_WRONLY, 0o600)
+	assert.NilError(t, err)
+	_, err = f.WriteString("half")
+	assert.NilError(t, err)
+	_, _, err = p.Get(t.Context(), "x", "")
+	assert.ErrorContains(t, err, "provider files: x: somebody has the file open for writing")
+	assert.Assert(t, provider.Retryable(err))
+
+	// Who has been still for long only has it open.
+	long := time.Now().Add(-time.Hour)
+	assert.NilError(t, os.Chtimes(f.Name(), long, long))
+	value, _, err := p.Get(t.Context(), "x", "")
+	assert.NilError(t, err)
+	assert.Equal(t, string(value.Reveal()), "half")
+
+	read := make(chan string)
+	go func() {
+		value, _, err := p.Get(t.Context(), "x", "")
+		assert.Check(t, err)
+		read <- string(value.Reveal())
+	}()
+	_, err = f.WriteString(" and whole")
+	assert.NilError(t, err)
+	assert.NilError(t, f.Close())
+	assert.Equal(t, <-read, "half and whole")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err = p.Get(ctx, "x", "")
+	assert.ErrorIs(t, err, context.Canceled)
 }

@@ -23,12 +23,14 @@ func put(t *testing.T, v *localvault.Vault, path string, value []byte) secret.Ve
 }
 
 func TestProvider_KeepsTheContract(t *testing.T) {
-	providertest.Run(t, func(t *testing.T) (provider.Provider, providertest.Put) {
+	open := func(t *testing.T) (provider.Provider, providertest.Put) {
 		dir := filepath.Join(t.TempDir(), "vault")
 		v, _, err := localvault.Init(dir)
 		assert.NilError(t, err)
 		return local.New(dir), func(path string, value []byte) secret.Version { return put(t, v, path, value) }
-	})
+	}
+	providertest.Run(t, open)
+	providertest.RunWatch(t, open, providertest.Options{})
 }
 
 func TestProvider_OpensAVaultThatIsMadeLater(t *testing.T) {

@@ -4,6 +4,8 @@
 //
 //	err := program.Serve(ctx, store, os.Stdin, os.Stdout)
 //
+// One that is a provider.Watcher too tells DSO of changes.
+//
 // Invariants:
 //   - Of an error its code is told, and nothing else: the text might hold a value.
 //   - One answer is written at a time, as one line.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -17,7 +18,7 @@ import (
 const atOnce = 16
 
 // Serve answers the questions on in from the store, until they end. What is being
-// answered then is given up.
+// answered then is given up. A store that is a provider.Watcher is watched.
 func Serve(ctx context.Context, store provider.Provider, in io.Reader, out io.Writer) error {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &server{store: store, out: json.NewEncoder(out)}
@@ -25,6 +26,7 @@ func Serve(ctx context.Context, store provider.Provider, in io.Reader, out io.Wr
 	var working sync.WaitGroup
 	defer working.Wait()
 	defer cancel()
+	w, watches := store.(provider.Watcher)
 	for r := bufio.NewReader(in); ; {
 		line, err := ReadLine(r)
 		if errors.Is(err, io.EOF) {
@@ -37,10 +39,15 @@ func Serve(ctx context.Context, store provider.Provider, in io.Reader, out io.Wr
 		if json.Unmarshal(line, &q) != nil || q.ID == 0 {
 			return errors.New("a line is not a question of the protocol")
 		}
+		watch := watches && q.Method == "hello" && q.Watch
+		watches = watches && !watch
 		free <- struct{}{}
 		working.Go(func() {
 			s.say(s.answer(ctx, q))
 			<-free
+			if watch {
+				s.watch(ctx, w)
+			}
 		})
 		if err := s.failed(); err != nil {
 			return fmt.Errorf("write an answer: %w", err)
@@ -78,6 +85,27 @@ func (s *server) answer(ctx context.Context, q Question) Answer {
 	}
 	a.Version, a.Value = string(v), value.Reveal()
 	return a
+}
+
+// watchAgain is the pause before something that could not be watched is tried again.
+const watchAgain = 5 * time.Second
+
+// watch tells of changes until ctx ends.
+func (s *server) watch(ctx context.Context, w provider.Watcher) {
+	for ctx.Err() == nil {
+		changed, err := w.Watch(ctx)
+		if err != nil {
+			select {
+			case <-time.After(watchAgain):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		s.say(Answer{Event: Changed}) // for what happened before the watch stood
+		for range changed {
+			s.say(Answer{Event: Changed})
+		}
+	}
 }
 
 func (s *server) say(a Answer) {

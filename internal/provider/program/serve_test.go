@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 func TestServe_KeepsTheContract(t *testing.T) {
 	self, err := os.Executable()
 	assert.NilError(t, err)
-	providertest.RunWith(t, func(t *testing.T) (provider.Provider, providertest.Put) {
+	open := func(t *testing.T) (provider.Provider, providertest.Put) {
 		dir := t.TempDir()
 		p, err := exec.New("own", exec.Config{
 			Program: self, Timeout: 20 * time.Second,
@@ -49,7 +49,9 @@ func TestServe_KeepsTheContract(t *testing.T) {
 		assert.NilError(t, err)
 		t.Cleanup(p.Close)
 		return p, providertest.Files(t, dir, fp.Version)
-	}, providertest.Options{NoHistory: true})
+	}
+	providertest.RunWith(t, open, providertest.Options{NoHistory: true})
+	providertest.RunWatch(t, open, providertest.Options{})
 }
 
 // failing is a store with nothing but an error.
@@ -93,6 +95,38 @@ func TestServe_SaysHelloAndRefusesWhatItDoesNotKnow(t *testing.T) {
 	for _, line := range []string{"x\n", "{}\n", `{"id":1`} {
 		assert.Assert(t, program.Serve(t.Context(), failing{}, strings.NewReader(line), io.Discard) != nil, line)
 	}
+}
+
+// told is a store that tells of one change.
+type told struct{ failing }
+
+func (told) Watch(ctx context.Context) (<-chan struct{}, error) {
+	changed := make(chan struct{}, 1)
+	changed <- struct{}{}
+	context.AfterFunc(ctx, func() { close(changed) })
+	return changed, nil
+}
+
+// Only a DSO that says that it understands events gets them: one of before would take
+// the line for a mistake.
+func TestServe_TellsOfChangesToWhomAsksForIt(t *testing.T) {
+	hello := `{"id":1,"method":"hello","protocol":1%s}` + "\n"
+	assert.Equal(t, ask(t, told{}, fmt.Sprintf(hello, "")), `{"id":1,"protocol":1}`+"\n")
+	in, questions := io.Pipe()
+	answers, out := io.Pipe()
+	done := make(chan error, 1)
+	ctx := t.Context()
+	go func() { done <- program.Serve(ctx, told{}, in, out) }()
+	_, err := fmt.Fprintf(questions, hello, `,"watch":true`)
+	assert.NilError(t, err)
+	r := bufio.NewReader(answers)
+	for _, want := range []string{`{"id":1,"protocol":1}`, `{"event":"changed"}`, `{"event":"changed"}`} {
+		line, err := r.ReadString('\n')
+		assert.NilError(t, err)
+		assert.Equal(t, line, want+"\n")
+	}
+	assert.NilError(t, questions.Close())
+	assert.NilError(t, <-done)
 }
 
 // stuck is a store that answers when its caller gives up.

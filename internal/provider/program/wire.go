@@ -23,13 +23,18 @@ type Question struct {
 	Method   string `json:"method"`             // hello, version or get
 	Protocol int    `json:"protocol,omitempty"` // of hello
 	Provider string `json:"provider,omitempty"` // of hello
+	Watch    bool   `json:"watch,omitempty"`    // of hello: DSO understands events
 	Path     string `json:"path,omitempty"`
 	Version  string `json:"version,omitempty"` // of get; empty: the current one
 }
 
-// Answer is a line that the program writes.
+// Changed is the event of a program that some secret may have a new version.
+const Changed = "changed"
+
+// Answer is a line that the program writes: an answer, or an event, which has no id.
 type Answer struct {
-	ID       int64    `json:"id"`
+	ID       int64    `json:"id,omitempty"`
+	Event    string   `json:"event,omitempty"`
 	Protocol int      `json:"protocol,omitempty"` // of hello
 	Version  string   `json:"version,omitempty"`
 	Value    []byte   `json:"value,omitempty"` // base64
@@ -110,10 +115,10 @@ func ReadLine(r *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// Parse reads an answer.
+// Parse reads an answer or an event.
 func Parse(line []byte) (Answer, error) {
 	var a Answer
-	if json.Unmarshal(line, &a) != nil || a.ID == 0 { // the error would quote the line
+	if json.Unmarshal(line, &a) != nil || a.ID == 0 && a.Event == "" { // the error would quote the line
 		return Answer{}, fmt.Errorf("%w: it is not a line of the protocol", provider.ErrMalformed)
 	}
 	return a, nil

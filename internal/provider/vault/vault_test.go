@@ -1,11 +1,18 @@
 package vault
 
 import (
+	"errors"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"gotest.tools/v3/assert"
 
+	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -28,4 +35,21 @@ func TestVersionInfo_MayBeGoneLater(t *testing.T) {
 		assert.Equal(t, versionInfo{DeletionTime: at}.gone(now), want, at)
 	}
 	assert.Assert(t, versionInfo{Destroyed: true}.gone(now))
+}
+
+// Its 400 is about the connection, and not about the token.
+func TestVersion_OfAServerThatSpeaksTLSAtAnAddressWithout(t *testing.T) {
+	srv := httptest.NewUnstartedServer(http.NotFoundHandler())
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	token := Token(func() (secret.Value, error) { return secret.NewValue([]byte("token")), nil }, false)
+	p, err := New("vault", Config{
+		Address: strings.Replace(srv.URL, "https://", "http://", 1), Timeout: 10 * time.Second, Login: token, Mount: "kv", KVVersion: 2,
+	}, provider.NewFingerprint([]byte("key")))
+	assert.NilError(t, err)
+	_, err = p.Version(t.Context(), "x")
+	assert.ErrorIs(t, err, provider.ErrPermanent)
+	assert.Assert(t, !errors.Is(err, provider.ErrCredential), "%v", err)
+	assert.ErrorContains(t, err, "provider vault: x: the store speaks TLS: its address must begin with https://")
 }
