@@ -8,12 +8,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"gotest.tools/v3/assert"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/audit"
 	"github.com/docker-secret-operator/dso/internal/metrics"
+	"github.com/docker-secret-operator/dso/internal/rotation"
 )
 
 // The runtime refuses by itself, and the agent has a record of it all the same.
@@ -24,7 +26,9 @@ func TestAnswerRuntime_OfASecretThatIsNotGivenIsARefusalOnRecord(t *testing.T) {
 	assert.NilError(t, err)
 	assert.NilError(t, problem)
 	var said bytes.Buffer
-	a := &Agent{log: slog.New(slog.NewTextHandler(&said, nil)), audit: records, metrics: metrics.New()}
+	journal, err := rotation.OpenJournal(filepath.Join(t.TempDir(), "rotations.json"), time.Now())
+	assert.NilError(t, err)
+	a := &Agent{journal: journal, log: slog.New(slog.NewTextHandler(&said, nil)), audit: records, metrics: metrics.New()}
 	ours, theirs := net.Pipe()
 	done := make(chan struct{})
 	go func() { defer close(done); a.answerRuntime(t.Context(), ours) }()

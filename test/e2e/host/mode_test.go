@@ -174,8 +174,11 @@ func (d *debian) stopped() (pid string) {
 func (d *debian) agentReplaced(before string) {
 	d.t.Helper()
 	d.eventually("another agent is there", func() bool {
+		if d.mode.pid(d) == before { // first: the one before was ready
+			return false
+		}
 		_, ready := d.mode.ready(d)
-		return ready && d.mode.pid(d) != before
+		return ready
 	})
 }
 
