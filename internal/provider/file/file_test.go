@@ -163,13 +163,15 @@ func TestGet_HalfAFileIsNotDelivered(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Equal(t, string(value.Reveal()), "half")
 
+	_, err = f.WriteString(" and ")
+	assert.NilError(t, err)
 	read := make(chan string)
 	go func() {
 		value, _, err := p.Get(t.Context(), "x", "")
 		assert.Check(t, err)
 		read <- string(value.Reveal())
 	}()
-	_, err = f.WriteString(" and whole")
+	_, err = f.WriteString("whole")
 	assert.NilError(t, err)
 	assert.NilError(t, f.Close())
 	assert.Equal(t, <-read, "half and whole")
