@@ -8,9 +8,9 @@ import (
 	"github.com/google/nftables/binaryutil"
 )
 
-// slotCount is over how many slots the clients are spread that send by UDP. With more
-// containers than that some would get nothing by UDP.
-const slotCount = 64
+// slotCount is over how many slots the clients are spread that send by UDP. Each is written at
+// each change-over; with more containers than slots some would get nothing by UDP.
+const slotCount = 16
 
 // slot is what a client's address and port lead to. A client stays in its slot, so in
 // one container, and one zone.
@@ -34,14 +34,17 @@ func (s *slots) follow(targets []netip.Addr) {
 		return
 	}
 	share := map[netip.Addr]int{}
-	most := (slotCount + len(targets) - 1) / len(targets)
+	each, more := slotCount/len(targets), slotCount%len(targets) // so many have one more
 	var free []int
 	for i, sl := range s.all {
-		if slices.Contains(targets, sl.to) && share[sl.to] < most {
-			share[sl.to]++
-		} else {
+		switch has := share[sl.to]; {
+		case !slices.Contains(targets, sl.to), has > each, has == each && more == 0:
 			free = append(free, i)
+			continue
+		case has == each:
+			more--
 		}
+		share[sl.to]++
 	}
 	for _, i := range free {
 		to := slices.MinFunc(targets, func(a, b netip.Addr) int { return share[a] - share[b] })

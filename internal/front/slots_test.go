@@ -34,7 +34,7 @@ func TestSlots_AreSpreadEvenlyOverTheTargets(t *testing.T) {
 		}
 		for _, a := range targets {
 			got := s.share(a)
-			assert.Assert(t, got >= slotCount/n-n && got <= (slotCount+n-1)/n, "%d of %d for one of %d", got, slotCount, n)
+			assert.Assert(t, got >= slotCount/n && got <= (slotCount+n-1)/n, "%d of %d for one of %d", got, slotCount, n)
 		}
 	}
 }
