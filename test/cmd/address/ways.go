@@ -107,7 +107,8 @@ func (b *bench) prepareWays(ctx context.Context) error {
 }
 
 // filterBridges says whether what stays on a bridge passes the host's firewall too, as with a
-// front behind one. Engines before 28 turn it on; later ones only for who asks for it.
+// front behind one. Engines before 27.3 turn it on; later ones only where --icc=false or
+// --userland-proxy=false needs it (moby pull requests 48492 and 48676).
 func (b *bench) filterBridges(ctx context.Context, on int) error {
 	out, err := b.lab.Command(ctx, "sysctl", "-qw", fmt.Sprintf("net.bridge.bridge-nf-call-iptables=%d", on)).CombinedOutput()
 	if err != nil {
