@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api"
@@ -23,10 +22,8 @@ func (a *Agent) remember(entries ...rotation.Entry) {
 
 // Rotations lists what the journal and the history remember, oldest first.
 func (a *Agent) Rotations(context.Context) ([]wire.Rotation, error) {
-	all := append(a.history.Past(), a.journal.Unfinished()...)
-	slices.SortStableFunc(all, func(a, b rotation.Entry) int { return a.StartTime.Compare(b.StartTime) })
 	rows := []wire.Rotation{}
-	for _, e := range all {
+	for _, e := range a.history.And(a.journal) {
 		rows = append(rows, wireRotation(e))
 	}
 	return rows, nil

@@ -125,6 +125,20 @@ func (h *History) Past() []Entry {
 	return slices.Clone(h.file.Past)
 }
 
+// And returns what the history remembers, and what of the journal it does not: what is not
+// over, and what has ended in this very moment.
+func (h *History) And(j *Journal) []Entry {
+	entries := j.All() // first: what ends meanwhile is in one of them
+	all := h.Past()
+	for _, e := range entries {
+		if !slices.ContainsFunc(all, func(p Entry) bool { return p.ID == e.ID && p.Key() == e.Key() }) {
+			all = append(all, e)
+		}
+	}
+	slices.SortStableFunc(all, func(a, b Entry) int { return a.StartTime.Compare(b.StartTime) })
+	return all
+}
+
 // Totals counts them all.
 func (h *History) Totals() Totals {
 	h.mu.Lock()

@@ -1,6 +1,7 @@
 package rotation_test
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -58,6 +59,21 @@ func TestHistory_ForgetsTheOldestAndNeverCountsThemAgain(t *testing.T) {
 	assert.NilError(t, h.Note(over(0, rotation.OutcomeRotated)))
 	assert.Equal(t, h.Totals().Successful, many)
 	assert.Equal(t, h.Past()[0].ID, "r50")
+}
+
+// The journal knows of the end of a rotation a moment before the history does.
+func TestHistory_AndTheJournalMissNoRotation(t *testing.T) {
+	dir := t.TempDir()
+	j, err := rotation.OpenJournal(filepath.Join(dir, "rotations.json"), time.Now())
+	assert.NilError(t, err)
+	h := history(t, filepath.Join(dir, "history.json"))
+	ended, noted := over(1, rotation.OutcomeRotated), over(2, rotation.OutcomeRotated)
+	noted.OriginalContainerID = "d"
+	assert.NilError(t, errors.Join(j.Save(ended), j.Save(noted), h.Note(noted)))
+	all := h.And(j)
+	assert.Equal(t, len(all), 2)
+	assert.Equal(t, all[0].ID, "r1")
+	assert.Equal(t, all[1].ID, "r2")
 }
 
 func TestHistory_RemembersWhichContainerItWasAndNoSpecification(t *testing.T) {
