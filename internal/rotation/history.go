@@ -74,7 +74,7 @@ func (h *History) Note(entries ...Entry) error {
 	for _, e := range entries {
 		// What is older than all that is remembered was counted, and is forgotten again.
 		forgotten := known == keepPast && e.LastUpdate.Before(next.Past[0].LastUpdate)
-		if e.Unfinished() || forgotten || slices.ContainsFunc(next.Past, func(p Entry) bool { return p.ID == e.ID && p.Key() == e.Key() }) {
+		if e.Unfinished() || forgotten || slices.ContainsFunc(next.Past, e.is) {
 			continue
 		}
 		next.Past = append(next.Past, e.past())
@@ -98,6 +98,12 @@ func (h *History) Note(entries ...Entry) error {
 	}
 	h.file = next
 	return nil
+}
+
+// is reports whether two entries are of one rotation. An id has a resolution of one second,
+// and files in place change in less.
+func (e Entry) is(o Entry) bool {
+	return e.ID == o.ID && e.Key() == o.Key() && e.StartTime.Equal(o.StartTime)
 }
 
 // past is the entry without what only its steps needed. Of the container it keeps what
@@ -131,7 +137,7 @@ func (h *History) And(j *Journal) []Entry {
 	entries := j.All() // first: what ends meanwhile is in one of them
 	all := h.Past()
 	for _, e := range entries {
-		if !slices.ContainsFunc(all, func(p Entry) bool { return p.ID == e.ID && p.Key() == e.Key() }) {
+		if !slices.ContainsFunc(all, e.is) {
 			all = append(all, e)
 		}
 	}

@@ -47,6 +47,17 @@ func TestHistory_CountsEachRotationOnceAndForGood(t *testing.T) {
 	assert.Equal(t, len(h.Past()), 8)
 }
 
+func TestHistory_CountsTwoRotationsOfOneSecond(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.json")
+	h := history(t, path)
+	first, second := over(1, rotation.OutcomeRotated), over(1, rotation.OutcomeRolledBack)
+	second.StartTime = first.StartTime.Add(time.Millisecond)
+	assert.NilError(t, errors.Join(h.Note(first), h.Note(second)))
+	h = history(t, path)
+	assert.NilError(t, h.Note(first, second))
+	assert.Equal(t, h.Totals(), rotation.Totals{Successful: 1, Failed: 1, Seconds: 2})
+}
+
 func TestHistory_ForgetsTheOldestAndNeverCountsThemAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.json")
 	h := history(t, path)
