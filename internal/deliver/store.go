@@ -229,17 +229,23 @@ func (s *Store) allowed(req wire.DeliverRequest, vars []resolve.Variable) error 
 	if s.strict == nil || !s.strict() {
 		return nil
 	}
-	var refs []secret.Ref
+	idOf := func(r secret.Ref) secret.ID { return s.resolver.IDs(req.Project, []secret.Ref{r})[0] }
+	var given []secret.Ref
 	for _, r := range req.References {
 		if ref, err := secret.ParseRef(r.Ref); r.Given && err == nil {
-			refs = append(refs, ref)
+			given = append(given, ref)
 		}
 	}
-	given := s.resolver.IDs(req.Project, refs)
+	// Who is given one field of a secret is not given the others.
+	gives := func(wanted secret.Ref) bool {
+		return slices.ContainsFunc(given, func(g secret.Ref) bool {
+			return idOf(g) == idOf(wanted) && (g.Field == "" || g.Field == wanted.Field)
+		})
+	}
 	for _, v := range vars {
-		id := s.resolver.IDs(req.Project, []secret.Ref{v.Ref})[0]
+		id := idOf(v.Ref)
 		own := id.Provider == secret.DefaultProvider && req.Project != "" && strings.HasPrefix(id.Path, req.Project+"/")
-		if !own && !slices.Contains(given, id) {
+		if !own && !gives(v.Ref) {
 			return fmt.Errorf("%w: %s may not read %s for %s: secret %s is not of its own project, and no target in dso.yaml gives it to the container",
 				ErrPolicy, req.Name, v.Ref, v.Name, id)
 		}

@@ -442,3 +442,24 @@ func reboot(t *testing.T, h *hosttest.Host) {
 	assert.NilError(t, os.RemoveAll(root(h)))
 	h.Boot(t)
 }
+
+// The policy strict: of a secret of another project, what dso.yaml gives and no more.
+func TestDeliver_AFieldThatIsGivenIsNotTheWholeSecret(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/db", `{"user":"u","pass":"p"}`)
+	store, err := deliver.Open(deliver.Config{
+		Root: root(h), Pins: filepath.Join(h.Dir, "pins.json"), Resolver: h.Resolver, Log: h.Log, Strict: func() bool { return true },
+	})
+	assert.NilError(t, err)
+	for own, allowed := range map[string]bool{"dso://app/db#user": true, "dso://app/db#pass": false, "dso://app/db": false} {
+		req := ask("OWN=" + own)
+		req.Project = "shop"
+		req.References = append(req.References, wire.Reference{Variable: "GIVEN", Ref: "dso://app/db#user", Given: true})
+		_, err := store.Deliver(t.Context(), req)
+		if allowed {
+			assert.NilError(t, err)
+			continue
+		}
+		assert.ErrorIs(t, err, deliver.ErrPolicy, own)
+	}
+}
