@@ -125,6 +125,28 @@ type Watcher interface {
 	Watch(ctx context.Context) (<-chan struct{}, error)
 }
 
+// Relay tells one caller of [Watcher.Watch], until ctx ends, what comes from a channel that
+// outlives it.
+func Relay(ctx context.Context, from <-chan struct{}) <-chan struct{} {
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		for {
+			select {
+			case <-from:
+			case <-ctx.Done():
+				return
+			}
+			select {
+			case told <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return told
+}
+
 // Keeper is a provider that has something to look after between the calls, such as
 // a token that wants to be renewed.
 type Keeper interface {

@@ -165,23 +165,7 @@ func (p *Provider) tell() {
 // Watch implements [provider.Watcher]: it tells what the program tells, for one caller at
 // a time. It starts no program: while none is needed, nothing that it could tell is.
 func (p *Provider) Watch(ctx context.Context) (<-chan struct{}, error) {
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		for {
-			select {
-			case <-p.changed:
-			case <-ctx.Done():
-				return
-			}
-			select {
-			case told <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return told, nil
+	return provider.Relay(ctx, p.changed), nil
 }
 
 // Keep implements [provider.Keeper]: the program ends with the provider.

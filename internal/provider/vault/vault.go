@@ -84,23 +84,7 @@ func (p *Provider) Keep(ctx context.Context) {
 // Watch implements [provider.Watcher]: it tells when a lease was replaced. What changes
 // in the server by itself is not told.
 func (p *Provider) Watch(ctx context.Context) (<-chan struct{}, error) {
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		for {
-			select {
-			case <-p.leases.replaced:
-			case <-ctx.Done():
-				return
-			}
-			select {
-			case told <- struct{}{}:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	return told, nil
+	return provider.Relay(ctx, p.leases.replaced), nil
 }
 
 // Version implements [provider.Provider].
