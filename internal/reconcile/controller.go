@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -179,18 +178,9 @@ type Target struct {
 // ErrNoContainer is returned when a target names no running managed container.
 var ErrNoContainer = errors.New("no running container matches")
 
-// lookDeadline is how long the engine may take to say what there is, for somebody who
-// waits.
-const lookDeadline = 15 * time.Second
-
 // Sync brings everything that the target names up to date and waits for it.
 func (c *Controller) Sync(ctx context.Context, t Target) ([]Result, error) {
-	looking, cancel := context.WithTimeout(ctx, lookDeadline)
-	running, members, err := c.kickAll(looking, t)
-	cancel()
-	if err != nil && ctx.Err() == nil && errors.Is(looking.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("the Docker Engine has not answered for %s: %w", lookDeadline, err)
-	}
+	running, members, err := c.kickAll(ctx, t)
 	if err != nil || t.NoWait {
 		return nil, err
 	}
@@ -211,7 +201,7 @@ func (c *Controller) Sync(ctx context.Context, t Target) ([]Result, error) {
 // kickAll makes sure that a pass begins over every group that the target is about,
 // and returns the work with the containers that were meant.
 func (c *Controller) kickAll(ctx context.Context, t Target) (map[string]*group, []engine.Container, error) {
-	members, err := c.members(ctx)
+	members, err := engine.Look(ctx, func(ctx context.Context) ([]engine.Container, error) { return c.members(ctx) })
 	if err != nil {
 		return nil, nil, err
 	}
