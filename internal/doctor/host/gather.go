@@ -72,10 +72,8 @@ func (h Host) agent(ctx context.Context) doctor.Agent {
 		return a
 	}
 	a.Reached = true
-	err := errors.Join(
-		h.Agent.Call(ctx, "GET", "/v1/legacy", nil, &a.Leftovers),
-		h.Agent.Call(ctx, "GET", "/v1/fronts", nil, &a.Fronts))
-	if err != nil {
+	a.Fronts = a.Status.Fronts
+	if err := h.Agent.Call(ctx, "GET", "/v1/legacy", nil, &a.Leftovers); err != nil {
 		a.PartErr = err.Error()
 	}
 	return a
