@@ -9,7 +9,6 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/engine"
-	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // deliverDeadline bounds one answer to dso-runtime; its own deadline is 10 s.
@@ -46,11 +45,7 @@ func (a *Agent) answerRuntime(ctx context.Context, conn net.Conn) {
 		a.log.Warn("runtime request not read", "error", err)
 		return
 	}
-	var resp wire.DeliverResponse
-	err := target.Given{Missing: req.Missing}.Refused()
-	if err == nil {
-		resp, err = a.deliveries.Deliver(ctx, req)
-	}
+	resp, err := a.deliveries.Deliver(ctx, req)
 	if err != nil {
 		resp = wire.DeliverResponse{Error: err.Error()}
 		a.metrics.Agent.Start("refused")

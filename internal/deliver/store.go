@@ -23,6 +23,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/seal"
 	"github.com/docker-secret-operator/dso/internal/secret"
+	"github.com/docker-secret-operator/dso/internal/target"
 )
 
 // Resolver takes snapshots of the providers' values.
@@ -118,7 +119,7 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err != nil {
 		return wire.DeliverResponse{}, err
 	}
-	if err := s.allowed(req, vars); err != nil {
+	if err := s.refused(req, vars); err != nil {
 		return wire.DeliverResponse{}, err
 	}
 	last, _ := s.sealed.Last(req.ContainerID)
@@ -223,9 +224,23 @@ func (s *Store) wanted(req *wire.DeliverRequest) (secret.Versions, error) {
 // secret that its specification names.
 var ErrPolicy = errors.New("policy strict")
 
-// allowed refuses, under a strict policy, what is neither of the container's own project
-// nor given to it by a target.
-func (s *Store) allowed(req wire.DeliverRequest, vars []resolve.Variable) error {
+// Refused returns why [Store.Deliver] would not give a container what it asks for, whatever
+// the stores have; nil when that would not keep it from being started.
+func (s *Store) Refused(req wire.DeliverRequest) error {
+	vars, err := parse(req.References)
+	if err != nil {
+		return err
+	}
+	return s.refused(req, vars)
+}
+
+// refused looks for secrets that the container's label names and that it is not given; and,
+// under a strict policy, for those that are neither of its own project nor given to it by a
+// target.
+func (s *Store) refused(req wire.DeliverRequest, vars []resolve.Variable) error {
+	if err := (target.Given{Missing: req.Missing}).Refused(); err != nil {
+		return err
+	}
 	if s.strict == nil || !s.strict() {
 		return nil
 	}

@@ -137,9 +137,9 @@ func (c Container) Addresses() []netip.Addr {
 // been started.
 func (c Container) References() []Reference {
 	var refs []Reference
-	add := func(variable, text string) {
+	add := func(variable, text string, given bool) {
 		if ref, err := secret.ParseRef(text); err == nil {
-			refs = append(refs, Reference{Variable: variable, Ref: ref})
+			refs = append(refs, Reference{Variable: variable, Ref: ref, Given: given})
 		}
 	}
 	if c.Spec.Config != nil {
@@ -147,12 +147,12 @@ func (c Container) References() []Reference {
 			name, value, _ := strings.Cut(kv, "=")
 			given := slices.ContainsFunc(c.Given.References, func(r target.Reference) bool { return r.Variable == name })
 			if secret.IsRef(value) && !given {
-				add(name, value)
+				add(name, value, false)
 			}
 		}
 	}
 	for _, r := range c.Given.References {
-		add(r.Variable, r.Ref)
+		add(r.Variable, r.Ref, true)
 	}
 	return refs
 }
@@ -161,6 +161,7 @@ func (c Container) References() []Reference {
 type Reference struct {
 	Variable string
 	Ref      secret.Ref
+	Given    bool // by a target of dso.yaml, and not by the specification
 }
 
 // Event is one thing that happened to a container.

@@ -46,6 +46,8 @@ type Host struct {
 	Log     *slog.Logger
 	// Polling is the longest time between two polls of a secret.
 	Polling time.Duration
+	// Strict is the policy of dso.yaml.
+	Strict atomic.Bool
 	// Behave says what a container does that was started with these versions.
 	Behave func(c engine.Container, got secret.Versions) enginetest.Behaviour
 
@@ -105,7 +107,7 @@ func (h *Host) Boot(t *testing.T) {
 	versions.Over(map[string]*watch.Source{secret.DefaultProvider: source}, h.Polling)
 	store, err := deliver.Open(deliver.Config{
 		Root: filepath.Join(h.Dir, "private"), Pins: filepath.Join(h.Dir, "state", "pins.json"),
-		Resolver: resolver, Sealed: sealed, Log: h.Log,
+		Resolver: resolver, Sealed: sealed, Strict: h.Strict.Load, Log: h.Log,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -146,13 +148,15 @@ func (h *Host) onStart(c engine.Container) (enginetest.Behaviour, error) {
 	store, behave := h.Store, h.Behave
 	h.mu.Unlock()
 	var got secret.Versions
-	if refs := c.References(); len(refs) > 0 && c.Spec.HostConfig.Runtime == "dso" {
+	if refs := c.References(); len(refs)+len(c.Given.Missing) > 0 && c.Spec.HostConfig.Runtime == "dso" {
 		if store == nil {
 			return enginetest.Behaviour{}, errors.New("OCI runtime create failed: dso: no agent answers")
 		}
-		req := wire.DeliverRequest{ContainerID: c.ID, Project: c.Project(), UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+		req := wire.DeliverRequest{
+			ContainerID: c.ID, Name: c.Name, Project: c.Project(), Missing: c.Given.Missing, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
+		}
 		for _, r := range refs {
-			req.References = append(req.References, wire.Reference{Variable: r.Variable, Ref: r.Ref.String()})
+			req.References = append(req.References, wire.Reference{Variable: r.Variable, Ref: r.Ref.String(), Given: r.Given})
 		}
 		if _, err := store.Deliver(context.Background(), req); err != nil {
 			return enginetest.Behaviour{}, fmt.Errorf("OCI runtime create failed: dso: %w", err)

@@ -1,7 +1,6 @@
 package ociruntime
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -13,12 +12,6 @@ import (
 	"github.com/docker-secret-operator/dso/internal/secret"
 	"github.com/docker-secret-operator/dso/internal/target"
 )
-
-// mayHoldReferences is a quick look that never misses a reference: the engine
-// writes its JSON with Go's encoder, which leaves "/" and ":" as they are.
-func mayHoldReferences(data []byte) bool {
-	return bytes.Contains(data, []byte("dso://")) || bytes.Contains(data, []byte("dsofile://"))
-}
 
 // object is a JSON object of which only some members are understood.
 type object map[string]json.RawMessage

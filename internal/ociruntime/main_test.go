@@ -239,19 +239,32 @@ func TestMain_RefusalOfTheAgentReachesTheUser(t *testing.T) {
 }
 
 func TestMain_ASecretThatIsNotGivenIsRefusedInOneLineAndTheAgentIsTold(t *testing.T) {
-	for name, present := range map[string]bool{"with an agent": true, "without": false} {
+	references := strings.NewReplacer("dso://", "http://", "dsofile://", "file://")
+	rules := target.Rules{Rules: []target.Rule{{Name: "db"}}}
+	for name, tc := range map[string]struct {
+		present bool
+		bundle  string
+		rules   target.Rules
+		missing []string
+	}{
+		"with an agent":                  {true, bundleJSON, rules, []string{"nosuch"}},
+		"without":                        {false, bundleJSON, rules, []string{"nosuch"}},
+		"a dso.yaml without secrets":     {true, bundleJSON, target.Rules{}, []string{"nosuch", "db"}},
+		"nor references in the bundle":   {true, references.Replace(bundleJSON), target.Rules{}, []string{"nosuch", "db"}},
+		"in another container's network": {true, strings.ReplaceAll(bundleJSON, "/x/c1", "/x/c0"), rules, []string{"nosuch"}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStage(t, "")
 			dir := s.path("c1")
 			assert.NilError(t, os.Mkdir(dir, 0o700))
-			config := strings.ReplaceAll(bundleJSON, "/x/c1", dir)
+			config := strings.ReplaceAll(tc.bundle, "/x/", s.dir+"/")
 			record := `{"Name": "/web", "Config": {"Labels": {"dso.secrets": "nosuch,db"}}}`
 			assert.NilError(t, os.WriteFile(filepath.Join(s.bundle, "config.json"), []byte(config), 0o600))
 			assert.NilError(t, os.WriteFile(filepath.Join(dir, "config.v2.json"), []byte(record), 0o600))
-			assert.NilError(t, target.Save(s.path("targets.json"), target.Rules{Rules: []target.Rule{{Name: "db"}}}))
+			assert.NilError(t, target.Save(s.path("targets.json"), tc.rules))
 			s.deadline = "200ms"
 			told := make(chan wire.DeliverRequest, 1)
-			if present {
+			if tc.present {
 				s.serve(t, func(req wire.DeliverRequest) *wire.DeliverResponse {
 					told <- req
 					return &wire.DeliverResponse{} // an agent that does not know of it
@@ -259,13 +272,13 @@ func TestMain_ASecretThatIsNotGivenIsRefusedInOneLineAndTheAgentIsTold(t *testin
 			}
 			code, out := s.call(t, "--dso-targets="+s.path("targets.json"), "create", "--bundle", s.bundle, "c1")
 			assert.Equal(t, code, 1)
-			assert.Assert(t, strings.HasPrefix(out, "dso: container web: label dso.secrets names nosuch, which it is not given: add an entry of that name"), out)
+			assert.Assert(t, strings.HasPrefix(out, "dso: container web: label dso.secrets names "+strings.Join(tc.missing, ", ")+", which it is not given: add an entry of that name"), out)
 			assert.Equal(t, strings.Count(out, "\n"), 1)
 			assert.Assert(t, !strings.Contains(out, "config.json"), out)
-			if present {
+			if tc.present {
 				req := <-told
 				assert.Equal(t, req.Name, "web")
-				assert.DeepEqual(t, req.Missing, []string{"nosuch"})
+				assert.DeepEqual(t, req.Missing, tc.missing)
 			}
 		})
 	}

@@ -13,15 +13,16 @@ import (
 const labelProject = "com.docker.compose.project"
 
 // engineRecord reads the container's name and labels from the engine's own record of
-// it, config.v2.json. The record lies beside the files that the engine mounts over
-// /etc/hostname, /etc/hosts and /etc/resolv.conf. Without it both are empty.
+// it, config.v2.json. The records of all containers lie in directories beside each other,
+// and those hold the files too that the engine mounts over /etc/hostname, /etc/hosts and
+// /etc/resolv.conf: those of another container for one that lives in the other's network.
+// Without a record both are empty.
 func engineRecord(mounts []mount, id string) target.Container {
 	for _, m := range mounts {
-		dir := filepath.Dir(m.Source)
-		if !strings.HasPrefix(m.Destination, "/etc/") || filepath.Base(dir) != id {
+		if !strings.HasPrefix(m.Destination, "/etc/") {
 			continue
 		}
-		data, err := os.ReadFile(filepath.Join(dir, "config.v2.json"))
+		data, err := os.ReadFile(filepath.Join(filepath.Dir(filepath.Dir(m.Source)), id, "config.v2.json"))
 		if err != nil {
 			continue
 		}

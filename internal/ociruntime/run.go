@@ -77,7 +77,7 @@ func prepareBundle(o Options, c call, bundle string) (*rewritten, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, req, err := load(filepath.Join(bundle, "config.json"), len(rules.Rules) > 0, func(config object) (wire.DeliverRequest, error) {
+	config, req, err := load(filepath.Join(bundle, "config.json"), func(config object) (wire.DeliverRequest, error) {
 		return container(config, c.id, rules)
 	})
 	if err == nil && len(req.Missing) > 0 {
@@ -108,7 +108,7 @@ func prepareBundle(o Options, c call, bundle string) (*rewritten, error) {
 func prepareProcess(o Options, c call) (*rewritten, error) {
 	path := c.operand(c.process)
 	started := startedWith(o.Private, c.id)
-	process, req, err := load(path, len(started.Given) > 0, func(process object) (wire.DeliverRequest, error) {
+	process, req, err := load(path, func(process object) (wire.DeliverRequest, error) {
 		req := wire.DeliverRequest{ContainerID: c.id, Exec: true}
 		if len(started.Given) > 0 {
 			if err := give(process, started.Given); err != nil {
@@ -145,15 +145,13 @@ func prepareProcess(o Options, c call) (*rewritten, error) {
 	return &rewritten{ours, c.replace(c.process, filepath.Join(ours.Dir, "process.json"))}, nil
 }
 
-// load reads a configuration that may hold references, or is given some.
-func load(path string, given bool, describe func(object) (wire.DeliverRequest, error)) (object, wire.DeliverRequest, error) {
+// load reads a configuration. One without references may be given some, or ask for them by
+// the container's label: that is not in it.
+func load(path string, describe func(object) (wire.DeliverRequest, error)) (object, wire.DeliverRequest, error) {
 	var req wire.DeliverRequest
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, req, fmt.Errorf("read the container's configuration: %w", err)
-	}
-	if !given && !mayHoldReferences(data) {
-		return nil, req, nil
 	}
 	var config object
 	if err := json.Unmarshal(data, &config); err != nil {

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/metrics"
@@ -42,6 +44,8 @@ type Deliveries interface {
 	Confirm(containerID string) error
 	Reseal(ctx context.Context, containerID string) error
 	Retain(further ...secret.Versions) error
+	// Refused returns why the container would not be started, whatever the stores have.
+	Refused(as wire.DeliverRequest) error
 	Untried(containerID string) (before secret.Versions, untried bool)
 	Tried(containerID string) error
 }
@@ -276,11 +280,12 @@ func (c *Controller) groupMembers(ctx context.Context, key string) ([]engine.Con
 // rotating it would change nothing.
 const Runtime = "dso"
 
-// managed reports whether DSO looks after the container. It does not after the one
+// managed reports whether DSO looks after the container: one that names a secret, be it one
+// that it is not given any more. It does not after the one
 // that "docker compose run" makes beside a service: that is somebody's command at
 // work, and never a place to send the service's traffic to.
 func managed(m engine.Container) bool {
-	return m.Label(engine.LabelComposeOneoff) != "True" && m.Spec.HostConfig != nil && m.Spec.HostConfig.Runtime == Runtime && len(m.References()) > 0
+	return m.Label(engine.LabelComposeOneoff) != "True" && m.Spec.HostConfig != nil && m.Spec.HostConfig.Runtime == Runtime && len(m.References())+len(m.Given.Missing) > 0
 }
 
 func refsOf(m engine.Container) []secret.Ref {
@@ -290,6 +295,18 @@ func refsOf(m engine.Container) []secret.Ref {
 		out[i] = r.Ref
 	}
 	return out
+}
+
+// refused returns why the container would not be started again, or nil.
+func (c *Controller) refused(m engine.Container) error {
+	as := wire.DeliverRequest{ContainerID: m.ID, Name: m.Name, Project: m.Project(), Missing: m.Given.Missing}
+	for _, r := range m.References() {
+		as.References = append(as.References, wire.Reference{Variable: r.Variable, Ref: r.Ref.String(), Given: r.Given})
+	}
+	if err := c.Deliveries.Refused(as); err != nil {
+		return fmt.Errorf("kept as it is, and a start of it would be refused: %w", err)
+	}
+	return nil
 }
 
 // groupOf returns the key of the container's group.

@@ -28,7 +28,7 @@ func (c *Controller) holdBeside(ctx context.Context, m engine.Container, to secr
 			continue
 		}
 		has, current, err := c.current(ctx, o)
-		if err != nil || !o.Running() || len(has) == 0 || current {
+		if err != nil || !o.Running() || len(has) == 0 || current || c.refused(o) != nil {
 			continue
 		}
 		if err := c.Deliveries.Pin(o.ID, has, nil); err != nil {

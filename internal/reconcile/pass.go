@@ -147,6 +147,10 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 	if same(to) {
 		return res
 	}
+	if err := c.refused(m); err != nil {
+		res.Error = err.Error()
+		return res
+	}
 	held, all := c.heldBack(m, from, to, force, w.began), to
 	if !force {
 		to = held.leaves(from, to)

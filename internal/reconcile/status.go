@@ -94,13 +94,9 @@ func (c *Controller) Detail(ctx context.Context, name string) (wire.ContainerDet
 	if m.Spec.Config != nil {
 		d.Image = m.Spec.Config.Image
 	}
-	own := map[string]bool{}
-	for _, r := range m.Given.References {
-		own[r.Variable] = true
-	}
 	for _, r := range m.References() {
 		id := c.Current.IDs(m.Project(), []secret.Ref{r.Ref})[0].String()
-		row := wire.ReferenceDetail{Variable: r.Variable, Reference: r.Ref.String(), Secret: id, Has: d.Has[id], Wants: d.Wants[id], Target: own[r.Variable]}
+		row := wire.ReferenceDetail{Variable: r.Variable, Reference: r.Ref.String(), Secret: id, Has: d.Has[id], Wants: d.Wants[id], Target: r.Given}
 		if r.Ref.Kind == secret.KindFile {
 			row.File = deliver.FilePath(r.Ref)
 		}
@@ -155,6 +151,7 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container, entries [
 		row.Strategy, row.Reasons = string(e.Strategy), e.Reasons
 		row.Predicted = predict(entries, m, e.Strategy)
 	}
+	err = cmp.Or(c.refused(m), err)
 	if err != nil {
 		row.Error = err.Error()
 	}
