@@ -13,11 +13,9 @@ import (
 	"github.com/docker-secret-operator/dso/internal/label"
 )
 
-// Fronts tells of each front what its map orders, and what the kernel has of it, and of
+// frontStatus tells of each front what its map orders, and what the kernel has of it, and of
 // services that miss theirs.
-func (a *Agent) Fronts(ctx context.Context) ([]wire.Front, error) { return looked(ctx, a.lookAtFronts) }
-
-func (a *Agent) lookAtFronts(ctx context.Context) ([]wire.Front, error) {
+func (a *Agent) frontStatus(ctx context.Context) ([]wire.Front, error) {
 	fronts, err := a.labelled(ctx, label.FrontService)
 	if err != nil {
 		return nil, err

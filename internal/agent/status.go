@@ -33,7 +33,7 @@ func (a *Agent) Status(ctx context.Context) (wire.Status, error) {
 	if st.Containers, err = looked(ctx, a.controller.Status); err != nil {
 		return st, err
 	}
-	if st.Fronts, err = a.Fronts(ctx); err != nil {
+	if st.Fronts, err = looked(ctx, a.frontStatus); err != nil {
 		return st, err
 	}
 	if file, problems := a.settings.rejected(); len(problems) > 0 {

@@ -58,8 +58,6 @@ type Backend interface {
 	// Events returns what is kept of the events after a number, and a channel that is
 	// closed when there is a newer one.
 	Events(after uint64) (events []wire.Event, newer <-chan struct{})
-	// Fronts tells of each front what is ordered, and what the kernel has.
-	Fronts(ctx context.Context) ([]wire.Front, error)
 	ConfigVersions(ctx context.Context) ([]wire.ConfigVersion, error)
 	ConfigVersion(ctx context.Context, req wire.ConfigVersion) (wire.ConfigVersion, error)
 	// TestNotifications sends a test to the destinations, or to the one that is named.
@@ -197,7 +195,6 @@ func routes(b Backend, log *slog.Logger, ownerOnly map[string]bool) http.Handler
 	route(owner, "POST /v1/legacy", func(ctx context.Context, _ Caller, r wire.AdoptRequest) ([]wire.Leftover, error) {
 		return b.Adopt(ctx, r)
 	})
-	route(group, "GET /v1/fronts", func(ctx context.Context, _ Caller, _ struct{}) ([]wire.Front, error) { return b.Fronts(ctx) })
 	route(group, "POST /v1/notifications/test", func(ctx context.Context, _ Caller, r wire.NotifyRequest) ([]wire.NotifyResult, error) {
 		return b.TestNotifications(ctx, r)
 	})

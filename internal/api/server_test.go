@@ -46,7 +46,7 @@ var routes = []string{
 	"POST /v1/vault", "PUT /v1/secret", "POST /v1/secret/get", "GET /v1/secrets", "POST /v1/secret/delete", "POST /v1/secret/history",
 	"POST /v1/secret/rollback", "GET /v1/status", "GET /v1/rotations", "POST /v1/fronts/image", "POST /v1/rotate",
 	"POST /v1/recover", "POST /v1/recover/mark", "GET /v1/locks", "GET /v1/alive", "GET /v1/legacy", "POST /v1/legacy", "GET /v1/events", "GET /metrics",
-	"POST /v1/container", "POST /v1/secret/users", "GET /v1/fronts", "POST /v1/notifications/test", "POST /v1/secret/fetch",
+	"POST /v1/container", "POST /v1/secret/users", "POST /v1/notifications/test", "POST /v1/secret/fetch",
 }
 
 // callAll returns the code of the problem that each route answers; "" is none.
@@ -150,7 +150,6 @@ func (b *backend) TestNotifications(context.Context, wire.NotifyRequest) ([]wire
 func (b *backend) Fetch(ctx context.Context, req wire.NameRequest) (wire.ValueResponse, error) {
 	return b.Get(ctx, req)
 }
-func (b *backend) Fronts(context.Context) ([]wire.Front, error) { return []wire.Front{}, b.fail }
 func (b *backend) Denied(who api.Caller, call string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

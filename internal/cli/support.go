@@ -29,7 +29,7 @@ func (a *app) supportBundleCommand() *cobra.Command {
 	cmd := a.jsonFlag(&cobra.Command{
 		Use: "support-bundle", Short: "Pack what somebody who helps needs to know, without any value", Args: noArgs,
 		Long: `Pack what somebody who helps needs to know into one archive: the report of doctor, the
-status, rotations, locks, fronts and events, the configuration without credentials, the
+status, rotations, locks and events, the configuration without credentials, the
 agent's log of the journal, the metrics, and the newest records of the audit log.
 
 It holds no value of a secret and no credential. It does hold names: of secrets, containers,
@@ -75,7 +75,6 @@ func (a *app) parts() []part {
 		{"status.json", call("/v1/status", new(wire.Status))},
 		{"rotations.json", call("/v1/rotations", new([]wire.Rotation))},
 		{"locks.json", call("/v1/locks", new([]wire.Lock))},
-		{"fronts.json", call("/v1/fronts", new([]wire.Front))},
 		{"leftovers.json", call("/v1/legacy", new([]wire.Leftover))},
 		{"seal.json", call("/v1/seal", new(wire.Seal))},
 		{"events.jsonl", func(ctx context.Context) ([]byte, error) {

@@ -564,7 +564,7 @@ type NotifyResult struct {
 	Error  string `json:"error,omitempty"`
 }
 
-// Front is one row of GET /v1/fronts: a front, and what it has in force.
+// Front is one front of a status, and what it has in force.
 type Front struct {
 	Key       string   `json:"key"`       // of its map
 	Container string   `json:"container"` // empty: there is none

@@ -378,7 +378,7 @@ func TestSupportBundle_HoldsWhatHelpsAndNoValue(t *testing.T) {
 		assert.NilError(t, err)
 		assert.Check(t, !strings.Contains(string(text), canary), header.Name)
 	}
-	for _, want := range []string{"doctor.json", "status.json", "rotations.json", "locks.json", "fronts.json", "events.jsonl", "metrics.txt", "config.yaml", "audit.jsonl", "docker-version.txt", "containers.txt", "kernel.txt", "missing.txt"} {
+	for _, want := range []string{"doctor.json", "status.json", "rotations.json", "locks.json", "events.jsonl", "metrics.txt", "config.yaml", "audit.jsonl", "docker-version.txt", "containers.txt", "kernel.txt", "missing.txt"} {
 		assert.Check(t, slices.Contains(names, want), want)
 	}
 	s = h.try(dir, "", "support-bundle", "--output", "b.tar.gz")
