@@ -14,6 +14,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/audit"
+	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/metrics"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 )
@@ -28,7 +29,9 @@ func TestAnswerRuntime_OfASecretThatIsNotGivenIsARefusalOnRecord(t *testing.T) {
 	var said bytes.Buffer
 	journal, err := rotation.OpenJournal(filepath.Join(t.TempDir(), "rotations.json"), time.Now())
 	assert.NilError(t, err)
-	a := &Agent{journal: journal, log: slog.New(slog.NewTextHandler(&said, nil)), audit: records, metrics: metrics.New()}
+	deliveries, err := deliver.Open(deliver.Config{Root: t.TempDir(), Pins: filepath.Join(t.TempDir(), "pins.json")})
+	assert.NilError(t, err)
+	a := &Agent{journal: journal, deliveries: deliveries, log: slog.New(slog.NewTextHandler(&said, nil)), audit: records, metrics: metrics.New()}
 	ours, theirs := net.Pipe()
 	done := make(chan struct{})
 	go func() { defer close(done); a.answerRuntime(t.Context(), ours) }()
