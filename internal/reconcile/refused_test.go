@@ -1,6 +1,7 @@
 package reconcile_test
 
 import (
+	"sync/atomic"
 	"testing"
 
 	"gotest.tools/v3/assert"
@@ -38,7 +39,9 @@ func TestRefused_AContainerThatWouldNotBeStartedAgainIsKeptAndTold(t *testing.T)
 	} {
 		t.Run(name, func(t *testing.T) {
 			onHost(t, func(t *testing.T, a *agent) {
-				a.Host.Engine.Targets = tc.rules.For
+				var rules atomic.Pointer[target.Rules]
+				rules.Store(&tc.rules)
+				a.Host.Engine.Targets = func(c target.Container) target.Given { return rules.Load().For(c) }
 				a.Secrets.Set("app/db", "one")
 				before := a.up(t, "web", tc.opts...)
 				a.run(t)
@@ -47,8 +50,8 @@ func TestRefused_AContainerThatWouldNotBeStartedAgainIsKeptAndTold(t *testing.T)
 				if tc.strict {
 					now.Rules = tc.rules.Rules
 				}
-				a.Host.Engine.Targets = now.For
-				a.Host.Strict.Store(tc.strict)
+				rules.Store(&now)
+				a.Strict.Store(tc.strict)
 				a.set("app/db", "two")
 				settle()
 				for _, force := range []bool{false, true} {
@@ -61,11 +64,11 @@ func TestRefused_AContainerThatWouldNotBeStartedAgainIsKeptAndTold(t *testing.T)
 				contains(t, rows[0].Error, tc.says)
 				assert.Assert(t, !rows[0].UpToDate && !rows[0].Pinned)
 				assert.Equal(t, len(a.Journal.All()), 0)
-				assert.Equal(t, a.Host.Container(t, "web").State.StartedAt, before.State.StartedAt)
+				assert.Equal(t, a.Container(t, "web").State.StartedAt, before.State.StartedAt)
 
 				// Given again, it changes by itself: nothing is remembered against the version.
-				a.Host.Engine.Targets = target.Rules{Rules: []target.Rule{db}}.For
-				a.Host.Strict.Store(false)
+				rules.Store(&target.Rules{Rules: []target.Rule{db}})
+				a.Strict.Store(false)
 				settle()
 				_, err = a.Sync(t.Context(), reconcile.Target{Container: "web"})
 				assert.NilError(t, err)
