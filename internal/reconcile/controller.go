@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/metrics"
@@ -42,6 +43,8 @@ type Deliveries interface {
 	Confirm(containerID string) error
 	Reseal(ctx context.Context, containerID string) error
 	Retain(further ...secret.Versions) error
+	// Readable returns why a start with these versions would not get their values, or nil.
+	Readable(ctx context.Context, project string, refs []wire.Reference, versions secret.Versions) error
 	Untried(containerID string) (before secret.Versions, untried bool)
 	Tried(containerID string) error
 }
