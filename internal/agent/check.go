@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/provider"
@@ -17,6 +18,10 @@ func (a *Agent) Pause(ctx context.Context, project string) (resume func(), err e
 	}
 	return resume, err
 }
+
+// checkFor bounds the check of one reference: somebody waits for it, and a store may ask
+// to wait for a day.
+const checkFor = 30 * time.Second
 
 // Check tells for each reference whether it can be resolved now, and to which version.
 // What it means lies within the configured providers; no value leaves the agent.
@@ -37,14 +42,24 @@ func (a *Agent) check(ctx context.Context, project, text string) wire.CheckResul
 	}
 	id := a.resolver.IDs(project, []secret.Ref{ref})[0]
 	res.Secret = id.String()
+	ctx, cancel := context.WithTimeout(ctx, checkFor)
+	defer cancel()
 	snap, err := a.resolver.Snapshot(ctx, project, []resolve.Variable{{Name: "the check", Ref: ref}}, nil, nil)
 	if err != nil {
 		res.Error = err.Error()
 		if errors.Is(err, provider.ErrNotFound) {
-			res.Code, res.Hint = wire.CodeNotFound, "docker dso secret list shows what the local vault has"
+			res.Code, res.Hint = wire.CodeNotFound, missingHint(id)
 		}
 		return res
 	}
 	res.Version = string(snap.Versions[id])
 	return res
+}
+
+// missingHint is for a secret that its store does not have.
+func missingHint(id secret.ID) string {
+	if id.Provider == secret.DefaultProvider {
+		return "docker dso secret list shows what the local vault has"
+	}
+	return "the provider " + id.Provider + " of dso.yaml was asked for " + id.Path + ": look there, or correct the path"
 }

@@ -58,7 +58,7 @@ func (a *Agent) Fetch(ctx context.Context, req wire.NameRequest) (wire.ValueResp
 		return wire.ValueResponse{}, errUnrecorded
 	}
 	if errors.Is(err, provider.ErrNotFound) || errors.Is(err, provider.ErrNoVersion) {
-		return wire.ValueResponse{}, &api.Error{Code: wire.CodeNotFound, Err: err, Hint: "docker dso secret list shows what the local vault has"}
+		return wire.ValueResponse{}, &api.Error{Code: wire.CodeNotFound, Err: err, Hint: missingHint(id)}
 	}
 	return wire.ValueResponse{Name: id.String(), Version: string(version), Value: value.Reveal()}, err
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -160,14 +161,14 @@ func (d *decoder) document(data []byte) *yaml.Node {
 		d.problem(position{}, "", "the least is `version: 1`", "the file has no content")
 		return nil
 	case err != nil:
-		d.syntax(err)
+		d.syntax(data, err)
 		return nil
 	}
 	switch err := l.Load(&more); {
 	case err == nil:
 		d.problem(where(&more), "", "remove `---` and what follows", "the file has a second document")
 	case !errors.Is(err, io.EOF):
-		d.syntax(err)
+		d.syntax(data, err)
 		return nil
 	}
 	return follow(doc.Content[0])
@@ -175,7 +176,7 @@ func (d *decoder) document(data []byte) *yaml.Node {
 
 // syntax reports what the parser says. It quotes nothing but the names of anchors,
 // and even those may be a password that was written without quotes.
-func (d *decoder) syntax(err error) {
+func (d *decoder) syntax(data []byte, err error) {
 	var le *yaml.LoadError
 	if !errors.As(err, &le) {
 		d.problem(position{}, "", "", "not YAML")
@@ -185,11 +186,25 @@ func (d *decoder) syntax(err error) {
 	if strings.Contains(text, "anchor") {
 		text, hint = "unknown anchor", "put a value that begins with `*` in quotes"
 	}
-	pos := position{le.Mark.Line, le.Mark.Column}
-	if pos.line < 1 {
-		pos = position{1, 1}
+	pos := position{le.Mark.Line, max(le.Mark.Column, 1)}
+	if pos.line < 1 { // of a byte that is no character the parser only says which it is
+		read := data[:min(max(le.Mark.Index, 0), len(data))]
+		pos = position{1 + bytes.Count(read, []byte("\n")), len(read) - bytes.LastIndexByte(read, '\n')}
+		hint = "save the file as UTF-8, without control characters"
 	}
-	d.problem(position{pos.line, max(pos.column, 1)}, "", hint, "not YAML: %s", text)
+	if begins := lineFrom(data, pos); hint == "" && strings.HasPrefix(begins, "\t") {
+		hint = "indent with spaces, a tab cannot"
+	}
+	d.problem(pos, "", hint, "not YAML: %s", text)
+}
+
+// lineFrom returns the rest of a line.
+func lineFrom(data []byte, pos position) string {
+	lines := strings.Split(string(data), "\n")
+	if pos.line > len(lines) || pos.column > len(lines[pos.line-1]) {
+		return ""
+	}
+	return lines[pos.line-1][pos.column-1:]
 }
 
 // mode refuses a file that the wrong users can read or write.

@@ -213,18 +213,20 @@ func (d *decoder) notifications(all []Notification) {
 
 // window checks that a window is whole, and opens at all.
 func (d *decoder) window(w Window, path string) {
-	at := d.at[join(path, "cron")]
-	switch {
-	case w == (Window{}):
-	case d.bad(join(path, "cron")), d.bad(join(path, "duration")):
-	case w.Cron == "":
-		d.problem(d.at[path], join(path, "cron"), "such as `0 2 * * *`", "%s is missing", name(join(path, "cron")))
-	case w.Duration == 0:
-		d.problem(d.at[path], join(path, "duration"), "such as `2h`", "%s is missing", name(join(path, "duration")))
-	default:
+	cron, duration := join(path, "cron"), join(path, "duration")
+	given := func(key string) bool { _, ok := d.at[key]; return ok }
+	if !given(cron) && !given(duration) {
+		return
+	}
+	if !given(cron) {
+		d.problem(d.at[path], cron, "such as `0 2 * * *`", "%s is missing", name(cron))
+	} else if !d.bad(cron) {
 		if _, err := w.Parse(); err != nil {
-			d.problem(at, join(path, "cron"), "such as `0 2 * * 1-5`", "%s %v", name(join(path, "cron")), err)
+			d.problem(d.at[cron], cron, "such as `0 2 * * 1-5`", "%s %v", name(cron), err)
 		}
+	}
+	if !given(duration) {
+		d.problem(d.at[path], duration, "such as `2h`", "%s is missing", name(duration))
 	}
 }
 

@@ -382,6 +382,17 @@ func parse(refs []wire.Reference) ([]resolve.Variable, error) {
 	return vars, errors.Join(errs...)
 }
 
+// Readable returns why a start with exactly these versions would not get their values, nil
+// when it would: they are read as [Store.Deliver] reads them, and nothing is kept.
+func (s *Store) Readable(ctx context.Context, req wire.DeliverRequest, versions secret.Versions) error {
+	vars, err := parse(req.References)
+	if err != nil {
+		return err
+	}
+	_, err = s.resolver.Snapshot(ctx, req.Project, vars, versions, nil)
+	return err
+}
+
 // Refresh writes the container's files anew from the pinned or current versions
 // and records them. Its environment cannot change, nor a file with a mount of its own: a
 // secret that reaches the container in no other way keeps the version that it was

@@ -53,7 +53,7 @@ type Throttled struct {
 
 func (e *Throttled) Error() string {
 	if e.After > 0 {
-		return fmt.Sprintf("the store asks to wait %s", e.After)
+		return fmt.Sprintf("the store asks to wait %s", max(e.After.Round(time.Second), time.Second))
 	}
 	return "the store asks for fewer calls"
 }

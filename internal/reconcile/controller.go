@@ -46,6 +46,8 @@ type Deliveries interface {
 	Retain(further ...secret.Versions) error
 	// Refused returns why the container would not be started, whatever the stores have.
 	Refused(as wire.DeliverRequest) error
+	// Readable returns why a start with these versions would not get their values, or nil.
+	Readable(ctx context.Context, as wire.DeliverRequest, versions secret.Versions) error
 	Untried(containerID string) (before secret.Versions, untried bool)
 	Tried(containerID string) error
 }
@@ -297,13 +299,18 @@ func refsOf(m engine.Container) []secret.Ref {
 	return out
 }
 
-// refused returns why the container would not be started again, or nil.
-func (c *Controller) refused(m engine.Container) error {
+// request is what a start of the container asks for.
+func request(m engine.Container) wire.DeliverRequest {
 	as := wire.DeliverRequest{ContainerID: m.ID, Name: m.Name, Project: m.Project(), Missing: m.Given.Missing}
 	for _, r := range m.References() {
 		as.References = append(as.References, wire.Reference{Variable: r.Variable, Ref: r.Ref.String(), Given: r.Given})
 	}
-	if err := c.Deliveries.Refused(as); err != nil {
+	return as
+}
+
+// refused returns why the container would not be started again, or nil.
+func (c *Controller) refused(m engine.Container) error {
+	if err := c.Deliveries.Refused(request(m)); err != nil {
 		return fmt.Errorf("kept as it is, and a start of it would be refused: %w", err)
 	}
 	return nil

@@ -1,6 +1,8 @@
 package reconcile
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -66,25 +68,47 @@ func (c *Controller) concluded(e rotation.Entry) {
 			d.pause = 0
 		}
 		d.to, d.why = e.To, "rolled back, and not for a reason of the version: "+e.ErrorMessage
-		c.delays[id] = c.grown(d, e)
+		c.delays[id] = c.grown(d, e.Original)
 	case e.Unfit:
 		d = delay{wrong: d.wrong + 1, pause: d.pause}
 		if d.wrong < tolerated {
 			d.pause = 0
 		} else {
 			d.why = fmt.Sprintf("it did not work with any of %d versions in a row, the last time because of: %s", d.wrong, e.ErrorMessage)
-			d = c.grown(d, e)
+			d = c.grown(d, e.Original)
 		}
 		c.delays[id] = d
 	}
 }
 
 // grown is a delay with the next pause, after which the container is looked at again.
-func (c *Controller) grown(d delay, e rotation.Entry) delay {
+func (c *Controller) grown(d delay, m engine.Container) delay {
 	d.pause = min(max(2*d.pause, firstDelay), lastDelay)
 	d.until = time.Now().Add(d.pause)
-	c.kickAfter(d.pause, e.Original)
+	c.kickAfter(d.pause, m)
 	return d
+}
+
+// unreadable returns why a start of the container with these versions would get no values,
+// and looks again later: its store does not give them now, or has others already. That says
+// nothing about the versions, so nothing is stopped for them. What is read and does not fit
+// is for the rotation to find.
+func (c *Controller) unreadable(ctx context.Context, m engine.Container, to secret.Versions) error {
+	err := c.Deliveries.Readable(ctx, request(m), to)
+	if err == nil || errors.Is(err, secret.ErrUnfit) || ctx.Err() != nil {
+		return nil
+	}
+	c.Log.Warn("rotation not begun: a value cannot be read", "container", m.Name, "error", err)
+	err = fmt.Errorf("kept on the versions before: %w", err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := c.delays[m.ID]
+	if !d.to.Equal(to) {
+		d.pause = 0
+	}
+	d.to, d.why = to, err.Error()
+	c.delays[m.ID] = c.grown(d, m)
+	return err
 }
 
 // kickAfter looks at the container's group again after a while.

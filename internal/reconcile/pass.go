@@ -180,6 +180,10 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 			return res
 		}
 	}
+	if err := c.unreadable(ctx, m, to); err != nil {
+		res.Error = err.Error()
+		return res
+	}
 	w.plan.Lock()
 	planned := sync.OnceFunc(w.plan.Unlock)
 	defer planned()
