@@ -199,7 +199,7 @@ func TestFrontFor_SaysWhy(t *testing.T) {
 		{"strategies", "off", false, "dso.reloader is false"},
 		{"strategies", "gpu", false, "uses reserved devices (gpus)"},
 		{"strategies", "device", false, "uses device /dev/null"},
-		{"strategies", "hostmode", false, "publishes port 5:5/tcp in host mode"},
+		{"strategies", "hostmode", true, "publishes port 5:5/tcp"}, // the mode is Swarm's alone
 		{"strategies", "anonymous", false, "writes to an anonymous volume at /data"},
 		{"strategies", "linked", true, "linker links to it"},
 		{"jobs-hooks", "web", true, "exposes port 80"},
