@@ -199,7 +199,7 @@ func TestFrontFor_SaysWhy(t *testing.T) {
 		{"strategies", "off", false, "dso.reloader is false"},
 		{"strategies", "gpu", false, "uses reserved devices (gpus)"},
 		{"strategies", "device", false, "uses device /dev/null"},
-		{"strategies", "hostmode", false, "publishes port 5:5/tcp in host mode"},
+		{"strategies", "hostmode", true, "publishes port 5:5/tcp"}, // the mode is Swarm's alone
 		{"strategies", "anonymous", false, "writes to an anonymous volume at /data"},
 		{"strategies", "linked", true, "linker links to it"},
 		{"jobs-hooks", "web", true, "exposes port 80"},
@@ -267,6 +267,7 @@ func TestOverlay_RefusesWhatItCannotServe(t *testing.T) {
 		"command for none":  {`{image: a, environment: {T: dsofile://t}, labels: {dso.update.exec: x}}`, "no effect without dso.update.strategy=exec"},
 		"empty command":     {`{image: a, environment: {T: dsofile://t}, labels: {dso.update.strategy: exec, dso.update.exec: "[]"}}`, "is no command"},
 		"unknown label":     {`{image: a, labels: {dso.update.stategy: rolling}}`, "did you mean dso.update.strategy"},
+		"label in capitals": {`{image: a, labels: {DSO.HOST_PORTS: "80:80"}}`, "unknown label DSO.HOST_PORTS, did you mean dso.host_ports"},
 		"a front's label":   {`{image: a, labels: {dso.front.service: x}}`, "generated front of x"},
 		"name of the front": {`{image: a, environment: {T: dso://t}, ports: ["80"]}, web-front: {image: b}`, "rename that service"},
 	} {

@@ -99,11 +99,6 @@ func (p *Project) hindrances(s types.ServiceConfig) []string {
 	if len(s.Gpus) > 0 || reservesDevices(s) {
 		why = append(why, "uses reserved devices (gpus)")
 	}
-	for _, port := range s.Ports {
-		if port.Mode == "host" {
-			why = append(why, "publishes port "+portText(port)+" in host mode")
-		}
-	}
 	return append(why, p.tenants(s.Name)...)
 }
 

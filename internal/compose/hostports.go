@@ -56,6 +56,9 @@ func Claims(p *Project) ([]Claim, error) {
 			}
 			c := Claim{Service: name, Host: port.HostIP, Number: uint16(n), Proto: port.Protocol}
 			if i := slices.IndexFunc(all, c.conflicts); i >= 0 {
+				if all[i].Service == name {
+					return nil, fmt.Errorf("service %s claims port %d/%s of the host twice: remove one of them from its ports, or from its label %s", name, n, c.Proto, label.HostPorts)
+				}
 				return nil, fmt.Errorf("services %s and %s both claim port %d/%s of the host: give one of them another", all[i].Service, name, n, c.Proto)
 			}
 			all = append(all, c)
@@ -68,10 +71,16 @@ func Claims(p *Project) ([]Claim, error) {
 }
 
 func (c Claim) conflicts(o Claim) bool {
-	return c.Number == o.Number && c.Proto == o.Proto && (anyAddress(c.Host) || anyAddress(o.Host) || c.Host == o.Host)
+	return c.Number == o.Number && c.Proto == o.Proto && overlap(c.Host, o.Host)
 }
 
-func anyAddress(host string) bool {
-	a, err := netip.ParseAddr(host)
-	return err != nil || a.IsUnspecified()
+// overlap reports whether two addresses of the host have one in common: none stands for
+// all, an unspecified one for those of its family.
+func overlap(one, other string) bool {
+	a, err := netip.ParseAddr(one)
+	if err != nil {
+		return true
+	}
+	b, err := netip.ParseAddr(other)
+	return err != nil || a == b || a.Is4() == b.Is4() && (a.IsUnspecified() || b.IsUnspecified())
 }

@@ -59,3 +59,23 @@ func TestClaims_OfTwoServicesNameBoth(t *testing.T) {
 		}
 	}
 }
+
+func TestClaims_OfOneService(t *testing.T) {
+	for ports, want := range map[string]string{
+		`"0.0.0.0:9090:80", "[::]:9090:80"`:                             "", // both families, each once
+		`"127.0.0.1:9090:80", "[::]:9090:80", "10.0.0.1:9090:80"`:       "",
+		`"9090:80", "[::1]:9090:80"`:                                    "service web claims port 9090/tcp of the host twice",
+		`"0.0.0.0:9090:80", "127.0.0.1:9090:80"`:                        "service web claims port 9090/tcp of the host twice",
+		`{target: 80, published: "8080"}, {target: 81, published: "1"}`: "service web claims port 8080/tcp of the host twice", // the label's
+	} {
+		p, err := loadText(t, claiming+"    ports: ["+ports+"]\n")
+		if err == nil {
+			_, err = compose.Claims(p)
+		}
+		if want == "" {
+			assert.NilError(t, err, ports)
+		} else {
+			assert.ErrorContains(t, err, want, ports)
+		}
+	}
+}

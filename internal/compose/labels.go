@@ -31,11 +31,11 @@ func checkLabels(service string, labels types.Labels) error {
 	var errs []error
 	wrong := func(format string, args ...any) { errs = append(errs, at(service, fmt.Errorf(format, args...))) }
 	for _, l := range slices.Sorted(maps.Keys(labels)) {
-		if !strings.HasPrefix(l, "dso.") {
+		if !strings.HasPrefix(strings.ToLower(l), "dso.") { // labels are not ours in capitals, and would be ignored
 			continue
 		}
 		if !slices.Contains(label.Known, l) {
-			wrong("unknown label %s, did you mean %s?", l, nearest(l, label.Known))
+			wrong("unknown label %s, did you mean %s?", l, nearest(strings.ToLower(l), label.Known))
 		} else if err := label.Check(l, labels[l]); err != nil {
 			wrong("label %s=%q %w", l, labels[l], err)
 		}

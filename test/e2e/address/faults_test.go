@@ -75,6 +75,24 @@ func TestFaults_AFrontThatIsKilledIsNotMissedFromOutside(t *testing.T) {
 	inLane(t, 8330)
 }
 
+// The kernel forwards for a paused front as it did, and nobody can tell it to do otherwise:
+// what it forwards to must not be stopped.
+func TestFaults_AFrontThatIsPausedKeepsWhatItForwardsTo(t *testing.T) {
+	dir := up(t, "asleep", fmt.Sprintf(web, `"8333:8080"`))
+	docker(t, "pause", "asleep-web-front-1")
+	t.Cleanup(func() { _, _ = shared.Docker(context.Background(), "unpause", "asleep-web-front-1") })
+	out, err := shared.DSOIn(t.Context(), dir, "v2", "secret", "set", "marker")
+	assert.ErrorContains(t, err, "rolled back")
+	assert.Check(t, strings.Contains(out, "its front asleep-web-front-1 is paused"), out)
+	assert.Equal(t, onHost(t, url(8333, "")), "v1")
+	assert.Equal(t, outside(t, url(8333, "")), "v1")
+
+	docker(t, "unpause", "asleep-web-front-1")
+	out, err = shared.DSOIn(t.Context(), dir, "", "rotate", "marker")
+	assert.NilError(t, err, out)
+	assert.Equal(t, onHost(t, url(8333, "")), "v2")
+}
+
 // With live-restore the containers go on without their engine; so do their names, their
 // ports and the lane, and rotations work as soon as the engine is back.
 func TestFaults_AnEngineWithLiveRestoreMayBeRestartedUnderLoad(t *testing.T) {
