@@ -48,12 +48,19 @@ func holder(all []engine.Container, project string, p wire.HostPort) string {
 			continue
 		}
 		for _, has := range c.Published {
-			if has.Number == p.Number && has.Proto == p.Proto && address.Overlap(has.Host, hostOf(p.Host)) {
+			if has.Number == p.Number && has.Proto == p.Proto && bindsAlso(has.Host, p.Host) {
 				return "container " + c.Name
 			}
 		}
 	}
 	return ""
+}
+
+// bindsAlso reports whether the engine would bind a port at the text's address, at every one
+// when there is none, where it is bound already. Unspecified ones stand for their family.
+func bindsAlso(bound netip.Addr, text string) bool {
+	a, err := netip.ParseAddr(text)
+	return err != nil || a == bound || a.Is4() == bound.Is4() && (a.IsUnspecified() || bound.IsUnspecified())
 }
 
 // hostOf is the address that a port is bound to; without one, any.

@@ -175,7 +175,8 @@ func (a *app) moveBehindFronts(ctx context.Context, p *compose.Project, project,
 	if len(moved) == 0 {
 		return nil
 	}
-	_, _ = fmt.Fprintf(a.err, "dso: a port belongs to one container: %s will not answer from its stop until its new container is healthy\n", strings.Join(moved, ", "))
+	_, _ = fmt.Fprintf(a.err, "dso: a port belongs to one container: %s will not answer from its stop until its new container is healthy; "+
+		"whoever keeps the address that it has now, as an nginx in front of it does, must look it up again, this once\n", strings.Join(moved, ", "))
 	if !slices.Contains(rest, "-y") && !slices.Contains(rest, "--yes") {
 		if !terminal(a.in) {
 			return withHint(usageError("this interrupts %s once, and nobody is here to be asked", strings.Join(moved, ", ")),

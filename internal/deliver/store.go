@@ -54,7 +54,8 @@ type Store struct {
 	strict   func() bool
 	log      *slog.Logger
 
-	mu sync.Mutex // held while a container's files and record change
+	mu     sync.Mutex       // held while a container's files and record change
+	unread map[string]error // by container: why the values of its last start could not be read
 }
 
 // record is what a container was given at its last start.
@@ -101,7 +102,7 @@ func Open(c Config) (*Store, error) {
 	if c.Sealed == nil {
 		c.Sealed = unsealed{}
 	}
-	return &Store{root: c.Root, pins: p, resolver: c.Resolver, sealed: c.Sealed, strict: c.Strict, log: c.Log}, err
+	return &Store{root: c.Root, pins: p, resolver: c.Resolver, sealed: c.Sealed, strict: c.Strict, log: c.Log, unread: map[string]error{}}, err
 }
 
 // Deliver answers dso-runtime: it resolves the references (pinned versions
@@ -110,6 +111,9 @@ func Open(c Config) (*Store, error) {
 func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.DeliverResponse, error) {
 	if err := checkID(req.ContainerID); err != nil {
 		return wire.DeliverResponse{}, err
+	}
+	if !req.Exec {
+		s.noteRead(req.ContainerID, nil)
 	}
 	vars, err := parse(req.References)
 	if err != nil {
@@ -125,6 +129,9 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	last, _ := s.sealed.Last(req.ContainerID)
 	snap, err := s.resolver.Snapshot(ctx, req.Project, vars, want, last.Versions)
 	if err != nil {
+		if !req.Exec {
+			s.noteRead(req.ContainerID, err)
+		}
 		return wire.DeliverResponse{}, err
 	}
 	files, err := filesFor(req, vars, snap)
@@ -167,6 +174,26 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 		return wire.DeliverResponse{}, err
 	}
 	return resp, nil
+}
+
+// noteRead keeps what came of reading the values of a start.
+func (s *Store) noteRead(containerID string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil || errors.Is(err, secret.ErrUnfit) {
+		delete(s.unread, containerID)
+		return
+	}
+	s.unread[containerID] = err
+}
+
+// Unread returns why the values of the container's last start could not be read. It is nil
+// when they were, fit for their references or not; when they were not asked for; and of starts
+// that another process of the agent answered.
+func (s *Store) Unread(containerID string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.unread[containerID]
 }
 
 // keepEnv leaves the values where dso-runtime finds them at an exec.
@@ -573,6 +600,7 @@ func (s *Store) Forget(containerID string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	delete(s.unread, containerID)
 	return errors.Join(
 		os.RemoveAll(private.Record(s.root, containerID)),
 		os.RemoveAll(private.EnvFile(s.root, containerID)),

@@ -10,6 +10,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/hosttest"
 	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/reconcile"
+	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -71,4 +72,43 @@ func TestUnreadable_ValueThatDoesNotFitIsTheVersionsFault(t *testing.T) {
 		assert.Assert(t, pinned)
 		assert.DeepEqual(t, pin.Failed, secret.Versions{id("app/db"): "2"})
 	})
+}
+
+// Nor does one that falls silent between the look before the rotation and the start in it.
+func TestUnreadable_InTheMiddleTurnsBackAndIsTriedAgain(t *testing.T) {
+	for name, opts := range map[string][]hosttest.Option{
+		"rolling": nil, "in place": {hosttest.Label("dso.update.strategy", "restart")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onHost(t, func(t *testing.T, a *agent) {
+				a.Secrets.Set("app/db", "one")
+				before := a.up(t, "web", append(opts, usesDB)...)
+				var reads atomic.Int64
+				var broken atomic.Bool
+				broken.Store(true)
+				a.Secrets.OnGet = func(_ string, v secret.Version) error {
+					if v == "2" && reads.Add(1) > 1 && broken.Load() {
+						return provider.ErrMalformed
+					}
+					return nil
+				}
+				a.run(t)
+				a.set("app/db", "two")
+				settle()
+				entries := a.Journal.All()
+				assert.Equal(t, entries[0].Outcome, rotation.OutcomeRolledBack)
+				contains(t, entries[0].ErrorMessage, "not started, as its values could not be read: ")
+				for _, e := range entries {
+					assert.Assert(t, !e.Unfit, "%s", e.ErrorMessage)
+				}
+				pin, _ := a.Store.Pinned(before.ID)
+				assert.Equal(t, len(pin.Failed), 0)
+				assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("1"))
+
+				broken.Store(false)
+				time.Sleep(20 * time.Minute)
+				assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"))
+			})
+		})
+	}
 }

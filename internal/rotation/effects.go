@@ -143,16 +143,23 @@ func (m *Machine) assign(_ context.Context, e *Entry) error {
 }
 
 func (m *Machine) start(ctx context.Context, e *Entry) error {
-	return refusedStart(m.Engine.Start(ctx, e.NewContainerID))
+	return m.refusedStart(e.NewContainerID, m.Engine.Start(ctx, e.NewContainerID))
 }
 
 // ErrRefused is wrapped when the engine, or the runtime below it, refuses to start
 // a container: most often it is for what the container is given.
 var ErrRefused = errors.New("the start was refused")
 
-func refusedStart(err error) error {
+// ErrUnread is wrapped when a start was refused because a store did not give a value. That
+// says nothing about the versions.
+var ErrUnread = errors.New("not started, as its values could not be read")
+
+func (m *Machine) refusedStart(id string, err error) error {
 	if err == nil || engine.Unavailable(err) || errdefs.IsNotFound(err) || errdefs.IsConflict(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return err
+	}
+	if unread := m.Deliveries.Unread(id); unread != nil {
+		return fmt.Errorf("%w: %w", ErrUnread, unread)
 	}
 	return fmt.Errorf("%w: %w", ErrRefused, err)
 }
@@ -355,7 +362,7 @@ func (m *Machine) restart(ctx context.Context, e *Entry) error {
 			return err
 		}
 	}
-	return refusedStart(m.Engine.Restart(ctx, id))
+	return m.refusedStart(id, m.Engine.Restart(ctx, id))
 }
 
 // dependants restarts what lives in the container's network: the restart took
@@ -412,7 +419,7 @@ func (m *Machine) signal(ctx context.Context, e *Entry) error {
 		return err
 	}
 	if !c.Running() {
-		return refusedStart(m.Engine.Start(ctx, c.ID))
+		return m.refusedStart(c.ID, m.Engine.Start(ctx, c.ID))
 	}
 	return m.Engine.Signal(ctx, c.ID, e.Signal)
 }
@@ -425,7 +432,7 @@ func (m *Machine) exec(ctx context.Context, e *Entry) error {
 		return err
 	}
 	if !c.Running() {
-		return refusedStart(m.Engine.Start(ctx, c.ID))
+		return m.refusedStart(c.ID, m.Engine.Start(ctx, c.ID))
 	}
 	runCtx, cancel := context.WithTimeout(ctx, e.Timing.Health)
 	defer cancel()

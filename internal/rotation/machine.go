@@ -49,6 +49,9 @@ type Deliveries interface {
 	// Delivered returns the versions that the container got at its last start,
 	// and when that was.
 	Delivered(containerID string) (secret.Versions, time.Time, bool)
+	// Unread returns why the values of the container's last start could not be read; nil
+	// when they could, or were not asked for.
+	Unread(containerID string) error
 	// Refresh writes the container's files anew, in one instant.
 	Refresh(ctx context.Context, containerID string) error
 }
