@@ -176,20 +176,19 @@ func (f *fronts) change(key string, to func(now []string) []string) (generation 
 // Replace puts to in the place of from, and waits until the kernel does so. A
 // front that does not run applies the map when it starts.
 func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to string) error {
-	if err := f.movable(ctx, front, from, to); err != nil {
+	c, err := f.engine.Inspect(ctx, front.ID)
+	if err != nil && !errdefs.IsNotFound(err) {
 		return err
+	}
+	if c.State.Status == container.StatePaused {
+		if err := f.ordered(front, c, from, to); err != nil {
+			return err
+		}
 	}
 	generation, err := f.change(front.Key, func(now []string) []string {
 		return append(slices.DeleteFunc(now, func(t string) bool { return t == from || t == to }), to)
 	})
-	if err != nil {
-		return err
-	}
-	c, err := f.engine.Inspect(ctx, front.ID)
-	if errdefs.IsNotFound(err) || err == nil && !c.Running() {
-		return nil
-	}
-	if err != nil {
+	if err != nil || !c.Running() {
 		return err
 	}
 	f.follow(ctx, front.Key, c)
@@ -202,17 +201,10 @@ func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to str
 	return err
 }
 
-// movable refuses a switch of a front that is paused, before it is ordered: the kernel goes on
+// ordered refuses a switch of a front that is paused, before it is ordered: the kernel goes on
 // forwarding as it did and nobody tells it otherwise, so what the front leads to must not be
 // stopped. An order that stands already is not refused, so that a rotation can go back.
-func (f *fronts) movable(ctx context.Context, front rotation.Front, from, to string) error {
-	c, err := f.engine.Inspect(ctx, front.ID)
-	if errdefs.IsNotFound(err) || err == nil && c.State.Status != container.StatePaused {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
+func (f *fronts) ordered(front rotation.Front, c engine.Container, from, to string) error {
 	now, err := f.maps.Targets(front.Key)
 	if err != nil || slices.Contains(now, to) && !slices.Contains(now, from) {
 		return err
