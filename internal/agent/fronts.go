@@ -101,15 +101,12 @@ func (f *fronts) follow(ctx context.Context, key string, front engine.Container)
 		names = nil
 	}
 	for _, name := range names {
-		c, gone := f.engine.Inspect(ctx, name)
-		if gone != nil || !c.Running() {
-			continue
+		if c, gone := f.engine.Inspect(ctx, name); gone == nil {
+			s.Targets = append(s.Targets, targetAt(c)...)
 		}
-		addrs, gone := address.Source(c.State.Pid)
-		addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !slices.Contains(c.Addresses(), a) })
-		if gone == nil && len(addrs) > 0 {
-			s.Targets = append(s.Targets, lane.Target{Pid: c.State.Pid, Addrs: addrs})
-		}
+	}
+	if len(s.Targets) > 0 && !f.lane.Knows(key) {
+		s.Leaving = f.behind(ctx, front)
 	}
 	if err := errors.Join(err, f.lane.Set(key, s)); err != nil {
 		f.log.Warn("fast lane does not follow", "front", key, "error", err)
@@ -117,6 +114,36 @@ func (f *fronts) follow(ctx context.Context, key string, front engine.Container)
 }
 
 // The pauses between two looks at a front whose process has ended.
+// behind are all containers of the service that run. To those that are no targets the agent
+// before may have sent what is still to be answered.
+func (f *fronts) behind(ctx context.Context, front engine.Container) (all []lane.Target) {
+	ids, err := f.engine.List(ctx, engine.LabelComposeProject+"="+front.Project(), label.Front+"="+front.Label(label.FrontService))
+	if err == nil {
+		var members []engine.Container
+		members, err = engine.InspectAll(ctx, f.engine, ids)
+		for _, c := range members {
+			all = append(all, targetAt(c)...)
+		}
+	}
+	if err != nil {
+		f.log.Debug("containers behind a front not listed", "front", front.Name, "error", err)
+	}
+	return all
+}
+
+// targetAt is where the lane finds a container; none when it cannot be reached.
+func targetAt(c engine.Container) []lane.Target {
+	if !c.Running() {
+		return nil
+	}
+	addrs, err := address.Source(c.State.Pid)
+	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !slices.Contains(c.Addresses(), a) })
+	if err != nil || len(addrs) == 0 {
+		return nil
+	}
+	return []lane.Target{{Pid: c.State.Pid, Addrs: addrs}}
+}
+
 const (
 	endedPoll = 50 * time.Millisecond
 	awayPoll  = time.Second // while the engine does not answer: it starts and stops nothing then

@@ -156,6 +156,13 @@ func (l *Lane) confirm() {
 	}
 }
 
+// Knows reports whether the lane does something for the front of that key.
+func (l *Lane) Knows(key string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.services[key] != nil
+}
+
 // Set says what the lane is to do for the front of that key. Without a target it
 // does nothing for it.
 func (l *Lane) Set(key string, s Service) error {
@@ -177,6 +184,9 @@ func (l *Lane) Set(key string, s Service) error {
 
 func (l *Lane) replace(key string, s *lived) {
 	old := l.services[key]
+	if old == nil && s != nil {
+		old = &lived{Service: Service{Ports: s.Ports, Targets: s.Leaving}} // as the agent before left it
+	}
 	delete(l.services, key)
 	if s != nil && len(s.Targets) > 0 {
 		l.services[key] = s

@@ -13,6 +13,9 @@ import (
 type Service struct {
 	Ports   []Port   // what the front publishes
 	Targets []Target // where its connections go
+	// Leaving are those where they went before, of a front that the lane does not know: it
+	// remembers by itself where it sent them.
+	Leaving []Target
 	// Front is the process of the front, and Ended is called when it has ended. The lane
 	// cannot know whether the front is started again, and goes on as it is. When it was
 	// stopped its port is not published, and [Lane.Set] must take the lane away too.
@@ -38,7 +41,7 @@ const (
 	UDP Proto = 17
 )
 
-// Target is a container that new connections go to.
+// Target is a container that new connections go to, or went to.
 type Target struct {
 	Pid   int          // its process, in the numbering of the host
 	Addrs []netip.Addr // at most one of each family; see [Source]

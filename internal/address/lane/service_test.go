@@ -1,7 +1,10 @@
 package lane
 
 import (
+	"log/slog"
 	"net/netip"
+	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -82,4 +85,21 @@ func TestLatecomers_AreTheUDPPortsOfWhatIsNoTargetAnyMore(t *testing.T) {
 	now.Targets = []Target{{Pid: 8, Addrs: []netip.Addr{other}}}
 	assert.DeepEqual(t, latecomers(service, now), map[int][]late{7: {{app, service.Ports[2]}}}, compare...)
 	assert.Equal(t, len(latecomers(service, service)), 0)
+}
+
+func TestSet_OfAFrontThatItDoesNotKnowOwesWhatTheAgentBeforeOwed(t *testing.T) {
+	old := exec.Command("sleep", "60")
+	assert.NilError(t, old.Start())
+	t.Cleanup(func() { _ = old.Process.Kill(); _ = old.Wait() })
+	serves := Target{Pid: os.Getpid(), Addrs: []netip.Addr{app}}
+	leaves := Target{Pid: old.Process.Pid, Addrs: []netip.Addr{other}}
+
+	l := New(slog.New(slog.DiscardHandler), "", func() bool { return true })
+	s := Service{Front: os.Getpid(), Ports: service.Ports, Targets: []Target{serves}, Leaving: []Target{serves, leaves}}
+	assert.Assert(t, !l.Knows("shop_web"))
+	assert.NilError(t, l.Set("shop_web", s))
+	assert.Assert(t, l.Knows("shop_web"))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	assert.DeepEqual(t, l.late, map[int][]late{leaves.Pid: {{other, service.Ports[2]}}}, compare...)
 }
