@@ -303,9 +303,8 @@ const ActionNetworkConnect = "network-connect"
 // stream begins with what happened since the call. Some of it is older than the
 // list.
 func (c *Client) Events(ctx context.Context) (<-chan Event, <-chan error) {
-	now := time.Now()
 	res := c.api.Events(ctx, client.EventsListOptions{
-		Since:   fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond()),
+		Since:   timestamp(time.Now()),
 		Filters: make(client.Filters).Add("type", "container", "network"),
 	})
 	out := make(chan Event)

@@ -53,8 +53,8 @@ func (m *Machine) divert(ctx context.Context, e *Entry, cause error) bool {
 		return m.gone(e)
 	case e.Phase == Recreate:
 		return m.cannotRecreate(ctx, e, cause)
-	case e.Phase == Adopt && (errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused)):
-		e.Unfit = true
+	case e.Phase == Adopt && (errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused) || errors.Is(cause, ErrStopped)):
+		e.Unfit = !errors.Is(cause, ErrStopped)
 		return m.missing(e, Recreate, cause)
 	case !errdefs.IsNotFound(cause):
 		return false
