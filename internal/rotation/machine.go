@@ -28,6 +28,7 @@ type Engine interface {
 	Signal(ctx context.Context, id, signal string) error
 	Exec(ctx context.Context, id string, command []string) (code int, err error)
 	Signals(ctx context.Context, id string, since time.Time) ([]unix.Signal, error)
+	Accepts(ctx context.Context) error
 	Remove(ctx context.Context, id string) error
 	Rename(ctx context.Context, id, name string) error
 	SetRestartPolicy(ctx context.Context, id string, policy container.RestartPolicy) error
@@ -240,6 +241,9 @@ func (m *Machine) raise(ctx context.Context, e *Entry) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), effectDeadline)
 	defer cancel()
+	if err := m.Engine.Accepts(ctx); err != nil {
+		return err // it goes down, and what it starts now would be left half made
+	}
 	c, err := m.Engine.Inspect(ctx, e.serving())
 	if err == nil && c.State.Status == container.StateExited {
 		err = m.Engine.Start(ctx, c.ID)

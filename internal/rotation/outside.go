@@ -15,12 +15,12 @@ import (
 )
 
 // ErrStopped is wrapped when a container that did not become healthy was told to end by
-// somebody outside, a person or an engine that goes down itself: that says nothing about
-// its versions.
+// somebody outside: that says nothing about its versions.
 var ErrStopped = errors.New("it was stopped from outside")
 
 // verdict is err, which says that the container does not work, unless that is somebody
-// else's doing.
+// else's doing. Where it is that of an engine that goes down, the error says that the
+// engine is not available: the rotation goes on from here when it is again.
 //
 // The engine's history tells it, and nothing else does: a process that was stopped may end
 // with any exit code, and what the engine says of the container is the same.
@@ -35,6 +35,9 @@ func (m *Machine) verdict(ctx context.Context, c engine.Container, err error) er
 	case unknown != nil:
 		m.Log.Warn("not known whether the container was stopped from outside", "container", c.Name, "error", unknown)
 	case slices.ContainsFunc(sent, func(s unix.Signal) bool { return ends(c.Spec.Config, s) }):
+		if gone := m.Engine.Accepts(ctx); gone != nil {
+			return gone
+		}
 		return fmt.Errorf("%w: %v", ErrStopped, err) //nolint:errorlint // it is no longer that
 	}
 	return err

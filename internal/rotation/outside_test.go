@@ -26,6 +26,7 @@ func (c change) meddledAt(t *testing.T, point string, meddle func(s *scene, id s
 	s.onPoint(func(at string) error {
 		if at == string(c.strategy)+"/forward/"+point && !done {
 			done = true
+			time.Sleep(100 * time.Millisecond) // in the bubble it was started in this instant
 			meddle(s, s.entry.Serving())
 		}
 		return nil
@@ -35,27 +36,47 @@ func (c change) meddledAt(t *testing.T, point string, meddle func(s *scene, id s
 	return s
 }
 
-// stopped are the ways to tell a container to end.
-var stopped = map[string]func(s *scene, id string){
-	"by a person":                    func(s *scene, id string) { _ = s.Engine.Stop(context.Background(), id) },
-	"by the engine, which goes down": func(s *scene, _ string) { s.Engine.ShutDown() },
-}
+// inPlace are the kinds of rotation that have a gate and a watch.
+var inPlace = []string{"rolling behind a front", "rolling with an anonymous volume", "restart with a sidecar", "files and a signal", "files and a command"}
 
 func TestMachine_ContainerThatIsStoppedFromOutsideSaysNothingAboutItsVersion(t *testing.T) {
-	for _, name := range []string{"rolling behind a front", "rolling with an anonymous volume", "restart with a sidecar", "files and a signal", "files and a command"} {
+	for _, name := range inPlace {
 		for _, point := range []string{"gate/before", "watch/before"} {
-			for how, stop := range stopped {
-				t.Run(name+"/"+point+"/"+how, func(t *testing.T) {
-					synctest.Test(t, func(t *testing.T) {
-						s := kind(name, false).meddledAt(t, point, stop)
-						s.startFailed(t)
-						s.check(t, rotation.OutcomeRolledBack)
-						e := s.ended(t)
-						assert.Assert(t, !e.Unfit && e.RetryLater(), e.ErrorMessage)
-						assert.ErrorContains(t, errors.New(e.ErrorMessage), "it was stopped from outside: ")
-					})
+			t.Run(name+"/"+point, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					s := kind(name, false).meddledAt(t, point, func(s *scene, id string) { _ = s.Engine.Stop(context.Background(), id) })
+					s.startFailed(t)
+					s.check(t, rotation.OutcomeRolledBack)
+					e := s.ended(t)
+					assert.Assert(t, !e.Unfit && e.RetryLater(), e.ErrorMessage)
+					assert.ErrorContains(t, errors.New(e.ErrorMessage), "it was stopped from outside: ")
 				})
-			}
+			})
+		}
+	}
+}
+
+// The engine stops its containers before it is gone. The rotation waits for it, touches
+// nothing meanwhile, and goes on.
+func TestMachine_EngineThatGoesDownIsWaitedFor(t *testing.T) {
+	for _, name := range inPlace {
+		for _, point := range []string{"gate/before", "watch/before"} {
+			t.Run(name+"/"+point, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var before, after int
+					s := kind(name, false).meddledAt(t, point, func(s *scene, _ string) {
+						s.Engine.ShutDown()
+						before = len(s.Engine.Calls())
+						time.AfterFunc(3*time.Second, func() {
+							after = len(s.Engine.Calls())
+							s.Engine.RestartEngine()
+						})
+					})
+					s.startFailed(t)
+					s.check(t, rotation.OutcomeRotated)
+					assert.Equal(t, after, before, "%v", s.Engine.Calls())
+				})
+			})
 		}
 	}
 }
@@ -126,6 +147,7 @@ func TestMachine_EngineThatIsGoneBeforeItTellsIsWaitedFor(t *testing.T) {
 		s := kind("rolling behind a front", false).meddledAt(t, "gate/before", func(s *scene, _ string) {
 			s.Engine.ShutDown()
 			s.Engine.Fail("Signals", errdefs.ErrUnavailable)
+			time.AfterFunc(3*time.Second, s.Engine.RestartEngine)
 		})
 		s.check(t, rotation.OutcomeRotated)
 	})

@@ -86,6 +86,7 @@ type session struct {
 	gone chan struct{}
 	subs []chan engine.Event
 	sent []sent // it remembers no others
+	ends bool   // it takes no new connections
 }
 
 // sent is a signal that the engine has sent.

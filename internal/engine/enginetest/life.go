@@ -211,6 +211,19 @@ func (e *Engine) Signals(ctx context.Context, id string, since time.Time) ([]uni
 	return signals, nil
 }
 
+// Accepts fails from [Engine.ShutDown] to the next [Engine.RestartEngine].
+func (e *Engine) Accepts(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.begin(ctx, "Accepts"); err != nil {
+		return err
+	}
+	if e.session.ends {
+		return fmt.Errorf("it takes no new connections: %w", errdefs.ErrUnavailable)
+	}
+	return nil
+}
+
 // Stop ends a container; one that does not run, or does not exist, is a success.
 func (e *Engine) Stop(ctx context.Context, id string) error {
 	e.mu.Lock()
@@ -347,6 +360,7 @@ func (e *Engine) Kill(id string) {
 func (e *Engine) ShutDown() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.session.ends = true
 	for _, c := range e.sorted() {
 		if c.Running() {
 			e.told(c, unix.SIGTERM, 0)
