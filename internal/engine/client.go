@@ -25,6 +25,7 @@ import (
 // Client talks to one engine. It is safe for concurrent use.
 type Client struct {
 	api       *client.Client
+	opts      []client.Opt
 	mayChange func() error // nil: it may
 	// Targets, when set, says what a container is given beside its specification.
 	Targets func(target.Container) target.Given
@@ -47,7 +48,7 @@ func Open(host string, mayChange func() error) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open engine: %w", err)
 	}
-	return &Client{api: api, mayChange: mayChange}, nil
+	return &Client{api: api, opts: opts, mayChange: mayChange}, nil
 }
 
 // Close drops idle connections.
@@ -58,6 +59,28 @@ func (c *Client) Ping(ctx context.Context) error {
 	_, err := c.api.Ping(ctx, client.PingOptions{})
 	return wrap("ping engine", "", err)
 }
+
+// Accepts succeeds when the engine takes new connections; otherwise the error is
+// [Unavailable]. One that is told to end closes its door first, and answers on the
+// connections that it has while it stops its containers: what is started then is left
+// half made. Where systemd holds the socket, a new connection gets no answer.
+func (c *Client) Accepts(ctx context.Context) error {
+	fresh, err := client.New(c.opts...)
+	if err != nil {
+		return wrap("open engine", "", err)
+	}
+	defer func() { _ = fresh.Close() }()
+	asking, cancel := context.WithTimeout(ctx, acceptDeadline)
+	defer cancel()
+	_, err = fresh.Ping(asking, client.PingOptions{})
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("it takes no new connections: %w: %w", errdefs.ErrUnavailable, err)
+	}
+	return wrap("ping engine", "", err)
+}
+
+// acceptDeadline is how long a new connection may take to be answered.
+const acceptDeadline = 5 * time.Second
 
 // Runtimes returns the names of the OCI runtimes that the engine knows.
 func (c *Client) Runtimes(ctx context.Context) ([]string, error) {
@@ -303,9 +326,8 @@ const ActionNetworkConnect = "network-connect"
 // stream begins with what happened since the call. Some of it is older than the
 // list.
 func (c *Client) Events(ctx context.Context) (<-chan Event, <-chan error) {
-	now := time.Now()
 	res := c.api.Events(ctx, client.EventsListOptions{
-		Since:   fmt.Sprintf("%d.%09d", now.Unix(), now.Nanosecond()),
+		Since:   timestamp(time.Now()),
 		Filters: make(client.Filters).Add("type", "container", "network"),
 	})
 	out := make(chan Event)

@@ -447,7 +447,7 @@ func (m *Machine) exec(ctx context.Context, e *Entry) error {
 		m.Log.Warn("the command fails with the versions before too", "rotation", e.ID, "container", e.ContainerName, "error", err)
 		return nil
 	}
-	return err
+	return m.verdict(ctx, c, err)
 }
 
 // The health gate looks this often, and without a health check wants the
@@ -491,14 +491,16 @@ func (e *Entry) seen() container.HealthStatus {
 func (m *Machine) await(ctx context.Context, id string, longest time.Duration, ports []uint16, seen container.HealthStatus) error {
 	waitCtx, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
+	var last engine.Container
 	var why string
 	for {
 		c, err := m.Engine.Inspect(waitCtx, id)
 		if err == nil {
 			var healthy bool
 			if healthy, why, err = m.healthy(waitCtx, c, ports, seen); healthy || err != nil {
-				return err
+				return m.verdict(ctx, c, err)
 			}
+			last = c
 		}
 		if err != nil && waitCtx.Err() == nil {
 			return err
@@ -512,7 +514,7 @@ func (m *Machine) await(ctx context.Context, id string, longest time.Duration, p
 			if why == "" { // nothing against the container
 				return fmt.Errorf("the engine does not tell within %s how the container is: %w", longest, waitCtx.Err())
 			}
-			return fmt.Errorf("%w within %s: %s", ErrUnhealthy, longest, why)
+			return m.verdict(ctx, last, fmt.Errorf("%w within %s: %s", ErrUnhealthy, longest, why))
 		}
 	}
 }
@@ -592,7 +594,7 @@ func (m *Machine) watch(ctx context.Context, e *Entry) error {
 			return err
 		}
 		if err := alive(c); err != nil {
-			return err
+			return m.verdict(ctx, c, err)
 		}
 		passed := time.Since(begun)
 		health := c.State.Health
@@ -600,13 +602,13 @@ func (m *Machine) watch(ctx context.Context, e *Entry) error {
 			health = m.health(ctx, c, e.seen())
 		}
 		if health == container.Unhealthy {
-			return fmt.Errorf("%w: its health check says unhealthy", ErrUnhealthy)
+			return m.verdict(ctx, c, fmt.Errorf("%w: its health check says unhealthy", ErrUnhealthy))
 		}
 		starting := health == container.Starting && passed >= e.Timing.Monitor
 		looked := time.Now()
 		switch {
 		case starting && passed >= max(e.Timing.Health, e.Timing.Monitor):
-			return fmt.Errorf("%w again within %s", ErrUnhealthy, passed.Round(time.Second))
+			return m.verdict(ctx, c, fmt.Errorf("%w again within %s", ErrUnhealthy, passed.Round(time.Second)))
 		case !starting && passed >= e.Timing.Monitor && (passed >= e.Timing.Monitor+e.Timing.Drain || m.drained(ctx, e)):
 			return nil
 		}

@@ -201,8 +201,13 @@ func (e *Entry) finish() {
 // turnBack starts the way back.
 func (e *Entry) turnBack(cause error) {
 	e.ErrorMessage = cause.Error()
-	e.Unfit = errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused) || errors.Is(cause, ErrReload) || errors.Is(cause, secret.ErrUnfit)
+	e.Unfit = unfit(cause)
 	e.turn(Back)
+}
+
+// unfit reports whether an error says that the versions are no good.
+func unfit(cause error) bool {
+	return errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused) || errors.Is(cause, ErrReload) || errors.Is(cause, secret.ErrUnfit)
 }
 
 func (e *Entry) turn(p Phase) {

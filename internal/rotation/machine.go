@@ -10,6 +10,7 @@ import (
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -26,6 +27,8 @@ type Engine interface {
 	Restart(ctx context.Context, id string) error
 	Signal(ctx context.Context, id, signal string) error
 	Exec(ctx context.Context, id string, command []string) (code int, err error)
+	Signals(ctx context.Context, id string, since time.Time) ([]unix.Signal, error)
+	Accepts(ctx context.Context) error
 	Remove(ctx context.Context, id string) error
 	Rename(ctx context.Context, id, name string) error
 	SetRestartPolicy(ctx context.Context, id string, policy container.RestartPolicy) error
@@ -137,6 +140,7 @@ func (m *Machine) Run(ctx context.Context, e *Entry) error {
 		case engine.Unavailable(err):
 			m.Log.Warn("rotation waits for the engine", "rotation", e.ID, "container", e.ContainerName, "step", e.Step, "error", err)
 			retry.left = attempts // an engine may be away for as long as it likes
+			raised = false        // it may have stopped its containers, and not remember that
 			retry.wait(ctx)
 			continue
 		case !e.undoable():
@@ -230,15 +234,19 @@ func (m *Machine) fault(e *Entry, moment string) error {
 	return m.Fault(e.point(moment).String())
 }
 
-// raise starts the serving container again if it was down when this agent came:
-// the engine may have been restarted with nobody to answer its runtime. Whether
-// the container is any good is for the steps to find out.
+// raise starts the serving container again if it was down when this agent came, or
+// when the engine did: that may have been restarted, with nobody to answer its runtime
+// or with a container that it does not start again. Whether the container is any good
+// is for the steps to find out.
 func (m *Machine) raise(ctx context.Context, e *Entry) error {
 	if !e.startedServing() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), effectDeadline)
 	defer cancel()
+	if err := m.Engine.Accepts(ctx); err != nil {
+		return err // it goes down, and what it starts now would be left half made
+	}
 	c, err := m.Engine.Inspect(ctx, e.serving())
 	if err == nil && c.State.Status == container.StateExited {
 		err = m.Engine.Start(ctx, c.ID)

@@ -53,8 +53,8 @@ func (m *Machine) divert(ctx context.Context, e *Entry, cause error) bool {
 		return m.gone(e)
 	case e.Phase == Recreate:
 		return m.cannotRecreate(ctx, e, cause)
-	case e.Phase == Adopt && (errors.Is(cause, ErrUnhealthy) || errors.Is(cause, ErrRefused) || errors.Is(cause, ErrUnread)):
-		e.Unfit = !errors.Is(cause, ErrUnread)
+	case e.Phase == Adopt && (unfit(cause) || errors.Is(cause, ErrUnread) || errors.Is(cause, ErrStopped)):
+		e.Unfit = unfit(cause)
 		return m.missing(e, Recreate, cause)
 	case !errdefs.IsNotFound(cause):
 		return false

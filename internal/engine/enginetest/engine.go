@@ -19,6 +19,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
+	"golang.org/x/sys/unix"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/target"
@@ -84,6 +85,15 @@ type fault struct {
 type session struct {
 	gone chan struct{}
 	subs []chan engine.Event
+	sent []sent // it remembers no others
+	ends bool   // it takes no new connections
+}
+
+// sent is a signal that the engine has sent.
+type sent struct {
+	id     string
+	at     time.Time
+	signal unix.Signal
 }
 
 // New returns an engine without containers.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	"golang.org/x/sys/unix"
 
 	"github.com/docker-secret-operator/dso/internal/engine"
 )
@@ -174,6 +175,55 @@ func restarts(c *entry) bool {
 	return false
 }
 
+// told is halt for a container that is told to end.
+func (e *Engine) told(c *entry, signal unix.Signal, code int) {
+	e.tell(c, signal)
+	e.halt(c, code)
+}
+
+func (e *Engine) tell(c *entry, signal unix.Signal) {
+	e.session.sent = append(e.session.sent, sent{c.ID, time.Now(), signal})
+	e.publish("kill", c)
+}
+
+// Tell is docker kill with a signal that the process does not end at.
+func (e *Engine) Tell(id string, signal unix.Signal) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c, err := e.find(id); err == nil && c.Running() {
+		e.tell(c, signal)
+	}
+}
+
+// Signals returns the signals that a container was sent by the engine since then.
+func (e *Engine) Signals(ctx context.Context, id string, since time.Time) ([]unix.Signal, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.begin(ctx, "Signals"); err != nil {
+		return nil, err
+	}
+	var signals []unix.Signal
+	for _, s := range e.session.sent {
+		if s.id == id && s.at.After(since) {
+			signals = append(signals, s.signal)
+		}
+	}
+	return signals, nil
+}
+
+// Accepts fails from [Engine.ShutDown] to the next [Engine.RestartEngine].
+func (e *Engine) Accepts(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if _, err := e.begin(ctx, "Accepts"); err != nil {
+		return err
+	}
+	if e.session.ends {
+		return fmt.Errorf("it takes no new connections: %w", errdefs.ErrUnavailable)
+	}
+	return nil
+}
+
 // Stop ends a container; one that does not run, or does not exist, is a success.
 func (e *Engine) Stop(ctx context.Context, id string) error {
 	e.mu.Lock()
@@ -191,7 +241,11 @@ func (e *Engine) Stop(ctx context.Context, id string) error {
 	}
 	e.note("stop %s", c.Name)
 	c.byHand = true
-	e.halt(c, 0)
+	if c.Running() {
+		e.told(c, unix.SIGTERM, 0)
+	} else {
+		e.halt(c, 0)
+	}
 	if c.Spec.HostConfig.AutoRemove {
 		e.delete(c)
 	}
@@ -256,7 +310,7 @@ func (e *Engine) Restart(ctx context.Context, id string) error {
 	}
 	e.note("restart %s", c.Name)
 	if c.Running() {
-		e.halt(c, 0)
+		e.told(c, unix.SIGTERM, 0)
 	}
 	c.restarts = 0
 	if err := e.start(c); err != nil {
@@ -285,7 +339,7 @@ func (e *Engine) Remove(ctx context.Context, id string) error {
 
 func (e *Engine) delete(c *entry) {
 	if c.Running() {
-		e.halt(c, killed)
+		e.told(c, unix.SIGKILL, killed)
 	}
 	delete(e.containers, c.ID)
 	e.publish("destroy", c)
@@ -298,6 +352,19 @@ func (e *Engine) Kill(id string) {
 	defer e.mu.Unlock()
 	if c, err := e.find(id); err == nil && c.Running() {
 		e.ended(c, killed)
+	}
+}
+
+// ShutDown is what dockerd does first when it is told to end: every container is
+// stopped, and it still answers on the connections that it has.
+func (e *Engine) ShutDown() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.session.ends = true
+	for _, c := range e.sorted() {
+		if c.Running() {
+			e.told(c, unix.SIGTERM, 0)
+		}
 	}
 }
 

@@ -47,6 +47,11 @@ var ports = 8200
 // begin brings a project up whose web answers v1.
 func begin(t *testing.T, name string) *scene {
 	t.Helper()
+	return beginWith(t, name, project)
+}
+
+func beginWith(t *testing.T, name, project string) *scene {
+	t.Helper()
 	ports++
 	s := &scene{t: t, name: name, port: ports, web: name + "-web-1"}
 	s.from = len(s.log())

@@ -1,0 +1,4 @@
+package rotation
+
+// Ends is ends, for the tests.
+var Ends = ends
