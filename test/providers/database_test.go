@@ -278,3 +278,52 @@ func TestVault_ALeaseLastsNoLongerThanItsToken(t *testing.T) {
 	}))
 	d.read(t, p)
 }
+
+// What somebody revokes is replaced at the next comparison, and not only when it would be
+// renewed: the account itself, or the token that made it, with which it dies.
+func TestVault_ARevokedLeaseIsReplaced(t *testing.T) {
+	d := newDynamic(t, "1h", "2h", nil)
+	role, id := d.bao.approle(t, d.mount)
+	m := &memory{sealed: map[secret.Version]secret.Value{}}
+	p := open(t, vault.Config{Address: d.bao.addr, Login: vault.AppRole("approle-"+d.mount, role, fixed(id), false), Memory: m, Resume: "approle"})
+	last, _ := d.read(t, p)
+	for what, revoke := range map[string]func(){
+		"the lease": func() {
+			var kept struct {
+				Leases map[string]struct {
+					ID string `json:"lease_id"`
+				}
+			}
+			assert.NilError(t, json.Unmarshal(m.data, &kept))
+			d.bao.do(t, "POST", "sys/leases/revoke", o{"lease_id": kept.Leases[d.path].ID, "sync": true})
+		},
+		"the token": func() {
+			var kept struct{ Token string }
+			assert.NilError(t, json.Unmarshal(m.token.Reveal(), &kept))
+			d.bao.do(t, "POST", "auth/token/revoke", o{"token": kept.Token})
+		},
+	} {
+		revoke()
+		assert.NilError(t, until(20*time.Second, func() error {
+			v, err := p.Version(t.Context(), d.path)
+			if err == nil && v == last {
+				err = errors.New(what + " is revoked, and the account still the one before")
+			}
+			return err
+		}))
+		last, _ = d.read(t, p)
+	}
+}
+
+// A policy that forbids to ask for a lease costs nobody the account.
+func TestVault_ALeaseNeedsNoRightToBeLookedUp(t *testing.T) {
+	d := newDynamic(t, "1h", "2h", o{"no_default_policy": true})
+	d.bao.do(t, "PUT", "sys/policies/acl/"+d.mount, o{"policy": `
+path "` + d.mount + `/*" { capabilities = ["read"] }
+path "auth/token/lookup-self" { capabilities = ["read"] }
+path "sys/internal/ui/mounts/*" { capabilities = ["read"] }`})
+	p := d.open(t, nil)
+	first, _ := d.read(t, p)
+	second, _ := d.read(t, p)
+	assert.Equal(t, second, first)
+}
