@@ -265,6 +265,15 @@ func resolveName(path, project string, isProvider func(string) bool) ID {
 	return id
 }
 
+// CheckPath says what is wrong with a path that a reference could not have after the
+// name of its provider.
+func (id ID) CheckPath() error {
+	if len(id.Path) > MaxRefLen {
+		return fmt.Errorf("it is longer than %d bytes", MaxRefLen)
+	}
+	return checkPath(id.Path)
+}
+
 func checkPath(path string) error {
 	if path == "" {
 		return errors.New("the path is empty")

@@ -95,6 +95,9 @@ func (r *Receiver) take(w http.ResponseWriter, hr *http.Request) (Answer, error)
 		return Answer{}, refuse(http.StatusBadRequest, "there is no such provider")
 	}
 	id := secret.ID{Provider: report.Provider, Path: report.Secret}
+	if err := id.CheckPath(); err != nil {
+		return Answer{}, refuse(http.StatusBadRequest, "secret_name is not the path of a reference: %v", err)
+	}
 	used := r.Look(id)
 	if used {
 		r.Log.Info("a secret is reported as changed", "secret", id.String(), "remote", hr.RemoteAddr)

@@ -122,11 +122,15 @@ func TestReceiver_Refuses(t *testing.T) {
 		"no secret":            {now, `{"provider": "vault"}`, nil, 400, "secret_name is missing"},
 		"no provider":          {now, `{"secret_name": "x"}`, nil, 400, "provider or"},
 		"unknown provider":     {now, `{"provider": "file", "secret_name": "etc/shadow"}`, nil, 400, "there is no such provider"},
+		"no path":              {now, `{"provider": "vault", "secret_name": "../x"}`, nil, 400, `secret_name is not the path of a reference: segment \".`},
+		"a field":              {now, `{"provider": "vault", "secret_name": "kv/app/db#password"}`, nil, 400, "secret_name is not the path of a reference"},
+		"too long a path":      {now, `{"provider": "vault", "secret_name": "` + strings.Repeat("x", secret.MaxRefLen+1) + `"}`, nil, 400, "it is longer than"},
 		"too long":             {now, `{"provider": "` + strings.Repeat("x", maxBody) + `"}`, nil, 400, "longer than"},
 		"an unsigned question": {now, `{"provider": "file", "secret_name": "x"}`, header(HeaderSignature, "sha256=00"), 401, "does not fit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig()
+			r.Begin(now) // a slow machine is a second later here
 			code, body := r.send(report(tc.sent, tc.body, tc.edit))
 			assert.Equal(t, code, tc.code, body)
 			assert.Assert(t, strings.Contains(body, tc.says), body)

@@ -23,7 +23,7 @@ import (
 func openAWS(t *testing.T, cfg aws.Config) *aws.Provider {
 	t.Helper()
 	t.Setenv("AWS_CONFIG_FILE", "/nonexistent")
-	cfg.Region, cfg.STSEndpoint, cfg.Timeout = "us-east-1", cfg.Endpoint, 10*time.Second
+	cfg.Region, cfg.STSEndpoint, cfg.Timeout = "us-east-1", cfg.Endpoint, time.Minute
 	cfg.Keys = func() (aws.Keys, error) { return aws.Keys{ID: "AKIATEST", Secret: providertest.Canary}, nil }
 	p, err := aws.New("aws", cfg)
 	assert.NilError(t, err)

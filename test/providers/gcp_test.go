@@ -138,7 +138,7 @@ func openGCP(t *testing.T, proxy *providertest.Proxy) *gcp.Provider {
 	})
 	assert.NilError(t, err)
 	p, err := gcp.New("gcp", gcp.Config{
-		Project: "shop", Location: "europe-west3", Endpoint: proxy.URL, Timeout: 10 * time.Second, TLS: rest.TLS{CAFile: proxy.CAFile},
+		Project: "shop", Location: "europe-west3", Endpoint: proxy.URL, Timeout: time.Minute, TLS: rest.TLS{CAFile: proxy.CAFile},
 		Credentials: func() (secret.Value, error) { return secret.NewValue(file), nil },
 	})
 	assert.NilError(t, err)

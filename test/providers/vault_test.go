@@ -53,7 +53,7 @@ func fixed(v string) vault.Read { return (&credential{value: v}).read }
 
 func open(t *testing.T, cfg vault.Config) *vault.Provider {
 	t.Helper()
-	cfg.Timeout = 10 * time.Second
+	cfg.Timeout = time.Minute
 	p, err := vault.New("bao", cfg, fp)
 	assert.NilError(t, err)
 	return p

@@ -90,13 +90,20 @@ func (p *Provider) readDatabase(ctx context.Context, token string, at location, 
 }
 
 // versionDatabase is the version of a path of the database engine. Of a lease it is known
-// without its value.
+// without its value, and the server says whether the account is there still.
 func (p *Provider) versionDatabase(ctx context.Context, token string, at location, path string) (secret.Version, error) {
 	if !strings.HasPrefix(at.path, dynamicCreds) {
 		_, v, err := p.readDatabase(ctx, token, at, path, "")
 		return v, err
 	}
 	l, err := p.lease(ctx, token, at, path, true)
+	if err != nil {
+		return "", err
+	}
+	revoked, err := p.revoked(ctx, token, l)
+	if err == nil && revoked {
+		l, err = p.replaceLease(ctx, token, at, path, l.version())
+	}
 	if err != nil {
 		return "", err
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
@@ -73,6 +74,8 @@ type leases struct {
 
 	changed  chan struct{} // Keep has something else to wait for
 	replaced chan struct{} // a path has another account
+
+	unasked atomic.Bool // the policy forbids to ask for a lease
 
 	// turn is taken by whoever makes or renews a lease.
 	turn chan struct{}
@@ -224,6 +227,24 @@ func (p *Provider) renewLease(ctx context.Context, token string, l *lease) error
 	return nil
 }
 
+// revoked asks the server whether a lease is over before its time: somebody revoked it, or
+// the token that made it. Where the policy forbids to ask, that is found out when it
+// cannot be renewed.
+func (p *Provider) revoked(ctx context.Context, token string, l *lease) (bool, error) {
+	if p.leases.unasked.Load() {
+		return false, nil
+	}
+	a, err := p.session.conn.ask(ctx, token, http.MethodPost, "sys/leases/lookup", map[string]string{"lease_id": l.ID}, http.StatusBadRequest)
+	if errors.Is(err, provider.ErrDenied) {
+		if _, lost := lookup(ctx, p.session.conn, token); lost != nil {
+			return false, err // it was the token
+		}
+		p.leases.unasked.Store(true)
+		return false, nil
+	}
+	return a.status == http.StatusBadRequest, err
+}
+
 // makeLease lets the server make an account. The one before is left to end by itself:
 // containers that were not changed over yet use it.
 func (p *Provider) makeLease(ctx context.Context, token string, at location, path string) (*lease, error) {
@@ -288,8 +309,8 @@ func (p *Provider) readDynamic(ctx context.Context, token string, at location, p
 	return l.value, l.version(), nil
 }
 
-// replaceLease makes a lease in the place of one whose value is lost; somebody else may
-// have done so already.
+// replaceLease makes a lease in the place of one that is revoked or whose value is lost;
+// somebody else may have done so already.
 func (p *Provider) replaceLease(ctx context.Context, token string, at location, path string, lost secret.Version) (*lease, error) {
 	if err := p.leases.take(ctx); err != nil {
 		return nil, err
