@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,10 +19,9 @@ func rotatesWith(t *testing.T, a *agent, point string, do func(id string)) {
 	t.Helper()
 	a.Secrets.Set("app/db", "one")
 	a.up(t, "web", usesDB)
-	done := false
+	var done atomic.Bool
 	a.Host.Machine.Fault = func(at string) error {
-		if at == point && !done {
-			done = true
+		if at == point && done.CompareAndSwap(false, true) {
 			time.Sleep(100 * time.Millisecond) // in the bubble it was started in this instant
 			all := a.Host.Engine.All()
 			do(all[len(all)-1].ID)
@@ -31,7 +31,7 @@ func rotatesWith(t *testing.T, a *agent, point string, do func(id string)) {
 	a.run(t)
 	a.set("app/db", "two")
 	time.Sleep(6 * time.Second)
-	assert.Assert(t, done)
+	assert.Assert(t, done.Load())
 }
 
 func TestOutside_VersionThatWasStoppedFromOutsideIsTriedAgainLater(t *testing.T) {
