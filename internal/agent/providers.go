@@ -31,7 +31,7 @@ import (
 )
 
 // build makes the provider that the configuration describes. It asks no store.
-func build(name string, p config.Provider, fp provider.Fingerprint, memory vault.Memory) (provider.Provider, error) {
+func build(name string, p config.Provider, fp provider.Fingerprint, memory memory) (provider.Provider, error) {
 	switch c := p.Config.(type) {
 	case *config.AWS:
 		return aws.New(name, awsConfig(p, c))
@@ -66,7 +66,7 @@ func build(name string, p config.Provider, fp provider.Fingerprint, memory vault
 		}
 		return vault.New(name, vault.Config{
 			Address: c.Address, Namespace: c.Namespace, Mount: c.Mount, KVVersion: kv,
-			Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login, Memory: memory, Resume: resume,
+			Timeout: c.Timeout, TLS: tlsOf(c.TLS), Login: login, Memory: memory, Resume: resume, Unwrapped: memory.unwrapped,
 		}, fp)
 	}
 	return nil, fmt.Errorf("provider %s: no provider is made of type %q", name, p.Type)
@@ -118,6 +118,8 @@ type memory struct {
 	file     string // empty: none
 	sealed   resolve.Sealed
 	notes    notes // nil: none are kept
+
+	unwrapped *vault.Unwrapped // in memory only, from one provider of the name to the next
 }
 
 // notes are what the agent keeps sealed for itself.

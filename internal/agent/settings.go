@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/provider"
+	"github.com/docker-secret-operator/dso/internal/provider/vault"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/secret"
 	"github.com/docker-secret-operator/dso/internal/target"
@@ -38,6 +40,8 @@ type settings struct {
 	fp       provider.Fingerprint
 	sealed   resolve.Sealed // may be nil
 	leases   string         // directory of what is leased; empty: nothing is remembered
+	// unwrapped is what wrapping tokens held, by server and provider.
+	unwrapped map[string]*vault.Unwrapped
 	// settle is how long a file that changed must be quiet before it is read.
 	settle time.Duration
 	// targetsFile is where dso-runtime finds the rules; empty: they are not written.
@@ -81,7 +85,7 @@ func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint, s
 	s := &settings{
 		log: cfg.Log, explicit: cfg.ConfigFile, level: cfg.Level, local: local, fp: fp, settle: 100 * time.Millisecond,
 		resolver: resolve.New(provider.Registry{}, sealed), sources: map[string]*source{}, taken: make(chan struct{}, 1),
-		sealed: sealed,
+		sealed: sealed, unwrapped: map[string]*vault.Unwrapped{},
 	}
 	s.watch = watch.New(s.resolver)
 	if cfg.StateDir != "" {
@@ -180,7 +184,9 @@ func (s *settings) source(name string, described config.Provider) (*source, erro
 	raw := s.local
 	if name != secret.DefaultProvider {
 		var err error
-		if raw, err = build(name, described, s.fp, s.memory(name)); err != nil {
+		m := s.memory(name)
+		m.unwrapped = s.unwrappedFor(name, described)
+		if raw, err = build(name, described, s.fp, m); err != nil {
 			return nil, err
 		}
 	}
@@ -198,6 +204,20 @@ func (s *settings) memory(name string) memory {
 		m.file = filepath.Join(s.leases, name+".json")
 	}
 	return m
+}
+
+// unwrappedFor is what the provider before of that name, at the same server, had in a
+// wrapping token.
+func (s *settings) unwrappedFor(name string, described config.Provider) *vault.Unwrapped {
+	c, ok := described.Config.(*config.Vault)
+	if !ok {
+		return nil
+	}
+	of := strings.Join([]string{name, c.Address, c.Namespace}, " ")
+	if s.unwrapped[of] == nil {
+		s.unwrapped[of] = &vault.Unwrapped{}
+	}
+	return s.unwrapped[of]
 }
 
 // bare is the local vault that no configuration names.

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -179,6 +180,41 @@ func TestSettings_HangupReadsTheCredentialsAgain(t *testing.T) {
 	r.until("another provider", changed)
 }
 
+// A wrapping token can be asked for once: the provider that takes the place of the one
+// that did, because the file was replaced while the agent ran, needs what was in it.
+func TestSettings_AProviderMadeAnewKeepsWhatWasUnwrapped(t *testing.T) {
+	var unwrapped atomic.Int32
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path != "/v1/sys/wrapping/unwrap":
+			fmt.Fprint(w, `{"data": {"ttl": 0, "password": "x"}}`)
+		case unwrapped.Add(1) > 1:
+			w.WriteHeader(http.StatusBadRequest)
+		default:
+			fmt.Fprint(w, `{"auth": {"client_token": "inner"}}`)
+		}
+	}))
+	defer srv.Close()
+	token := filepath.Join(t.TempDir(), "token")
+	assert.NilError(t, os.WriteFile(token, []byte("spent"), 0o600))
+	r := newRig(t, "providers:\n  v: {type: vault, config: {address: '"+srv.URL+"', mount: kv, kv_version: 1}, auth: {params: {token_file: "+token+", wrapped: true}}}\n")
+	r.run()
+	before, err := r.resolver.Providers().Lookup("v")
+	assert.NilError(t, err)
+	assert.NilError(t, os.WriteFile(token, []byte("new"), 0o600))
+	_, err = before.Version(t.Context(), "x")
+	assert.NilError(t, err)
+	r.hup <- os.Interrupt
+	var now provider.Provider
+	r.until("another provider", func() bool {
+		now, err = r.resolver.Providers().Lookup("v")
+		return err == nil && now != before
+	})
+	_, err = now.Version(t.Context(), "x")
+	assert.NilError(t, err)
+	assert.Equal(t, unwrapped.Load(), int32(1))
+}
+
 // inUse makes a secret one that a container uses, and returns its version.
 func (r *rig) inUse(path string) secret.Version {
 	r.t.Helper()
@@ -314,7 +350,7 @@ func TestBuild_MakesEveryTypeAndMethod(t *testing.T) {
 		assert.NilError(t, os.WriteFile(path, []byte("providers: {p: "+text+"}\n"), 0o600))
 		c, err := config.Load(path)
 		assert.NilError(t, err)
-		_, err = build("p", c.Providers["p"], fp, nil)
+		_, err = build("p", c.Providers["p"], fp, memory{})
 		assert.NilError(t, err, text)
 	}
 }
@@ -333,7 +369,7 @@ func TestBuild_SendsTheCredentialThatWasConfigured(t *testing.T) {
 		assert.NilError(t, os.WriteFile(path, []byte("providers: {p: {type: http, config: {url: '"+srv.URL+"/{path}', headers: {X-Tenant: t}}, auth: "+auth+"}}\n"), 0o600))
 		c, err := config.Load(path)
 		assert.NilError(t, err)
-		p, err := build("p", c.Providers["p"], provider.NewFingerprint(nil), nil)
+		p, err := build("p", c.Providers["p"], provider.NewFingerprint(nil), memory{})
 		assert.NilError(t, err)
 		_, _, err = p.Get(t.Context(), "x", "")
 		assert.NilError(t, err)

@@ -15,8 +15,9 @@ import (
 
 // conn asks one server.
 type conn struct {
-	client  *api.Client
-	timeout time.Duration
+	client    *api.Client
+	timeout   time.Duration
+	unwrapped *Unwrapped
 }
 
 // newConn takes nothing from the environment: the agent's may be anybody's.
@@ -37,7 +38,11 @@ func newConn(cfg Config) (*conn, error) {
 	if cfg.Namespace != "" {
 		client.SetNamespace(cfg.Namespace)
 	}
-	return &conn{client: client, timeout: cfg.Timeout}, nil
+	unwrapped := cfg.Unwrapped
+	if unwrapped == nil {
+		unwrapped = &Unwrapped{}
+	}
+	return &conn{client: client, timeout: cfg.Timeout, unwrapped: unwrapped}, nil
 }
 
 // answer is what Vault answers, as far as the provider uses it.

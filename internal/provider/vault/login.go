@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
@@ -85,11 +86,32 @@ func Cert(mount, name string) Login {
 	}
 }
 
+// Unwrapped holds what was in a wrapping token, which can be asked for once: a provider
+// that takes the place of another, at the same server, goes on with it.
+type Unwrapped struct {
+	mu    sync.Mutex
+	outer secret.Value
+	inner string
+}
+
+func (u *Unwrapped) find(outer secret.Value) string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if !u.outer.Equal(outer) {
+		return ""
+	}
+	return u.inner
+}
+
+func (u *Unwrapped) keep(outer secret.Value, inner string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.outer, u.inner = outer, inner
+}
+
 // reader reads a credential as text, and unwraps one that is wrapped when it is a
 // new one.
 func reader(read Read, wrapped bool, inner func(answer) string) func(context.Context, *conn) (string, error) {
-	var outer secret.Value
-	var kept string
 	return func(ctx context.Context, c *conn) (string, error) {
 		v, err := read()
 		if err != nil {
@@ -101,17 +123,18 @@ func reader(read Read, wrapped bool, inner func(answer) string) func(context.Con
 		if !wrapped {
 			return string(v.Reveal()), nil
 		}
-		if kept != "" && v.Equal(outer) {
+		if kept := c.unwrapped.find(v); kept != "" {
 			return kept, nil
 		}
 		a, err := c.ask(ctx, string(v.Reveal()), http.MethodPost, "sys/wrapping/unwrap", map[string]string{})
 		if err != nil {
 			return "", refused(err, "unwrap the credential", "the wrapping token is spent, expired or none: give a new one")
 		}
-		if kept = inner(a); kept == "" {
+		kept := inner(a)
+		if kept == "" {
 			return "", fmt.Errorf("%w: what was wrapped is something else", provider.ErrCredential)
 		}
-		outer = v
+		c.unwrapped.keep(v, kept)
 		return kept, nil
 	}
 }

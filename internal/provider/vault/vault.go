@@ -28,6 +28,8 @@ type Config struct {
 	// is kept with the leases that die with it, and the next provider of the same name
 	// goes on with it. Empty: it is not kept.
 	Resume string
+	// Unwrapped is what the provider before had in a wrapping token; nil: there was none.
+	Unwrapped *Unwrapped
 }
 
 // Provider reads the KV and database engines of one server.
