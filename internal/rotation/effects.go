@@ -143,7 +143,7 @@ func (m *Machine) assign(_ context.Context, e *Entry) error {
 }
 
 func (m *Machine) start(ctx context.Context, e *Entry) error {
-	return m.refusedStart(e.NewContainerID, m.Engine.Start(ctx, e.NewContainerID))
+	return m.refusedStart(ctx, e.NewContainerID, m.Engine.Start(ctx, e.NewContainerID))
 }
 
 // ErrRefused is wrapped when the engine, or the runtime below it, refuses to start
@@ -154,12 +154,15 @@ var ErrRefused = errors.New("the start was refused")
 // says nothing about the versions.
 var ErrUnread = errors.New("not started, as its values could not be read")
 
-func (m *Machine) refusedStart(id string, err error) error {
+func (m *Machine) refusedStart(ctx context.Context, id string, err error) error {
 	if err == nil || engine.Unavailable(err) || errdefs.IsNotFound(err) || errdefs.IsConflict(err) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	if unread := m.Deliveries.Unread(id); unread != nil {
 		return fmt.Errorf("%w: %w", ErrUnread, unread)
+	}
+	if gone := m.Engine.Accepts(ctx); gone != nil {
+		return gone // an engine that goes down refuses for its own sake
 	}
 	return fmt.Errorf("%w: %w", ErrRefused, err)
 }
@@ -362,7 +365,7 @@ func (m *Machine) restart(ctx context.Context, e *Entry) error {
 			return err
 		}
 	}
-	return m.refusedStart(id, m.Engine.Restart(ctx, id))
+	return m.refusedStart(ctx, id, m.Engine.Restart(ctx, id))
 }
 
 // dependants restarts what lives in the container's network: the restart took
@@ -419,7 +422,7 @@ func (m *Machine) signal(ctx context.Context, e *Entry) error {
 		return err
 	}
 	if !c.Running() {
-		return m.refusedStart(c.ID, m.Engine.Start(ctx, c.ID))
+		return m.refusedStart(ctx, c.ID, m.Engine.Start(ctx, c.ID))
 	}
 	return m.Engine.Signal(ctx, c.ID, e.Signal)
 }
@@ -432,7 +435,7 @@ func (m *Machine) exec(ctx context.Context, e *Entry) error {
 		return err
 	}
 	if !c.Running() {
-		return m.refusedStart(c.ID, m.Engine.Start(ctx, c.ID))
+		return m.refusedStart(ctx, c.ID, m.Engine.Start(ctx, c.ID))
 	}
 	runCtx, cancel := context.WithTimeout(ctx, e.Timing.Health)
 	defer cancel()

@@ -234,18 +234,18 @@ func (m *Machine) fault(e *Entry, moment string) error {
 	return m.Fault(e.point(moment).String())
 }
 
-// raise starts the serving container again if it was down when this agent came, or
-// when the engine did: that may have been restarted, with nobody to answer its runtime
-// or with a container that it does not start again. Whether the container is any good
-// is for the steps to find out.
+// raise makes sure that the engine takes work, when it or this agent has come anew, and
+// starts the serving container again if it is down: there may have been nobody to answer
+// the engine's runtime, or it does not start that container again. Whether the container
+// is any good is for the steps to find out.
 func (m *Machine) raise(ctx context.Context, e *Entry) error {
-	if !e.startedServing() {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), effectDeadline)
 	defer cancel()
 	if err := m.Engine.Accepts(ctx); err != nil {
 		return err // it goes down, and what it starts now would be left half made
+	}
+	if !e.startedServing() {
+		return nil
 	}
 	c, err := m.Engine.Inspect(ctx, e.serving())
 	if err == nil && c.State.Status == container.StateExited {

@@ -3,6 +3,7 @@ package rotation_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -78,6 +79,23 @@ func TestMachine_EngineThatGoesDownIsWaitedFor(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// It may refuse a start for its own sake, too.
+func TestMachine_StartThatAnEngineRefusesWhichGoesDownIsTriedAgain(t *testing.T) {
+	for name, call := range map[string]string{"rolling behind a front": "Start", "restart with a sidecar": "Restart"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := kind(name, false).meddledAt(t, strings.ToLower(call)+"/before", func(s *scene, _ string) {
+					s.Engine.ShutDown()
+					s.Engine.Fail(call, errors.New("failed to create task"))
+					time.AfterFunc(3*time.Second, s.Engine.RestartEngine)
+				})
+				s.startFailed(t)
+				s.check(t, rotation.OutcomeRotated)
+			})
+		})
 	}
 }
 
