@@ -124,6 +124,9 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 		return wire.DeliverResponse{}, err
 	}
 	if err := s.refused(req, vars); err != nil {
+		if !req.Exec {
+			s.noteRead(req.ContainerID, err)
+		}
 		return wire.DeliverResponse{}, err
 	}
 	last, _ := s.sealed.Last(req.ContainerID)
@@ -187,8 +190,8 @@ func (s *Store) noteRead(containerID string, err error) {
 	s.unread[containerID] = err
 }
 
-// Unread returns why the values of the container's last start could not be read. It is nil
-// when they were, fit for their references or not; when they were not asked for; and of starts
+// Unread returns why the values of the container's last start could not, or may not, be read.
+// It is nil when they were, fit for their references or not; when they were not asked for; and of starts
 // that another process of the agent answered.
 func (s *Store) Unread(containerID string) error {
 	s.mu.Lock()
