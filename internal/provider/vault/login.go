@@ -89,24 +89,23 @@ func Cert(mount, name string) Login {
 // Unwrapped holds what was in a wrapping token, which can be asked for once: a provider
 // that takes the place of another, at the same server, goes on with it.
 type Unwrapped struct {
-	mu    sync.Mutex
+	mu    sync.Mutex // held while the server is asked: it answers one of two
 	outer secret.Value
 	inner string
 }
 
-func (u *Unwrapped) find(outer secret.Value) string {
+// of returns what was in outer, and asks for it once.
+func (u *Unwrapped) of(outer secret.Value, ask func() (string, error)) (string, error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if !u.outer.Equal(outer) {
-		return ""
+	if u.inner != "" && u.outer.Equal(outer) {
+		return u.inner, nil
 	}
-	return u.inner
-}
-
-func (u *Unwrapped) keep(outer secret.Value, inner string) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.outer, u.inner = outer, inner
+	inner, err := ask()
+	if err == nil {
+		u.outer, u.inner = outer, inner
+	}
+	return inner, err
 }
 
 // reader reads a credential as text, and unwraps one that is wrapped when it is a
@@ -123,19 +122,17 @@ func reader(read Read, wrapped bool, inner func(answer) string) func(context.Con
 		if !wrapped {
 			return string(v.Reveal()), nil
 		}
-		if kept := c.unwrapped.find(v); kept != "" {
-			return kept, nil
-		}
-		a, err := c.ask(ctx, string(v.Reveal()), http.MethodPost, "sys/wrapping/unwrap", map[string]string{})
-		if err != nil {
-			return "", refused(err, "unwrap the credential", "the wrapping token is spent, expired or none: give a new one")
-		}
-		kept := inner(a)
-		if kept == "" {
-			return "", fmt.Errorf("%w: what was wrapped is something else", provider.ErrCredential)
-		}
-		c.unwrapped.keep(v, kept)
-		return kept, nil
+		return c.unwrapped.of(v, func() (string, error) {
+			a, err := c.ask(ctx, string(v.Reveal()), http.MethodPost, "sys/wrapping/unwrap", map[string]string{})
+			if err != nil {
+				return "", refused(err, "unwrap the credential", "the wrapping token is spent, expired or none: give a new one")
+			}
+			unwrapped := inner(a)
+			if unwrapped == "" {
+				return "", fmt.Errorf("%w: what was wrapped is something else", provider.ErrCredential)
+			}
+			return unwrapped, nil
+		})
 	}
 }
 
