@@ -91,8 +91,8 @@ func (s *store) current(ctx context.Context, name string) (string, secret.Versio
 	switch {
 	case err != nil:
 		return "", "", outcome.Explain(ctx, err)
-	case a.VersionMetadatas == nil:
-		return "", "", fmt.Errorf("%w: it lists no versions", provider.ErrMalformed)
+	case a.VersionMetadatas == nil: // as the SDK makes of an answer, too, whose end does not come
+		return "", "", outcome.Explain(ctx, provider.ErrMalformed)
 	}
 	for _, m := range *a.VersionMetadatas {
 		if m.Id != nil && m.CreateTime != nil && m.VersionStages != nil && slices.Contains(*m.VersionStages, "SYSCURRENT") {
@@ -128,7 +128,7 @@ func (s *store) Get(ctx context.Context, name string, want secret.Version) (secr
 	case err != nil:
 		return secret.Value{}, "", err
 	case a.Version == nil || a.Version.VersionMetadata == nil || a.Version.VersionMetadata.Id == nil || a.Version.VersionMetadata.CreateTime == nil:
-		return secret.Value{}, "", fmt.Errorf("%w: it holds no version", provider.ErrMalformed)
+		return secret.Value{}, "", outcome.Explain(ctx, provider.ErrMalformed)
 	case versionOf(a.Version.VersionMetadata) != want:
 		return secret.Value{}, "", provider.ErrNoVersion // of that id, but of an earlier life
 	}
