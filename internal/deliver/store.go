@@ -112,9 +112,6 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err := checkID(req.ContainerID); err != nil {
 		return wire.DeliverResponse{}, err
 	}
-	if !req.Exec {
-		s.noteRead(req.ContainerID, nil)
-	}
 	vars, err := parse(req.References)
 	if err != nil {
 		return wire.DeliverResponse{}, err
@@ -123,18 +120,12 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err != nil {
 		return wire.DeliverResponse{}, err
 	}
-	if err := s.refused(req, vars); err != nil {
-		if !req.Exec {
-			s.noteRead(req.ContainerID, err)
-		}
-		return wire.DeliverResponse{}, err
-	}
 	last, _ := s.sealed.Last(req.ContainerID)
-	snap, err := s.resolver.Snapshot(ctx, req.Project, vars, want, last.Versions)
+	snap, err := s.read(ctx, req, vars, want, last.Versions)
+	if !req.Exec {
+		s.noteRead(req.ContainerID, err)
+	}
 	if err != nil {
-		if !req.Exec {
-			s.noteRead(req.ContainerID, err)
-		}
 		return wire.DeliverResponse{}, err
 	}
 	files, err := filesFor(req, vars, snap)
@@ -177,6 +168,14 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 		return wire.DeliverResponse{}, err
 	}
 	return resp, nil
+}
+
+// read returns the values, where the rules allow them.
+func (s *Store) read(ctx context.Context, req wire.DeliverRequest, vars []resolve.Variable, want, last secret.Versions) (resolve.Snapshot, error) {
+	if err := s.refused(req, vars); err != nil {
+		return resolve.Snapshot{}, err
+	}
+	return s.resolver.Snapshot(ctx, req.Project, vars, want, last)
 }
 
 // noteRead keeps what came of reading the values of a start.

@@ -3,6 +3,7 @@ package leak
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
 
 	"github.com/docker-secret-operator/dso/test/lab"
 	"github.com/docker-secret-operator/dso/test/search"
@@ -100,6 +102,13 @@ func places(t *testing.T, l *lab.Lab, since time.Time) []place {
 		})},
 		{"processes of containers as docker shows them", each("ps -q --no-trunc", "top"), func(t *testing.T, text string) func() {
 			docker("run", "-d", "--name", "planted", "busybox:test", "sh", "-c", "sleep 600; : '"+text+"'")
+			// For a moment after a start, the process is still runc.
+			poll.WaitOn(t, func(poll.LogT) poll.Result {
+				if !strings.Contains(docker("top", "planted"), "sleep 600") {
+					return poll.Continue("the container does not sleep yet")
+				}
+				return poll.Success()
+			})
 			return func() { docker("rm", "-f", "planted") }
 		}},
 		{"logs of containers", each("ps -aq --no-trunc", "logs"), container(func(text string) []string {
@@ -151,6 +160,19 @@ func process(of func(text string) *exec.Cmd) func(*testing.T, string) func() {
 	return func(t *testing.T, text string) func() {
 		cmd := of(text)
 		assert.NilError(t, cmd.Start())
+		// Start returns when execve has closed the descriptors; the kernel sets the
+		// bounds of arguments and environment a moment later, these last.
+		environ := fmt.Sprintf("/proc/%d/environ", cmd.Process.Pid)
+		poll.WaitOn(t, func(poll.LogT) poll.Result {
+			set, err := os.ReadFile(environ)
+			switch {
+			case err != nil:
+				return poll.Error(err)
+			case len(set) == 0:
+				return poll.Continue("%s is empty", environ)
+			}
+			return poll.Success()
+		}, poll.WithDelay(time.Millisecond))
 		return func() {
 			assert.NilError(t, cmd.Process.Kill())
 			_ = cmd.Wait()
