@@ -173,7 +173,7 @@ func (p *Provider) parse(tag string, body []byte) ([]byte, secret.Version, error
 		return nil, "", fmt.Errorf("%w: more than %d bytes", provider.ErrTooLarge, provider.MaxValue)
 	}
 	switch {
-	case version != "":
+	case version != "" && string(version) != string(value): // the value itself would be shown
 	case tag != "":
 		version = secret.Version(tag)
 	default:

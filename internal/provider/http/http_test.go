@@ -169,6 +169,16 @@ func TestVersion_CostsNoValueWhileTheETagHolds(t *testing.T) {
 	assert.Equal(t, s.full, 1)
 }
 
+// A version stands in status, the journal and the log.
+func TestVersion_IsNeverTheValueItself(t *testing.T) {
+	s := newStore()
+	p, _, _ := open(t, s, func(c *httpprovider.Config) { c.Version, c.Base64 = c.Value, false })
+	s.put("a", []byte("v"))
+	value, v, err := p.Get(t.Context(), "a", "")
+	assert.NilError(t, err)
+	assert.Equal(t, v, fp.Version(value.Reveal()))
+}
+
 func TestAnswer_PointersReachIntoIt(t *testing.T) {
 	answer := `{"a":{"b/c":[{"~":"found"}],"n":5,"null":null}}`
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(answer)) }))
