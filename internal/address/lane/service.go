@@ -3,6 +3,7 @@ package lane
 import (
 	"context"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -105,8 +106,8 @@ func (r route) at(a netip.Addr, port uint16) bool {
 
 // astray says whether a flow joins the beginning of the route with something that is
 // neither one of its containers nor the front: the container before, or whatever an
-// agent before sent it to. An answer that came late may have made it, which is in the
-// other direction then.
+// agent before sent it to. An answer that came late when no agent lived may have made it,
+// which is in the other direction then.
 func (r route) astray(f conntrack.Flow) bool {
 	if f.TupleOrig.Proto.Protocol != byte(r.port.Proto) {
 		return false
@@ -115,7 +116,7 @@ func (r route) astray(f conntrack.Flow) bool {
 	switch {
 	case f.Status.DstNAT() && r.at(asked.IP.DestinationAddress, asked.Proto.DestinationPort):
 		return !r.leadsTo(answered.IP.SourceAddress)
-	case f.Status.SrcNAT() && r.at(answered.IP.DestinationAddress, answered.Proto.DestinationPort):
+	case f.Status.SrcNAT() && f.Zone == 0 && r.at(answered.IP.DestinationAddress, answered.Proto.DestinationPort):
 		return !r.leadsTo(asked.IP.SourceAddress)
 	}
 	return false
@@ -123,11 +124,17 @@ func (r route) astray(f conntrack.Flow) bool {
 
 // late is a UDP port of a container that new connections do not go to any more. An
 // answer that it still owes when its flow is forgotten begins a flow in the other
-// direction, and must come from the port that the client asked.
+// direction. It must come from the port that the client asked, and the client's next
+// datagram must not be taken for its answer: so it is tracked in a zone of its own.
 type late struct {
 	addr netip.Addr
 	port Port
+	zone uint16
 }
+
+// zoneOf is the zone for the late answers of a process. Two processes that leave at once may
+// owe the same client something.
+func zoneOf(pid int) uint16 { return uint16(pid%math.MaxUint16) + 1 } // 0 is that of everything else
 
 // rules are what the table holds: where connections go, and who may still owe an answer.
 type rules struct {
@@ -149,7 +156,7 @@ func latecomers(old, now Service) map[int][]late {
 		for _, p := range old.Ports {
 			for _, a := range t.Addrs {
 				if p.Proto == UDP && !p.Host.IsLoopback() && p.Host.Is4() == a.Is4() {
-					all[t.Pid] = append(all[t.Pid], late{a, p})
+					all[t.Pid] = append(all[t.Pid], late{a, p, zoneOf(t.Pid)})
 				}
 			}
 		}

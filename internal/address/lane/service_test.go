@@ -83,7 +83,7 @@ func TestAstray_IsWhatJoinsThePortWithAnotherContainer(t *testing.T) {
 func TestLatecomers_AreTheUDPPortsOfWhatIsNoTargetAnyMore(t *testing.T) {
 	now := service
 	now.Targets = []Target{{Pid: 8, Addrs: []netip.Addr{other}}}
-	assert.DeepEqual(t, latecomers(service, now), map[int][]late{7: {{app, service.Ports[2]}}}, compare...)
+	assert.DeepEqual(t, latecomers(service, now), map[int][]late{7: {{app, service.Ports[2], 8}}}, compare...)
 	assert.Equal(t, len(latecomers(service, service)), 0)
 }
 
@@ -101,5 +101,5 @@ func TestSet_OfAFrontThatItDoesNotKnowOwesWhatTheAgentBeforeOwed(t *testing.T) {
 	assert.Assert(t, l.Knows("shop_web"))
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	assert.DeepEqual(t, l.late, map[int][]late{leaves.Pid: {{other, service.Ports[2]}}}, compare...)
+	assert.DeepEqual(t, l.late, map[int][]late{leaves.Pid: {{other, service.Ports[2], zoneOf(leaves.Pid)}}}, compare...)
 }

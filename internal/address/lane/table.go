@@ -43,6 +43,7 @@ var ErrUnsupported = errors.New("no fast lane on this host")
 type table struct {
 	conn  *nftables.Conn
 	lane  *nftables.Chain
+	apart *nftables.Chain // keeps late answers apart
 	late  *nftables.Chain
 	alive *nftables.Set
 }
@@ -66,6 +67,10 @@ func openTable() (*table, error) {
 	tb.lane = conn.AddChain(&nftables.Chain{
 		Name: "prerouting", Table: t, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(beforeDocker),
+	})
+	tb.apart = conn.AddChain(&nftables.Chain{
+		Name: "apart", Table: t, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw, // before a flow is looked up
 	})
 	tb.late = conn.AddChain(&nftables.Chain{
 		Name: "late", Table: t, Type: nftables.ChainTypeNAT,
@@ -102,8 +107,9 @@ func own(socket *netlink.Conn) error {
 
 // write puts the rules in force, in one transaction.
 func (t *table) write(now rules) error {
-	t.conn.FlushChain(t.lane)
-	t.conn.FlushChain(t.late)
+	for _, chain := range []*nftables.Chain{t.lane, t.apart, t.late} {
+		t.conn.FlushChain(chain)
+	}
 	add := func(chain *nftables.Chain, parts ...[]expr.Any) {
 		t.conn.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: nftrule.Join(parts...)})
 	}
@@ -120,8 +126,9 @@ func (t *table) write(now rules) error {
 			if from.addr.Is4() != l.addr.Is4() || !l.port.Host.IsUnspecified() && l.port.Host != from.addr {
 				continue
 			}
-			add(t.late, f.Is(), nftrule.L4(unix.IPPROTO_UDP), nftrule.FromPort(l.port.Inside), nftrule.FromAddr(l.addr),
-				nftrule.LeavingBy(from.device), f.ComeFrom(netip.AddrPortFrom(from.addr, l.port.Number)))
+			answer := nftrule.Join(f.Is(), nftrule.L4(unix.IPPROTO_UDP), nftrule.FromPort(l.port.Inside), nftrule.FromAddr(l.addr))
+			add(t.apart, answer, nftrule.RoutedBy(from.device), nftrule.TrackIn(l.zone))
+			add(t.late, answer, nftrule.LeavingBy(from.device), f.ComeFrom(netip.AddrPortFrom(from.addr, l.port.Number)))
 		}
 	}
 	if len(now.routes) > 0 {
@@ -148,16 +155,21 @@ type way struct {
 	addr   netip.Addr
 }
 
-// waysOut lists them. Of several addresses of a device the first one of a family comes
+// waysOut lists them, but for loopback and bridges, from which the lane takes nothing. Of several addresses of a device the first one of a family comes
 // first, and the first rule that fits counts, as when Docker masquerades.
 func waysOut() ([]way, error) {
 	devices, err := net.Interfaces()
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open socket: %w", err)
+	}
+	defer func() { _ = unix.Close(socket) }()
 	var all []way
 	for _, d := range devices {
-		if d.Flags&net.FlagLoopback != 0 {
+		if d.Flags&net.FlagLoopback != 0 || isBridge(socket, d.Name) {
 			continue
 		}
 		addrs, err := d.Addrs()
@@ -171,6 +183,12 @@ func waysOut() ([]way, error) {
 		}
 	}
 	return all, nil
+}
+
+// isBridge asks the device's driver for its name. Many have none that tells it.
+func isBridge(socket int, device string) bool {
+	info, err := unix.IoctlGetEthtoolDrvinfo(socket, device)
+	return err == nil && unix.ByteSliceToString(info.Driver[:]) == "bridge"
 }
 
 func family(a netip.Addr) nftrule.Family {

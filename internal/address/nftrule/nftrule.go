@@ -108,6 +108,22 @@ func ToThisHost() []expr.Any {
 	}
 }
 
+// RoutedBy is fib daddr oifname: the interface that leads there, before anything is routed.
+func RoutedBy(interfaceName string) []expr.Any {
+	return []expr.Any{
+		&expr.Fib{Register: 1, FlagDADDR: true, ResultOIFNAME: true},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name(interfaceName)},
+	}
+}
+
+// TrackIn is ct zone set, for both directions of a flow.
+func TrackIn(zone uint16) []expr.Any {
+	return []expr.Any{
+		&expr.Immediate{Register: 1, Data: binaryutil.NativeEndian.PutUint16(zone)},
+		&expr.Ct{Key: expr.CtKeyZONE, Register: 1, SourceRegister: true},
+	}
+}
+
 // ToAddr is ip daddr or ip6 daddr; where it is, RFC 791 and RFC 8200 say.
 func ToAddr(a netip.Addr) []expr.Any {
 	if a.Is6() {

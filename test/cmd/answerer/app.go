@@ -21,6 +21,7 @@ type app struct {
 	value, file         string
 	reload              bool
 	unhealthyIf, exitIf string
+	udpDelay            time.Duration
 	current             atomic.Pointer[string]
 	draining            atomic.Bool
 }
@@ -30,6 +31,7 @@ func newApp(getenv func(string) string) (*app, error) {
 		value: getenv("APP_SECRET"), file: getenv("APP_SECRET_FILE"),
 		reload:      getenv("APP_RELOAD") == "1",
 		unhealthyIf: getenv("APP_UNHEALTHY_IF"), exitIf: getenv("APP_EXIT_IF"),
+		udpDelay: milliseconds(getenv("UDP_DELAY")),
 	}
 	return a, a.load()
 }
@@ -102,7 +104,12 @@ func (a *app) datagrams(conn net.PacketConn) {
 		if err != nil {
 			return
 		}
-		_, _ = conn.WriteTo([]byte(*a.current.Load()), from)
+		answer := []byte(*a.current.Load())
+		if a.udpDelay == 0 {
+			_, _ = conn.WriteTo(answer, from)
+			continue
+		}
+		time.AfterFunc(a.udpDelay, func() { _, _ = conn.WriteTo(answer, from) })
 	}
 }
 

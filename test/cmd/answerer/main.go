@@ -20,6 +20,7 @@
 //	APP_EXIT_IF        a part of a bad marker: exit with 4 instead of serving
 //	PORT               8080
 //	START_DELAY        milliseconds before it listens
+//	UDP_DELAY          milliseconds until it answers a datagram
 //	DRAIN              milliseconds it goes on serving after SIGTERM, asking
 //	                   clients to close their connections
 package main

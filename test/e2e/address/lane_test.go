@@ -147,6 +147,23 @@ func TestLane_MovesUDPFlows(t *testing.T) {
 	assert.Equal(t, r.WrongVersion, 0, "%v", r.Answers)
 }
 
+// The answers that the old container owes come one after the other, long after the switch. None
+// of them may lead the client back to it.
+func TestLane_MovesUDPFlowsThatWaitForAnswers(t *testing.T) {
+	up(t, "owing", strings.Replace(fmt.Sprintf(web, `"8311:8080/udp", "8311:8080"`), "}", `, UDP_DELAY: "400", DRAIN: "500"}`, 1))
+	inLane(t, 8311)
+	l, err := shared.StartLoad(t.Context(), fmt.Sprintf("udp://%s:8311", shared.Address()), "-rate", "2", "-keepalive")
+	assert.NilError(t, err)
+	for _, v := range []string{"v2", "v3"} {
+		set(t, "owing/marker", v)
+		assert.NilError(t, l.Floor(v))
+	}
+	r, err := l.Stop()
+	assert.NilError(t, err)
+	assert.Equal(t, r.Failed, 0, "%v", r.Errors)
+	assert.Equal(t, r.WrongVersion, 0, "%v", r.Answers)
+}
+
 func TestLane_BalancesReplicas(t *testing.T) {
 	up(t, "many", fmt.Sprintf(web, `"8310:8080"`)+"    scale: 3\n")
 	lab.Eventually(t, "all three are in the lane", func() bool {
