@@ -113,7 +113,6 @@ func (f *fronts) follow(ctx context.Context, key string, front engine.Container)
 	}
 }
 
-// The pauses between two looks at a front whose process has ended.
 // behind are all containers of the service that run. To those that are no targets the agent
 // before may have sent what is still to be answered.
 func (f *fronts) behind(ctx context.Context, front engine.Container) (all []lane.Target) {
@@ -144,6 +143,7 @@ func targetAt(c engine.Container) []lane.Target {
 	return []lane.Target{{Pid: c.State.Pid, Addrs: addrs}}
 }
 
+// The pauses between two looks at a front whose process has ended.
 const (
 	endedPoll = 50 * time.Millisecond
 	awayPoll  = time.Second // while the engine does not answer: it starts and stops nothing then

@@ -292,9 +292,8 @@ func (l *Lane) write() error {
 // sweepEvery is the pause between two sweeps.
 const sweepEvery = 50 * time.Millisecond
 
-// sweep forgets the flows that are astray, until there is none: the answer that was
-// under way when its flow was forgotten has reached the client, and may have made
-// another one.
+// sweep forgets the flows that are astray, until there is none: what was on its way
+// through the kernel may have made another one.
 func (l *Lane) sweep() error {
 	if l.table == nil || len(l.inForce.routes) == 0 {
 		return nil

@@ -36,7 +36,7 @@ func status() int {
 	flag.IntVar(&b.kills, "kills", 5, "in how many of them the agent is killed")
 	flag.IntVar(&b.requests, "requests", 200_000, "how many requests there must be at least")
 	flag.IntVar(&b.rate, "rate", 30, "requests per second of each client")
-	flag.IntVar(&b.rounds, "rounds", 9, "how often each way is timed")
+	flag.IntVar(&b.rounds, "rounds", 25, "how often each way is timed")
 	flag.Parse()
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "address: error:", err)
@@ -64,7 +64,8 @@ type bench struct {
 	rotated  int
 	sent     int
 	failed   int
-	switches []time.Duration
+	loaded   []time.Duration // what switches took under load
+	switches []time.Duration // and without
 	ways     []*way
 	misses   []string
 	cleanup  []func() // ends what was started beside the lab
