@@ -214,10 +214,17 @@ func (e *Engine) find(ref string) (*entry, error) {
 	if c := e.containers[ref]; c != nil {
 		return c, nil
 	}
-	for _, c := range e.sorted() {
-		if c.Name == ref || len(ref) >= engine.ShortIDLen && strings.HasPrefix(c.ID, ref) {
+	var found *entry
+	for _, c := range e.containers {
+		if c.Name == ref {
 			return c, nil
 		}
+		if len(ref) >= engine.ShortIDLen && strings.HasPrefix(c.ID, ref) && (found == nil || c.order < found.order) {
+			found = c
+		}
+	}
+	if found != nil {
+		return found, nil
 	}
 	return nil, fmt.Errorf("no such container: %s: %w", ref, errdefs.ErrNotFound)
 }
