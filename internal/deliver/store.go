@@ -112,6 +112,9 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	if err := checkID(req.ContainerID); err != nil {
 		return wire.DeliverResponse{}, err
 	}
+	if !req.Exec {
+		s.noteRead(req.ContainerID, nil) // what the start before came to says nothing of this one
+	}
 	vars, err := parse(req.References)
 	if err != nil {
 		return wire.DeliverResponse{}, err

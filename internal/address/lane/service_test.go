@@ -62,6 +62,8 @@ func flowOf(proto uint8, from netip.Addr, fromPort uint16, to netip.Addr, toPort
 }
 
 func TestAstray_IsWhatJoinsThePortWithAnotherContainer(t *testing.T) {
+	apart := flowOf(17, other, 5353, client, 4000, client, host, 53, conntrack.StatusSrcNAT)
+	apart.Zone = zoneOf(7)
 	r := route{Port{any4, 53, UDP, 5353}, []netip.Addr{app}, []netip.Addr{front}}
 	for name, c := range map[string]struct {
 		flow conntrack.Flow
@@ -74,6 +76,7 @@ func TestAstray_IsWhatJoinsThePortWithAnotherContainer(t *testing.T) {
 		"another protocol":                {flowOf(6, client, 4000, host, 53, other, client, 4000, conntrack.StatusDstNAT), false},
 		"not forwarded":                   {flowOf(17, client, 4000, host, 53, host, client, 4000, 0), false},
 		"a late answer of another one":    {flowOf(17, other, 5353, client, 4000, client, host, 53, conntrack.StatusSrcNAT), true},
+		"a late answer, tracked apart":    {apart, false},
 		"what the container itself began": {flowOf(17, app, 5353, client, 4000, client, host, 53, conntrack.StatusSrcNAT), false},
 	} {
 		assert.Equal(t, r.astray(c.flow), c.want, name)

@@ -155,8 +155,9 @@ type way struct {
 	addr   netip.Addr
 }
 
-// waysOut lists them, but for loopback and bridges, from which the lane takes nothing. Of several addresses of a device the first one of a family comes
-// first, and the first rule that fits counts, as when Docker masquerades.
+// waysOut lists them, but for loopback and bridges, from which the lane takes nothing. Of
+// several addresses of a device the first one of a family comes first, and the first rule that
+// fits counts, as when Docker masquerades.
 func waysOut() ([]way, error) {
 	devices, err := net.Interfaces()
 	if err != nil {

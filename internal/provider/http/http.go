@@ -159,7 +159,9 @@ func (p *Provider) parse(tag string, body []byte) ([]byte, secret.Version, error
 			if err != nil {
 				return nil, "", err
 			}
-			version = secret.Version(text)
+			if !bytes.Equal(text, value) { // a version is shown
+				version = secret.Version(text)
+			}
 		}
 	}
 	if p.cfg.Base64 {
@@ -173,7 +175,7 @@ func (p *Provider) parse(tag string, body []byte) ([]byte, secret.Version, error
 		return nil, "", fmt.Errorf("%w: more than %d bytes", provider.ErrTooLarge, provider.MaxValue)
 	}
 	switch {
-	case version != "" && string(version) != string(value): // the value itself would be shown
+	case version != "":
 	case tag != "":
 		version = secret.Version(tag)
 	default:

@@ -171,12 +171,14 @@ func TestVersion_CostsNoValueWhileTheETagHolds(t *testing.T) {
 
 // A version stands in status, the journal and the log.
 func TestVersion_IsNeverTheValueItself(t *testing.T) {
-	s := newStore()
-	p, _, _ := open(t, s, func(c *httpprovider.Config) { c.Version, c.Base64 = c.Value, false })
-	s.put("a", []byte("v"))
-	value, v, err := p.Get(t.Context(), "a", "")
-	assert.NilError(t, err)
-	assert.Equal(t, v, fp.Version(value.Reveal()))
+	for _, encoded := range []bool{false, true} {
+		s := newStore()
+		p, _, _ := open(t, s, func(c *httpprovider.Config) { c.Version, c.Base64 = c.Value, encoded })
+		s.put("a", []byte("v"))
+		value, v, err := p.Get(t.Context(), "a", "")
+		assert.NilError(t, err)
+		assert.Equal(t, v, fp.Version(value.Reveal()), "base64: %t", encoded)
+	}
 }
 
 func TestAnswer_PointersReachIntoIt(t *testing.T) {

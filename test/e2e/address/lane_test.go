@@ -147,8 +147,8 @@ func TestLane_MovesUDPFlows(t *testing.T) {
 	assert.Equal(t, r.WrongVersion, 0, "%v", r.Answers)
 }
 
-// The answers that the old container owes come one after the other, long after the switch. None
-// of them may lead the client back to it.
+// The answer that the old container owes comes long after the switch. It may not lead the client
+// back there.
 func TestLane_MovesUDPFlowsThatWaitForAnswers(t *testing.T) {
 	up(t, "owing", strings.Replace(fmt.Sprintf(web, `"8311:8080/udp", "8311:8080"`), "}", `, UDP_DELAY: "400", DRAIN: "500"}`, 1))
 	inLane(t, 8311)
