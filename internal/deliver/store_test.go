@@ -155,6 +155,17 @@ func TestDeliver_LongestValueThatFits(t *testing.T) {
 	assert.ErrorContains(t, err, "131068 bytes")
 }
 
+// With other rules in dso.yaml a container asks for something else at its next start.
+func TestUnread_IsOfTheLastStartOnly(t *testing.T) {
+	h := hosttest.New(t)
+	_, err := h.Store.Deliver(t.Context(), ask("A=dso://app/missing"))
+	assert.Assert(t, err != nil)
+	assert.Assert(t, h.Store.Unread(container) != nil)
+	_, err = h.Store.Deliver(t.Context(), ask("A=dso://"))
+	assert.Assert(t, err != nil)
+	assert.NilError(t, h.Store.Unread(container), "nothing was read at this start")
+}
+
 func TestDeliver_FilesCollideByName(t *testing.T) {
 	h := hosttest.New(t)
 	h.Secrets.Set("app/a", `{"b":"x","c/d":"y","c_d":"z"}`)
