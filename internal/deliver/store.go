@@ -460,10 +460,13 @@ func (s *Store) Refresh(ctx context.Context, containerID string) error {
 
 // Reseal seals what the container has, should it not be: the sealing key was lost, or
 // nothing was sealed when it started. Its stores are asked for these versions.
-func (s *Store) Reseal(ctx context.Context, containerID string) error {
+func (s *Store) Reseal(ctx context.Context, containerID string, has secret.Versions) error {
+	if s.sealed.Has(containerID, has) {
+		return nil
+	}
 	rec, err := s.load(containerID)
-	if err != nil || rec.Stale != nil || s.sealed.Has(containerID, rec.Versions) {
-		return nil //nolint:nilerr // nothing was delivered
+	if err != nil || rec.Stale != nil || !rec.Versions.Equal(has) {
+		return nil //nolint:nilerr // nothing was delivered, or something else by now
 	}
 	vars, err := parse(rec.Request.References)
 	if err != nil {

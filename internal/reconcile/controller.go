@@ -42,7 +42,7 @@ type Deliveries interface {
 	LetGo(containerID string) (was bool, err error)
 	Stale(containerID string) *deliver.Stale
 	Confirm(containerID string) error
-	Reseal(ctx context.Context, containerID string) error
+	Reseal(ctx context.Context, containerID string, has secret.Versions) error
 	Retain(further ...secret.Versions) error
 	// Refused returns why the container would not be started, whatever the stores have.
 	Refused(as wire.DeliverRequest) error

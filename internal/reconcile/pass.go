@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
+	"github.com/docker-secret-operator/dso/internal/deliver"
 	"github.com/docker-secret-operator/dso/internal/engine"
 	"github.com/docker-secret-operator/dso/internal/rotation"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -130,7 +131,8 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 	to, err := c.Current.Desired(ctx, m.Project(), refsOf(m))
 	// What is known may be older than what the container was started with, or from
 	// before the store went down.
-	if err == nil && (!same(to) || c.Deliveries.Stale(m.ID) != nil) {
+	stale := c.Deliveries.Stale(m.ID)
+	if err == nil && (!same(to) || stale != nil) {
 		to, err = c.Current.Confirm(ctx, m.Project(), refsOf(m), at)
 	}
 	if err != nil {
@@ -139,8 +141,8 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 		return res
 	}
 	if known && from.Equal(to) {
-		c.confirm(m)
-		if err := c.Deliveries.Reseal(ctx, m.ID); err != nil {
+		c.confirm(m, stale)
+		if err := c.Deliveries.Reseal(ctx, m.ID, from); err != nil {
 			c.Log.Warn("values not sealed", "container", m.Name, "error", err)
 		}
 	}
@@ -244,8 +246,7 @@ func (c *Controller) try(ctx context.Context, m engine.Container, before secret.
 
 // confirm notes that what a container was given while a store did not answer is what
 // the store has.
-func (c *Controller) confirm(m engine.Container) {
-	stale := c.Deliveries.Stale(m.ID)
+func (c *Controller) confirm(m engine.Container, stale *deliver.Stale) {
 	if stale == nil {
 		return
 	}

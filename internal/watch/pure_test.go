@@ -178,7 +178,7 @@ func TestInterval_IsShortAfterAChangeAndGrowsToTheBound(t *testing.T) {
 		took = append(took, s.poll("2", nil))
 	}
 	const sec = time.Second
-	assert.DeepEqual(t, took, []time.Duration{quiet, 7500*time.Millisecond - quiet, 15 * sec, 30 * sec, 60 * sec, 60 * sec, 60 * sec})
+	assert.DeepEqual(t, took, []time.Duration{quiet, 7*sec - quiet, 15 * sec, 30 * sec, 60 * sec, 60 * sec, 60 * sec})
 }
 
 func TestInterval_AfterAFailure(t *testing.T) {

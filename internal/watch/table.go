@@ -22,8 +22,8 @@ const (
 	// quickest is the shortest interval.
 	quickest = time.Second
 	// grain is the shortest time between two moments at which polls begin, unless a
-	// hundredth of the longest interval is shorter: to wake up costs more than a poll.
-	grain = 500 * time.Millisecond
+	// fiftieth of the longest interval is shorter: to wake up costs more than a poll.
+	grain = time.Second
 	// atOnce bounds the polls of one provider that are on their way.
 	atOnce = 8
 )
@@ -239,7 +239,7 @@ func (t *table) later(e *entry, now time.Time, err error) {
 	}
 }
 
-func (t *table) step() time.Duration { return min(grain, t.longest/100) }
+func (t *table) step() time.Duration { return min(grain, t.longest/50) }
 
 // moment returns the last of the moments at which polls begin that is not after a time.
 func (t *table) moment(at time.Time) time.Time {
@@ -300,6 +300,16 @@ func (t *table) tell(now time.Time) (yes bool, at time.Time) {
 	}
 	t.first = time.Time{}
 	return true, time.Time{}
+}
+
+// soonerThan reports whether, after the end of a call to a store, there may be something to
+// do before a moment; zero: at any time. To wake up for nothing costs more than a poll.
+func (t *table) soonerThan(at time.Time, name string) bool {
+	if at.IsZero() || !t.first.IsZero() {
+		return true
+	}
+	s := t.stores[name]
+	return len(s.queue) > 0 && s.queue[0].next().Before(at)
 }
 
 // begins takes out the polls of a store that are to begin now, and tells when to look

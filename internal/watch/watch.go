@@ -31,6 +31,7 @@ type Watch struct {
 	mu      sync.Mutex
 	sources map[string]*Source
 	table   *table
+	again   time.Time // when Run looks again by itself; zero: it does not
 }
 
 // New returns a watch over no provider yet. Nothing is asked by itself before
@@ -268,7 +269,9 @@ func (w *Watch) call(ctx context.Context, f flight, polled bool) {
 	} else {
 		w.table.answer(f, time.Now(), v, err)
 	}
-	signal(w.wake)
+	if w.table.soonerThan(w.again, id.Provider) {
+		signal(w.wake)
+	}
 }
 
 func (w *Watch) version(ctx context.Context, id secret.ID, polled bool) (secret.Version, error) {
@@ -341,6 +344,7 @@ func (w *Watch) due(now time.Time) (polls []flight, again time.Time) {
 			again = at
 		}
 	}
+	w.again = again
 	return polls, again
 }
 
