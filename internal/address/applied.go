@@ -101,6 +101,19 @@ func readMarks(c *nftables.Conn) (generation uint64, addrs []netip.Addr, err err
 	return generation, addrs, err
 }
 
+// EstablishedHere counts the same in the namespace of this process, where the fast lane
+// forwards.
+func EstablishedHere(addrs ...netip.Addr) (int, error) { return established(nil, addrs) }
+
+func established(ns *os.File, addrs []netip.Addr) (n int, err error) {
+	t, err := flow.Open(ns)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	return t.Established(addrs)
+}
+
 // Established counts the TCP connections that the front of pid forwards to one of
 // the addresses and that neither side has begun to close.
 func Established(pid int, addrs ...netip.Addr) (int, error) {
@@ -109,5 +122,5 @@ func Established(pid int, addrs ...netip.Addr) (int, error) {
 		return 0, err
 	}
 	defer func() { _ = ns.Close() }()
-	return flow.Established(ns, addrs)
+	return established(ns, addrs)
 }

@@ -3,7 +3,8 @@
 // they made of it.
 //
 // Invariants:
-//   - Telling a front is one durable rename ([Fronts]); nothing here writes to the
+//   - Telling a front is one durable rename ([Fronts]), of a file that was durable before
+//     where the switch was announced; nothing here writes to the
 //     kernel, and nothing here is needed for traffic.
 //   - Whether a switch took effect, and what still runs on an old container, is
 //     read in the network namespace of the container itself, not guessed.

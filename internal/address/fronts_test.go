@@ -93,3 +93,59 @@ func TestRemove_ForgetsTheFrontAndCanBeRepeated(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Equal(t, len(got), 0)
 }
+
+func TestSwitch_ToWhatWasAnnouncedIsOneRename(t *testing.T) {
+	dir := t.TempDir()
+	f := address.New(dir)
+	_, err := f.Switch(key, []string{"a"})
+	assert.NilError(t, err)
+	assert.NilError(t, f.Announce(key, []string{"b"}))
+	got, err := f.Targets(key)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, got, []string{"a"})
+	announced, err := os.Stat(filepath.Join(dir, key, frontmap.NextFile))
+	assert.NilError(t, err)
+
+	generation, err := f.Switch(key, []string{"b"})
+	assert.NilError(t, err)
+	assert.Equal(t, generation, uint64(2))
+	inForce, err := os.Stat(filepath.Join(dir, key, frontmap.File))
+	assert.NilError(t, err)
+	assert.Assert(t, os.SameFile(announced, inForce))
+	got, err = f.Targets(key)
+	assert.NilError(t, err)
+	assert.DeepEqual(t, got, []string{"b"})
+}
+
+// Two replicas rotate at once, or the rotation goes back.
+func TestSwitch_ToSomethingElseForgetsWhatWasAnnounced(t *testing.T) {
+	for name, to := range map[string][]string{"others": {"a", "c"}, "what stands": {"a"}} {
+		dir := t.TempDir()
+		f := address.New(dir)
+		_, err := f.Switch(key, []string{"a"})
+		assert.NilError(t, err)
+		assert.NilError(t, f.Announce(key, []string{"b"}))
+		_, err = f.Switch(key, to)
+		assert.NilError(t, err)
+		got, err := f.Targets(key)
+		assert.NilError(t, err)
+		assert.DeepEqual(t, got, to)
+		_, err = os.Stat(filepath.Join(dir, key, frontmap.NextFile))
+		assert.ErrorIs(t, err, os.ErrNotExist, name)
+	}
+}
+
+// An agent was killed between the map and the end of what was announced.
+func TestSwitch_NeverTakesWhatWasAnnouncedForAnotherMap(t *testing.T) {
+	dir := t.TempDir()
+	f := address.New(dir)
+	_, err := f.Switch(key, []string{"a"})
+	assert.NilError(t, err)
+	_, err = f.Switch(key, []string{"c"})
+	assert.NilError(t, err)
+	old := frontmap.Map{Format: frontmap.Format, Generation: 2, Targets: []string{"b"}}
+	assert.NilError(t, frontmap.Announce(filepath.Join(dir, key), old))
+	generation, err := f.Switch(key, []string{"b"})
+	assert.NilError(t, err)
+	assert.Equal(t, generation, uint64(3))
+}

@@ -16,7 +16,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/address"
-	"github.com/docker-secret-operator/dso/internal/address/flow"
 	"github.com/docker-secret-operator/dso/internal/address/frontimage"
 	"github.com/docker-secret-operator/dso/internal/address/lane"
 	"github.com/docker-secret-operator/dso/internal/engine"
@@ -200,6 +199,23 @@ func (f *fronts) change(key string, to func(now []string) []string) (generation 
 	return f.maps.Switch(key, want)
 }
 
+func inPlaceOf(from, to string) func(now []string) []string {
+	return func(now []string) []string {
+		return append(slices.DeleteFunc(now, func(t string) bool { return t == from || t == to }), to)
+	}
+}
+
+// Announce lets the front find out where to is, before it takes the place of from.
+func (f *fronts) Announce(_ context.Context, front rotation.Front, from, to string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, err := f.maps.Targets(front.Key)
+	if err != nil || len(now) == 0 {
+		return err
+	}
+	return f.maps.Announce(front.Key, inPlaceOf(from, to)(now))
+}
+
 // Replace puts to in the place of from, and waits until the kernel does so. A
 // front that does not run applies the map when it starts.
 func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to string) error {
@@ -212,13 +228,13 @@ func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to str
 			return err
 		}
 	}
-	generation, err := f.change(front.Key, func(now []string) []string {
-		return append(slices.DeleteFunc(now, func(t string) bool { return t == from || t == to }), to)
-	})
+	decided := time.Now()
+	generation, err := f.change(front.Key, inPlaceOf(from, to))
 	if err != nil || !c.Running() {
 		return err
 	}
 	f.follow(ctx, front.Key, c)
+	f.log.Info("front switched", "front", front.Key, "generation", generation, "to", to, "decided", decided)
 	ctx, cancel := context.WithTimeout(ctx, applyDeadline)
 	defer cancel()
 	err = address.WaitApplied(ctx, c.State.Pid, generation)
@@ -242,7 +258,7 @@ func (f *fronts) ordered(front rotation.Front, c engine.Container, from, to stri
 // Draining counts the established connections that the front, or the fast lane,
 // still forwards to the container.
 func (f *fronts) Draining(ctx context.Context, front rotation.Front, c engine.Container) (int, error) {
-	direct, err := flow.Established(nil, c.Addresses())
+	direct, err := address.EstablishedHere(c.Addresses()...)
 	if err != nil {
 		return 0, err
 	}

@@ -5,7 +5,8 @@
 // It loads the map that the agent stores (package frontmap), finds the named
 // containers through Docker's DNS, and writes one nft transaction per change.
 // A cycle runs when the map changes and every 250 ms, so that a container that
-// came back at another address is found with nobody's help.
+// came back at another address is found with nobody's help. The targets of a map that is
+// announced are looked for as well, so that a switch to them waits for no name server.
 //
 // Invariants:
 //   - Not a byte of traffic passes through this process, and the kernel goes on

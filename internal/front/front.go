@@ -47,6 +47,7 @@ type Front struct {
 
 	changed  <-chan struct{}
 	order    *frontmap.Map // the last good one; nil: there is none
+	next     []string      // the targets that are announced
 	inForce  *state        // nil: nothing was applied yet
 	since    time.Time     // when inForce was applied
 	swept    bool          // flows of addresses that left were forgotten
@@ -97,6 +98,9 @@ func (f *Front) Run(ctx context.Context) error {
 // cycle brings the kernel up to date once and returns when to do it again.
 func (f *Front) cycle(ctx context.Context) time.Duration {
 	f.load()
+	if want, ok := f.foreseen(); ok {
+		f.put(want)
+	}
 	want, ok, interrupted := f.decide(ctx)
 	switch {
 	case ctx.Err() != nil:
@@ -119,6 +123,24 @@ func (f *Front) load() {
 		f.order = &m
 	}
 	f.trouble("load", err)
+	f.next = nil
+	if next, err := frontmap.LoadNext(f.cfg.Dir); err == nil {
+		f.next = next.Targets
+	}
+}
+
+// foreseen is what a new order asks for, when all its targets were found a moment ago, because
+// it was announced. It need not wait for a name server; the cycle asks that once more.
+func (f *Front) foreseen() (want state, ok bool) {
+	if f.order == nil || len(f.order.Targets) == 0 || f.inForce == nil || f.inForce.generation >= f.order.Generation {
+		return state{}, false
+	}
+	for _, name := range f.order.Targets {
+		if !f.names.fresh(name) {
+			return state{}, false
+		}
+	}
+	return state{f.order.Generation, f.locate(f.order.Targets)}, true
 }
 
 // decide says what should be in force. It is not ok while a name may still be
@@ -135,9 +157,9 @@ func (f *Front) decide(ctx context.Context) (want state, ok, interrupted bool) {
 			return state{generation: f.order.Generation}, true, false
 		}
 	}
-	f.names.keep(mapped, held, f.cfg.Fallback)
+	f.names.keep(mapped, held, f.cfg.Fallback, f.next)
 	if len(mapped) > 0 {
-		if f.names.refresh(ctx, union(mapped, held), f.changed) {
+		if f.names.refresh(ctx, union(slices.Concat(mapped, f.next), held), f.changed) {
 			return state{}, false, true
 		}
 		targets := f.locate(mapped)

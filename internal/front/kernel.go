@@ -24,7 +24,7 @@ import (
 // thrown away the last transaction, which takes some ten milliseconds.
 type netfilter struct {
 	rules *nftables.Conn
-	flows *conntrack.Conn
+	flows *flow.Tracker
 
 	families [2]family
 	begun    bool
@@ -119,26 +119,16 @@ func (n *netfilter) Sweep(targets []frontmap.Target, halfOpen bool) error {
 		return err
 	}
 	if n.flows == nil {
-		if n.flows, err = conntrack.Dial(nil); err != nil {
-			return fmt.Errorf("open conntrack: %w", err)
+		if n.flows, err = flow.Open(nil); err != nil {
+			return err
 		}
 	}
-	flows, err := n.flows.Dump(nil)
+	_, err = n.flows.Forget(halfOpen, func(f conntrack.Flow) bool { return !n.waitsForAnswers(f) && stuck(f, local, targets) })
 	if err != nil {
 		err = errors.Join(err, n.flows.Close())
 		n.flows = nil
-		return fmt.Errorf("list flows: %w", err)
 	}
-	var errs []error
-	for _, f := range flows {
-		if n.waitsForAnswers(f) || !stuck(f, local, targets, halfOpen) {
-			continue
-		}
-		if err := n.flows.Delete(f); err != nil && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("delete flow from %s: %w", f.TupleOrig.IP.SourceAddress, err))
-		}
-	}
-	return errors.Join(errs...)
+	return err
 }
 
 // waitsForAnswers says that no request comes to a flow any more.
@@ -153,7 +143,7 @@ func (n *netfilter) waitsForAnswers(f conntrack.Flow) bool {
 
 // stuck says whether a flow came to the front from outside and is answered by
 // something that is not a target, be it the front itself.
-func stuck(f conntrack.Flow, local []netip.Prefix, targets []frontmap.Target, halfOpen bool) bool {
+func stuck(f conntrack.Flow, local []netip.Prefix, targets []frontmap.Target) bool {
 	own := func(a netip.Addr) bool {
 		return a.IsLoopback() || slices.ContainsFunc(local, func(p netip.Prefix) bool { return p.Addr() == a })
 	}
@@ -162,10 +152,7 @@ func stuck(f conntrack.Flow, local []netip.Prefix, targets []frontmap.Target, ha
 		return false
 	}
 	answers := f.TupleReply.IP.SourceAddress
-	if slices.ContainsFunc(targets, func(t frontmap.Target) bool { return t.Addr == answers }) {
-		return false
-	}
-	return flow.Unsettled(f) && (halfOpen || f.TupleOrig.Proto.Protocol == unix.IPPROTO_UDP)
+	return !slices.ContainsFunc(targets, func(t frontmap.Target) bool { return t.Addr == answers })
 }
 
 // Prepare turns forwarding on and redirects off. In a container /proc/sys is

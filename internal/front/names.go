@@ -14,6 +14,7 @@ const (
 	lookupTimeout = 100 * time.Millisecond
 	firstRetry    = 20 * time.Millisecond // doubles up to grace
 	grace         = time.Second
+	recently      = 2 * lookupEvery
 )
 
 // errSilent says that nobody answers for names at all: the engine is down or has
@@ -27,6 +28,7 @@ type lookup func(ctx context.Context, name string) ([]netip.Addr, error)
 // standing is what is known about one name.
 type standing struct {
 	addrs   []netip.Addr // sorted; of the last lookup that found any
+	found   time.Time    // when that began
 	silence time.Time    // start of the first lookup without an answer; zero: it answers
 	tries   int          // lookups since silence began
 }
@@ -86,7 +88,7 @@ func (n *names) record(name string, addrs []netip.Addr, begin time.Time) {
 	}
 	if len(addrs) > 0 {
 		slices.SortFunc(addrs, netip.Addr.Compare)
-		*s = standing{addrs: addrs}
+		*s = standing{addrs: addrs, found: begin}
 		return
 	}
 	if s.silence.IsZero() {
@@ -109,6 +111,12 @@ func (n *names) addrs(name string) []netip.Addr {
 		return nil
 	}
 	return s.addrs
+}
+
+// fresh says that a name was found a moment ago, where it still is as far as anybody knows.
+func (n *names) fresh(name string) bool {
+	s := n.all[name]
+	return s != nil && s.silence.IsZero() && n.now().Sub(s.found) < recently
 }
 
 // pending says that a name has no address yet but may still get one in time.

@@ -356,6 +356,9 @@ func (f *Fronts) Serve(_ context.Context, front rotation.Front, ready, starting 
 	return nil
 }
 
+// Announce implements rotation.Fronts.
+func (*Fronts) Announce(context.Context, rotation.Front, string, string) error { return nil }
+
 // Replace implements rotation.Fronts.
 func (f *Fronts) Replace(_ context.Context, front rotation.Front, from, to string) error {
 	f.mu.Lock()

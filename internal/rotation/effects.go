@@ -465,6 +465,11 @@ var ErrUnhealthy = errors.New("the container did not become healthy")
 
 // gate waits until the serving container is healthy.
 func (m *Machine) gate(ctx context.Context, e *Entry) error {
+	if e.Front != nil && e.serving() == e.NewContainerID {
+		if err := m.Fronts.Announce(ctx, *e.Front, engine.ShortID(e.OriginalContainerID), engine.ShortID(e.NewContainerID)); err != nil {
+			m.Log.Warn("switch not announced to the front", "front", e.Front.Key, "error", err)
+		}
+	}
 	return m.await(ctx, e.serving(), e.Timing.Health, e.Ports, e.seen())
 }
 

@@ -61,6 +61,9 @@ type Deliveries interface {
 
 // Fronts moves the traffic of services that have a front.
 type Fronts interface {
+	// Announce says that the container with short id to will soon take the place of from,
+	// if all goes well: Replace is faster then.
+	Announce(ctx context.Context, f Front, from, to string) error
 	// Replace makes the front send new connections to the container with short
 	// id to instead of from, and returns when the kernel does so.
 	Replace(ctx context.Context, f Front, from, to string) error

@@ -7,6 +7,8 @@
 //     container it belonged to, and Docker gives it to the next one: a front that
 //     remembered one would hand a published port to a stranger.
 //   - A reader sees one whole map or the one before it.
+//   - A map may be announced: it lies beside the one in force, and means nothing but that
+//     its targets are worth looking for. It comes into force by one rename, or never.
 //   - A map that is not understood to the last field is an error: a front keeps
 //     what it has rather than act on half an order.
 //   - An empty list of targets is an order, to refuse. It is not the same as no map.

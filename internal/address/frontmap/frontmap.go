@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -16,6 +17,8 @@ import (
 const (
 	// File is the name of the map inside a front's directory.
 	File = "map.json"
+	// NextFile is that of the map that is expected to come next.
+	NextFile = "next.json"
 	// Format is the only layout this program writes and reads.
 	Format = 1
 
@@ -37,8 +40,12 @@ type Map struct {
 
 // Load reads the map in dir. The error wraps fs.ErrNotExist when there is none
 // and ErrInvalid when it is not a map of this format.
-func Load(dir string) (Map, error) {
-	path := filepath.Join(dir, File)
+func Load(dir string) (Map, error) { return load(filepath.Join(dir, File)) }
+
+// LoadNext reads the map that was announced in dir, with errors like those of [Load].
+func LoadNext(dir string) (Map, error) { return load(filepath.Join(dir, NextFile)) }
+
+func load(path string) (Map, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return Map{}, fmt.Errorf("load map: %w", err)
@@ -58,7 +65,28 @@ func Load(dir string) (Map, error) {
 // Store puts m in place in dir, durably and in one step, and creates dir. Both
 // are readable by everyone, whatever the umask: with user namespaces the front's
 // root is not the host's. The error wraps ErrInvalid when Load would not take m.
-func Store(dir string, m Map) error {
+func Store(dir string, m Map) error { return store(dir, File, m) }
+
+// Announce puts m beside the map, for [Advance]. A front then looks for its targets, and
+// does nothing else with it.
+func Announce(dir string, m Map) error { return store(dir, NextFile, m) }
+
+// Advance makes the map that was announced the map: all of it is durable already, so that a
+// front sees it one rename later.
+func Advance(dir string) error {
+	return durable.Rename(filepath.Join(dir, NextFile), filepath.Join(dir, File))
+}
+
+// Withdraw takes back what was announced, if anything was.
+func Withdraw(dir string) error {
+	path := filepath.Join(dir, NextFile)
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return durable.Remove(path)
+}
+
+func store(dir, name string, m Map) error {
 	if err := m.validate(); err != nil {
 		return fmt.Errorf("store map in %s: %w", dir, err)
 	}
@@ -75,7 +103,7 @@ func Store(dir string, m Map) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return fmt.Errorf("store map: %w", err)
 	}
-	return durable.WriteFile(filepath.Join(dir, File), append(data, '\n'), 0o644)
+	return durable.WriteFile(filepath.Join(dir, name), append(data, '\n'), 0o644)
 }
 
 // Parse decodes the content of a map file. Its errors wrap ErrInvalid.

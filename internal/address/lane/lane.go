@@ -298,9 +298,7 @@ func (l *Lane) sweep() error {
 	if l.table == nil || len(l.inForce.routes) == 0 {
 		return nil
 	}
-	again, err := flow.Forget(func(f conntrack.Flow) bool {
-		return slices.ContainsFunc(l.inForce.routes, func(r route) bool { return r.astray(f) })
-	})
+	again, err := l.forget()
 	if again {
 		time.AfterFunc(sweepEvery, func() {
 			l.mu.Lock()
@@ -314,4 +312,15 @@ func (l *Lane) sweep() error {
 		return fmt.Errorf("forget flows that went elsewhere: %w", err)
 	}
 	return nil
+}
+
+func (l *Lane) forget() (any bool, err error) {
+	t, err := flow.Open(nil)
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	return t.Forget(true, func(f conntrack.Flow) bool {
+		return slices.ContainsFunc(l.inForce.routes, func(r route) bool { return r.astray(f) })
+	})
 }

@@ -64,8 +64,8 @@ type bench struct {
 	rotated  int
 	sent     int
 	failed   int
-	loaded   []time.Duration // what switches took under load
-	switches []time.Duration // and without
+	loaded   switches // under load
+	switches switches // and without
 	ways     []*way
 	misses   []string
 	cleanup  []func() // ends what was started beside the lab

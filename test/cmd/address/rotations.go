@@ -38,7 +38,7 @@ func (b *bench) rotateUnderLoad(ctx context.Context) error {
 	if err := b.stopClients(); err != nil {
 		return err
 	}
-	b.loaded, b.switches = b.switches, nil
+	b.loaded, b.switches = b.switches, switches{}
 	for range restingRotations {
 		if err := b.rotate(ctx, false); err != nil {
 			return fmt.Errorf("rotation without clients: %w", err)
@@ -119,26 +119,41 @@ func (b *bench) await(ctx context.Context, is func(journal string) bool) error {
 	}
 }
 
-// timeSwitch takes the time from the moment at which the map was put in place, to the
-// line that the front writes when the kernel has it.
+// switches are what changes of the way took, from the agent's decision to their effect.
+type switches struct{ front, lane []time.Duration }
+
+// logged is a line of the agent's log, or of a front's.
+type logged struct {
+	Time       time.Time `json:"time"`
+	Msg        string    `json:"msg"`
+	Generation uint64    `json:"generation"`
+	Decided    time.Time `json:"decided"`
+}
+
+// timeSwitch takes the time from the agent's decision, before it has written anything, to the
+// moment at which the kernel has it: that of the front, and for the fast lane that of the host.
 func (b *bench) timeSwitch(ctx context.Context) error {
-	info, err := os.Stat(b.lab.HostPath("/var/lib/dso/fronts/shop_web/map.json"))
-	if err != nil {
-		return err
-	}
 	out, err := b.lab.Docker(ctx, "logs", "--tail", "1", "shop-web-front-1")
 	if err != nil {
 		return err
 	}
-	var line struct {
-		Time time.Time `json:"time"`
-		Msg  string    `json:"msg"`
-	}
-	if err := json.Unmarshal([]byte(out), &line); err != nil || line.Msg != "applied" {
+	var applied, switched logged
+	if err := json.Unmarshal([]byte(out), &applied); err != nil || applied.Msg != "applied" {
 		return nil // a front that said something else since
 	}
-	if d := line.Time.Sub(info.ModTime()); d > 0 {
-		b.switches = append(b.switches, d)
+	text, err := os.ReadFile(b.lab.AgentLog())
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(text)) {
+		var l logged
+		if err := json.Unmarshal([]byte(line), &l); err == nil && l.Msg == "front switched" {
+			switched = l
+		}
+	}
+	if applied.Generation == switched.Generation { // else the agent was killed before it could say so
+		b.switches.front = append(b.switches.front, applied.Time.Sub(switched.Decided))
+		b.switches.lane = append(b.switches.lane, switched.Time.Sub(switched.Decided))
 	}
 	return nil
 }

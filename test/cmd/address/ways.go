@@ -46,13 +46,16 @@ func (b *bench) time(ctx context.Context) error {
 	b.must(b.ratio("fast lane") >= minFastLane, "the fast lane has %.2f of %s, at least %.2f", b.ratio("fast lane"), published, minFastLane)
 	b.must(b.ratio("front") >= minFront, "the front has %.2f of %s, at least %.2f", b.ratio("front"), published, minFront)
 	for _, s := range []struct {
-		when string
+		what string
 		took []time.Duration
-	}{{"with the clients above", b.loaded}, {"without", b.switches}} {
-		b.must(len(s.took) > 0, "no switch was timed %s", s.when)
+	}{
+		{"front, with the clients above", b.loaded.front}, {"fast lane, with the clients above", b.loaded.lane},
+		{"front, without", b.switches.front}, {"fast lane, without", b.switches.lane},
+	} {
+		b.must(len(s.took) > 0, "no switch was timed of the %s", s.what)
 		if len(s.took) > 0 {
-			b.say("switch, %s: median %.2f ms, longest %.2f ms, from the agent's decision to its effect", s.when, ms(median(s.took)), ms(slices.Max(s.took)))
-			b.must(median(s.took) < maxSwitch, "a switch %s takes %s, less than %s", s.when, median(s.took), maxSwitch)
+			b.say("switch of the %s: median %.2f ms, longest %.2f ms, from the agent's decision to its effect", s.what, ms(median(s.took)), ms(slices.Max(s.took)))
+			b.must(median(s.took) < maxSwitch, "a switch of the %s takes %s, less than %s", s.what, median(s.took), maxSwitch)
 		}
 	}
 	mb, err := b.frontMemory(ctx)
