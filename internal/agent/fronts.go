@@ -77,14 +77,34 @@ func (f *fronts) Serve(ctx context.Context, front rotation.Front, ready, startin
 	if err != nil {
 		return err
 	}
-	f.follow(ctx, front.Key, c)
+	f.follow(ctx, front.Key, c, f.look)
 	return nil
+}
+
+// finder finds where a container of a front is; false: it cannot be reached.
+type finder func(ctx context.Context, key, name string) (lane.Target, bool)
+
+// look asks the engine.
+func (f *fronts) look(ctx context.Context, _, name string) (lane.Target, bool) {
+	c, err := f.engine.Inspect(ctx, name)
+	if err != nil {
+		return lane.Target{}, false
+	}
+	return targetAt(c)
+}
+
+// known asks the engine only for what the lane does not know: a switch shall not wait.
+func (f *fronts) known(ctx context.Context, key, name string) (lane.Target, bool) {
+	if t, ok := f.lane.Target(key, name); ok {
+		return t, true
+	}
+	return f.look(ctx, key, name)
 }
 
 // follow lets the fast lane go where the front goes. Whatever does not work out
 // takes the front. Replicas may rotate at the same time: who comes last has read the map
 // last.
-func (f *fronts) follow(ctx context.Context, key string, front engine.Container) {
+func (f *fronts) follow(ctx context.Context, key string, front engine.Container, find finder) {
 	if front.State.Status == container.StateRestarting {
 		return // its ports are its own, and it is back in a moment: see ended
 	}
@@ -100,8 +120,8 @@ func (f *fronts) follow(ctx context.Context, key string, front engine.Container)
 		names = nil
 	}
 	for _, name := range names {
-		if c, gone := f.engine.Inspect(ctx, name); gone == nil {
-			s.Targets = append(s.Targets, targetAt(c)...)
+		if t, ok := find(ctx, key, name); ok {
+			s.Targets = append(s.Targets, t)
 		}
 	}
 	if len(s.Targets) > 0 && !f.lane.Knows(key) {
@@ -120,7 +140,9 @@ func (f *fronts) behind(ctx context.Context, front engine.Container) (all []lane
 		var members []engine.Container
 		members, err = engine.InspectAll(ctx, f.engine, ids)
 		for _, c := range members {
-			all = append(all, targetAt(c)...)
+			if t, ok := targetAt(c); ok {
+				all = append(all, t)
+			}
 		}
 	}
 	if err != nil {
@@ -129,17 +151,17 @@ func (f *fronts) behind(ctx context.Context, front engine.Container) (all []lane
 	return all
 }
 
-// targetAt is where the lane finds a container; none when it cannot be reached.
-func targetAt(c engine.Container) []lane.Target {
+// targetAt is where the lane finds a container, if it can be reached.
+func targetAt(c engine.Container) (t lane.Target, ok bool) {
 	if !c.Running() {
-		return nil
+		return t, false
 	}
 	addrs, err := address.Source(c.State.Pid)
 	addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !slices.Contains(c.Addresses(), a) })
 	if err != nil || len(addrs) == 0 {
-		return nil
+		return t, false
 	}
-	return []lane.Target{{Pid: c.State.Pid, Addrs: addrs}}
+	return lane.Target{Name: c.ShortID(), Pid: c.State.Pid, Addrs: addrs}, true
 }
 
 // The pauses between two looks at a front whose process has ended.
@@ -162,7 +184,7 @@ func (f *fronts) ended(ctx context.Context, key string, was engine.Container) {
 		case err != nil:
 			pause = awayPoll
 		case c.Running() && c.State.Pid != was.State.Pid:
-			f.follow(ctx, key, c)
+			f.follow(ctx, key, c, f.look)
 			return
 		case !c.Running() && c.State.Status != container.StateRestarting:
 			f.leave(key)
@@ -205,15 +227,27 @@ func inPlaceOf(from, to string) func(now []string) []string {
 	}
 }
 
-// Announce lets the front find out where to is, before it takes the place of from.
-func (f *fronts) Announce(_ context.Context, front rotation.Front, from, to string) error {
+// Announce lets the front and the fast lane find out where to is, before it takes the place of
+// from.
+func (f *fronts) Announce(ctx context.Context, front rotation.Front, from, to string) error {
+	if err := f.announce(front.Key, inPlaceOf(from, to)); err != nil {
+		return err
+	}
+	t, ok := f.look(ctx, front.Key, to)
+	if !ok {
+		return nil // if it ever can be reached, the switch finds it
+	}
+	return f.lane.Expect(front.Key, t)
+}
+
+func (f *fronts) announce(key string, to func(now []string) []string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now, err := f.maps.Targets(front.Key)
+	now, err := f.maps.Targets(key)
 	if err != nil || len(now) == 0 {
 		return err
 	}
-	return f.maps.Announce(front.Key, inPlaceOf(from, to)(now))
+	return f.maps.Announce(key, to(now))
 }
 
 // Replace puts to in the place of from, and waits until the kernel does so. A
@@ -233,7 +267,7 @@ func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to str
 	if err != nil || !c.Running() {
 		return err
 	}
-	f.follow(ctx, front.Key, c)
+	f.follow(ctx, front.Key, c, f.known)
 	f.log.Info("front switched", "front", front.Key, "generation", generation, "to", to, "decided", decided)
 	ctx, cancel := context.WithTimeout(ctx, applyDeadline)
 	defer cancel()

@@ -33,6 +33,7 @@ type Lane struct {
 	base     context.Context // of what goes on beside the calls
 	table    *table          // nil: there is no lane now
 	services map[string]*lived
+	expected map[string]*lived // what services may have next
 	families families
 	inForce  rules
 	late     map[int][]late // by the process that they are of
@@ -48,7 +49,7 @@ type lived struct {
 // New returns a lane that takes nothing until it runs, and while it is not wanted. It calls
 // the programs of the host in the tree below root, empty: this one.
 func New(log *slog.Logger, root string, wanted func() bool) *Lane {
-	return &Lane{log: log, root: root, wanted: wanted, base: context.Background(), services: map[string]*lived{}, late: map[int][]late{}, trouble: "not started"}
+	return &Lane{log: log, root: root, wanted: wanted, base: context.Background(), services: map[string]*lived{}, expected: map[string]*lived{}, late: map[int][]late{}, trouble: "not started"}
 }
 
 // Run keeps the lane until ctx ends; then everything takes the fronts again and
@@ -163,11 +164,57 @@ func (l *Lane) Knows(key string) bool {
 	return l.services[key] != nil
 }
 
+// Expect says what the front of that key may soon have as a target, so that [Lane.Target] knows
+// it. It is forgotten with the next [Lane.Set].
+func (l *Lane) Expect(key string, t Target) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forgetExpected(key)
+	e := &lived{Service: Service{Targets: []Target{t}}}
+	cancel, err := onExit(t.Pid, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.expected[key] == e {
+			delete(l.expected, key)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	e.cancels = append(e.cancels, cancel)
+	l.expected[key] = e
+	return nil
+}
+
+func (l *Lane) forgetExpected(key string) {
+	if e := l.expected[key]; e != nil {
+		e.cancel()
+		delete(l.expected, key)
+	}
+}
+
+// Target returns a target of the front of that key, or one that it may soon have, whose
+// process has not ended since it was told.
+func (l *Lane) Target(key, name string) (Target, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range []*lived{l.services[key], l.expected[key]} {
+		if s == nil {
+			continue
+		}
+		if i := slices.IndexFunc(s.Targets, func(t Target) bool { return t.Name == name }); i >= 0 {
+			return s.Targets[i], true
+		}
+	}
+	return Target{}, false
+}
+
 // Set says what the lane is to do for the front of that key. Without a target it
 // does nothing for it.
 func (l *Lane) Set(key string, s Service) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	defer l.forgetExpected(key)
 	old := l.services[key]
 	if old != nil && old.equal(s) {
 		return nil
@@ -285,7 +332,7 @@ func (l *Lane) write() error {
 		return err
 	}
 	l.inForce = now
-	l.log.Debug("fast lane written", "services", slices.Sorted(maps.Keys(wanted)), "routes", len(now.routes))
+	l.log.Info("fast lane written", "services", slices.Sorted(maps.Keys(wanted)), "routes", len(now.routes))
 	return l.sweep()
 }
 

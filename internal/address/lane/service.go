@@ -44,6 +44,7 @@ const (
 
 // Target is a container that new connections go to, or went to.
 type Target struct {
+	Name  string       // of the container, in a front's map
 	Pid   int          // its process, in the numbering of the host
 	Addrs []netip.Addr // at most one of each family; see [Source]
 }

@@ -1,10 +1,12 @@
 package lane
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 	"time"
 
 	"github.com/google/nftables"
@@ -163,6 +165,10 @@ func waysOut() ([]way, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list devices: %w", err)
 	}
+	addrs, err := addrsOfDevices()
+	if err != nil {
+		return nil, fmt.Errorf("list addresses: %w", err)
+	}
 	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open socket: %w", err)
@@ -170,17 +176,48 @@ func waysOut() ([]way, error) {
 	defer func() { _ = unix.Close(socket) }()
 	var all []way
 	for _, d := range devices {
-		if d.Flags&net.FlagLoopback != 0 || isBridge(socket, d.Name) {
+		if d.Flags&net.FlagLoopback != 0 || len(addrs[d.Index]) == 0 || isBridge(socket, d.Name) {
 			continue
 		}
-		addrs, err := d.Addrs()
-		if err != nil {
-			continue // it is gone
-		}
-		for _, a := range addrs {
-			if p, err := netip.ParsePrefix(a.String()); err == nil && !p.Addr().IsLinkLocalUnicast() {
-				all = append(all, way{d.Name, p.Addr().Unmap()})
+		for _, a := range addrs[d.Index] {
+			if !a.IsLinkLocalUnicast() {
+				all = append(all, way{d.Name, a})
 			}
+		}
+	}
+	return all, nil
+}
+
+// addrsOfDevices asks the kernel once for the addresses of all devices, by their index. Package
+// net would ask for all of them once for each device, and a switch waits for this.
+func addrsOfDevices() (map[int][]netip.Addr, error) {
+	table, err := syscall.NetlinkRIB(unix.RTM_GETADDR, unix.AF_UNSPEC)
+	if err != nil {
+		return nil, err
+	}
+	messages, err := syscall.ParseNetlinkMessage(table)
+	if err != nil {
+		return nil, err
+	}
+	all := map[int][]netip.Addr{}
+	for _, m := range messages {
+		if m.Header.Type != unix.RTM_NEWADDR || len(m.Data) < unix.SizeofIfAddrmsg {
+			continue
+		}
+		attrs, err := syscall.ParseNetlinkRouteAttr(&m)
+		if err != nil {
+			return nil, err
+		}
+		index := int(binary.NativeEndian.Uint32(m.Data[4:8])) // ifa_index of struct ifaddrmsg, rtnetlink(7)
+		var own netip.Addr
+		for _, a := range attrs {
+			// The address of a device that has a peer is its IFA_LOCAL.
+			if a.Attr.Type == unix.IFA_LOCAL || a.Attr.Type == unix.IFA_ADDRESS && !own.IsValid() {
+				own, _ = netip.AddrFromSlice(a.Value)
+			}
+		}
+		if own.IsValid() {
+			all[index] = append(all[index], own.Unmap())
 		}
 	}
 	return all, nil

@@ -145,15 +145,23 @@ func (b *bench) timeSwitch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var lane []time.Time
 	for line := range strings.Lines(string(text)) {
 		var l logged
-		if err := json.Unmarshal([]byte(line), &l); err == nil && l.Msg == "front switched" {
+		switch err := json.Unmarshal([]byte(line), &l); {
+		case err != nil:
+		case l.Msg == "fast lane written":
+			lane = append(lane, l.Time)
+		case l.Msg == "front switched":
 			switched = l
 		}
 	}
-	if applied.Generation == switched.Generation { // else the agent was killed before it could say so
-		b.switches.front = append(b.switches.front, applied.Time.Sub(switched.Decided))
-		b.switches.lane = append(b.switches.lane, switched.Time.Sub(switched.Decided))
+	if applied.Generation != switched.Generation { // the agent was killed before it could say so
+		return nil
+	}
+	b.switches.front = append(b.switches.front, applied.Time.Sub(switched.Decided))
+	if i := slices.IndexFunc(lane, switched.Decided.Before); i >= 0 {
+		b.switches.lane = append(b.switches.lane, lane[i].Sub(switched.Decided))
 	}
 	return nil
 }
