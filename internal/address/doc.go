@@ -3,7 +3,7 @@
 // they made of it.
 //
 // Invariants:
-//   - Telling a front is one durable rename ([Fronts]), of a file that was durable before
+//   - Telling a front is one rename of a durable file ([Fronts]), which lies there already
 //     where the switch was announced; nothing here writes to the
 //     kernel, and nothing here is needed for traffic.
 //   - Whether a switch took effect, and what still runs on an old container, is

@@ -54,7 +54,8 @@ func (f *Fronts) Dir(key string) (string, error) {
 
 // Switch orders the front to send new connections to targets: container names or
 // short ids, in any order; none means to refuse. It returns the generation to
-// wait for. An order that stands already keeps its generation.
+// wait for. An order that stands already keeps its generation. The front sees the order when
+// this returns; it survives a power cut after [Fronts.Settle].
 //
 // A map that cannot be understood is replaced: the front has refused it as well, and
 // keeps what it has. Which generation that is nobody knows, but the clock is ahead of
@@ -94,6 +95,18 @@ func (f *Fronts) Switch(key string, targets []string) (generation uint64, err er
 		return 0, fmt.Errorf("switch %s: %w", key, err)
 	}
 	return m.Generation, nil
+}
+
+// Settle makes the last order to a front durable, if there was one.
+func (f *Fronts) Settle(key string) error {
+	dir, err := f.Dir(key)
+	if err != nil {
+		return err
+	}
+	if err := frontmap.Settle(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("settle %s: %w", key, err)
+	}
+	return nil
 }
 
 // Announce says what a front will be switched to soon, if all goes well. It finds out

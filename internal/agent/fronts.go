@@ -67,7 +67,7 @@ func (f *fronts) Serve(ctx context.Context, front rotation.Front, ready, startin
 		}
 		return ready
 	})
-	if err != nil {
+	if err = errors.Join(err, f.maps.Settle(front.Key)); err != nil {
 		return err
 	}
 	c, err := f.engine.Inspect(ctx, front.ID)
@@ -264,10 +264,12 @@ func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to str
 	}
 	decided := time.Now()
 	generation, err := f.change(front.Key, inPlaceOf(from, to))
-	if err != nil || !c.Running() {
+	if err == nil && c.Running() {
+		f.follow(ctx, front.Key, c, f.known)
+	}
+	if err = errors.Join(err, f.maps.Settle(front.Key)); err != nil || !c.Running() {
 		return err
 	}
-	f.follow(ctx, front.Key, c, f.known)
 	f.log.Info("front switched", "front", front.Key, "generation", generation, "to", to, "decided", decided)
 	ctx, cancel := context.WithTimeout(ctx, applyDeadline)
 	defer cancel()

@@ -71,11 +71,14 @@ func Store(dir string, m Map) error { return store(dir, File, m) }
 // does nothing else with it.
 func Announce(dir string, m Map) error { return store(dir, NextFile, m) }
 
-// Advance makes the map that was announced the map: all of it is durable already, so that a
-// front sees it one rename later.
+// Advance makes the map that was announced the map: its content is durable already, so that a
+// front sees it one rename later. That it is the map is durable after [Settle].
 func Advance(dir string) error {
-	return durable.Rename(filepath.Join(dir, NextFile), filepath.Join(dir, File))
+	return os.Rename(filepath.Join(dir, NextFile), filepath.Join(dir, File))
 }
+
+// Settle makes sure that what was advanced is still the map after a power cut.
+func Settle(dir string) error { return durable.SyncDir(dir) }
 
 // Withdraw takes back what was announced, if anything was.
 func Withdraw(dir string) error {

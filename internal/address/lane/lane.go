@@ -332,7 +332,7 @@ func (l *Lane) write() error {
 		return err
 	}
 	l.inForce = now
-	l.log.Info("fast lane written", "services", slices.Sorted(maps.Keys(wanted)), "routes", len(now.routes))
+	l.log.Debug("fast lane written", "services", slices.Sorted(maps.Keys(wanted)), "routes", len(now.routes))
 	return l.sweep()
 }
 

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -64,8 +65,11 @@ type bench struct {
 	rotated  int
 	sent     int
 	failed   int
-	loaded   switches // under load
-	switches switches // and without
+	loaded   switches  // under load
+	switches switches  // and without
+	decided  time.Time // the last of them
+	ofFront  *commits
+	ofHost   *commits
 	ways     []*way
 	misses   []string
 	cleanup  []func() // ends what was started beside the lab
@@ -142,6 +146,16 @@ func (b *bench) bringUp(ctx context.Context, root string) error {
 	}
 	if out, err := b.lab.DSOIn(ctx, b.dir, "", "up", "-d", "--wait"); err != nil {
 		return fmt.Errorf("%w: %s", err, out)
+	}
+	front, err := b.frontPid(ctx)
+	if err != nil {
+		return err
+	}
+	if b.ofFront, err = hear(front); err != nil {
+		return err
+	}
+	if b.ofHost, err = hear(strconv.Itoa(b.lab.AgentPID())); err != nil {
+		return err
 	}
 	b.say("a service with a front runs on a private engine (%s)", b.lab.StorageDriver())
 	return nil

@@ -61,7 +61,7 @@ func (b *bench) rotate(ctx context.Context, killed bool) error {
 	} else if !strings.Contains(out, "rotated") {
 		return fmt.Errorf("no rotation: %s", out)
 	}
-	if err := b.timeSwitch(ctx); err != nil {
+	if err := b.timeSwitch(); err != nil {
 		return err
 	}
 	for _, c := range b.clients {
@@ -122,46 +122,33 @@ func (b *bench) await(ctx context.Context, is func(journal string) bool) error {
 // switches are what changes of the way took, from the agent's decision to their effect.
 type switches struct{ front, lane []time.Duration }
 
-// logged is a line of the agent's log, or of a front's.
-type logged struct {
-	Time       time.Time `json:"time"`
-	Msg        string    `json:"msg"`
-	Generation uint64    `json:"generation"`
-	Decided    time.Time `json:"decided"`
-}
-
 // timeSwitch takes the time from the agent's decision, before it has written anything, to the
-// moment at which the kernel has it: that of the front, and for the fast lane that of the host.
-func (b *bench) timeSwitch(ctx context.Context) error {
-	out, err := b.lab.Docker(ctx, "logs", "--tail", "1", "shop-web-front-1")
-	if err != nil {
-		return err
-	}
-	var applied, switched logged
-	if err := json.Unmarshal([]byte(out), &applied); err != nil || applied.Msg != "applied" {
-		return nil // a front that said something else since
-	}
+// moment at which the kernel has it: in the network of the front, and for the fast lane in that
+// of the host.
+func (b *bench) timeSwitch() error {
 	text, err := os.ReadFile(b.lab.AgentLog())
 	if err != nil {
 		return err
 	}
-	var lane []time.Time
+	var decided time.Time
 	for line := range strings.Lines(string(text)) {
-		var l logged
-		switch err := json.Unmarshal([]byte(line), &l); {
-		case err != nil:
-		case l.Msg == "fast lane written":
-			lane = append(lane, l.Time)
-		case l.Msg == "front switched":
-			switched = l
+		var l struct {
+			Msg     string    `json:"msg"`
+			Decided time.Time `json:"decided"`
+		}
+		if err := json.Unmarshal([]byte(line), &l); err == nil && l.Msg == "front switched" {
+			decided = l.Decided
 		}
 	}
-	if applied.Generation != switched.Generation { // the agent was killed before it could say so
+	if !decided.After(b.decided) { // the agent was killed before it could say so
 		return nil
 	}
-	b.switches.front = append(b.switches.front, applied.Time.Sub(switched.Decided))
-	if i := slices.IndexFunc(lane, switched.Decided.Before); i >= 0 {
-		b.switches.lane = append(b.switches.lane, lane[i].Sub(switched.Decided))
+	b.decided = decided
+	if at, ok := b.ofFront.after(decided); ok {
+		b.switches.front = append(b.switches.front, at.Sub(decided))
+	}
+	if at, ok := b.ofHost.after(decided); ok {
+		b.switches.lane = append(b.switches.lane, at.Sub(decided))
 	}
 	return nil
 }

@@ -239,8 +239,12 @@ func (b *bench) ratio(name string) float64 {
 }
 
 // frontMemory is the resident memory of the front's process, in MB.
+func (b *bench) frontPid(ctx context.Context) (string, error) {
+	return b.lab.Docker(ctx, "inspect", "-f", "{{.State.Pid}}", "shop-web-front-1")
+}
+
 func (b *bench) frontMemory(ctx context.Context) (float64, error) {
-	pid, err := b.lab.Docker(ctx, "inspect", "-f", "{{.State.Pid}}", "shop-web-front-1")
+	pid, err := b.frontPid(ctx)
 	if err != nil {
 		return 0, err
 	}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// commits hears from the kernel when the firewall of a network namespace has changed.
+type commits struct {
+	socket *netlink.Conn
+
+	mu  sync.Mutex
+	all []time.Time
+}
+
+// hear begins to listen in the namespace of a process.
+func hear(pid string) (*commits, error) {
+	ns, err := os.Open("/proc/" + pid + "/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = ns.Close() }()
+	c := &commits{}
+	if c.socket, err = netlink.Dial(unix.NETLINK_NETFILTER, &netlink.Config{NetNS: int(ns.Fd())}); err != nil {
+		return nil, fmt.Errorf("listen to the firewall of process %s: %w", pid, err)
+	}
+	// To take the dozens of messages of a commit out of the socket costs more than the commit. The
+	// last one, which says that it is in force, comes by itself.
+	only, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: 4, Size: 1}, // the type of a message, without its subsystem, in the low byte
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.NFT_MSG_NEWGEN, SkipFalse: 1},
+		bpf.RetConstant{Val: 1 << 16},
+		bpf.RetConstant{Val: 0},
+	})
+	err = errors.Join(err, c.socket.SetBPF(only), c.socket.JoinGroup(unix.NFNLGRP_NFTABLES))
+	if err != nil {
+		return nil, fmt.Errorf("listen to the firewall of process %s: %w", pid, err)
+	}
+	go c.listen()
+	return c, nil
+}
+
+func (c *commits) listen() {
+	for {
+		messages, err := c.socket.Receive()
+		now := time.Now()
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return
+		}
+		for _, m := range messages {
+			if m.Header.Type&0xff == unix.NFT_MSG_NEWGEN {
+				c.mu.Lock()
+				c.all = append(c.all, now)
+				c.mu.Unlock()
+			}
+		}
+	}
+}
+
+// after returns the first commit after a moment.
+func (c *commits) after(at time.Time) (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.all {
+		if t.After(at) {
+			return t, true
+		}
+	}
+	return time.Time{}, false
+}
