@@ -233,12 +233,20 @@ func (f *fronts) Announce(ctx context.Context, front rotation.Front, from, to st
 	if err := f.announce(front.Key, inPlaceOf(from, to)); err != nil {
 		return err
 	}
-	t, ok := f.look(ctx, front.Key, to)
-	if !ok {
-		return nil // if it ever can be reached, the switch finds it
+	c, err := f.engine.Inspect(ctx, to)
+	if err != nil {
+		return err
+	}
+	// An IPv6 address that the kernel still makes sure of is not used yet. Then the switch
+	// looks again, as it does when the container cannot be reached.
+	t, ok := targetAt(c)
+	if ok = ok && hasIPv6(t.Addrs) == hasIPv6(c.Addresses()); !ok {
+		return nil
 	}
 	return f.lane.Expect(front.Key, t)
 }
+
+func hasIPv6(addrs []netip.Addr) bool { return slices.ContainsFunc(addrs, netip.Addr.Is6) }
 
 func (f *fronts) announce(key string, to func(now []string) []string) error {
 	f.mu.Lock()

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/ti-mo/conntrack"
 	"gotest.tools/v3/assert"
+	"gotest.tools/v3/poll"
 )
 
 var (
@@ -105,4 +106,38 @@ func TestSet_OfAFrontThatItDoesNotKnowOwesWhatTheAgentBeforeOwed(t *testing.T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	assert.DeepEqual(t, l.late, map[int][]late{leaves.Pid: {{other, service.Ports[2], zoneOf(leaves.Pid)}}}, compare...)
+}
+
+func TestTarget_IsKnownBeforeItServesForAsLongAsItsProcessLives(t *testing.T) {
+	next := exec.Command("sleep", "60")
+	assert.NilError(t, next.Start())
+	t.Cleanup(func() { _ = next.Process.Kill(); _ = next.Wait() })
+	serves := Target{Name: "one", Pid: os.Getpid(), Addrs: []netip.Addr{app}}
+	comes := Target{Name: "two", Pid: next.Process.Pid, Addrs: []netip.Addr{other}}
+
+	l := New(slog.New(slog.DiscardHandler), "", func() bool { return true })
+	known := func(name string) bool { _, ok := l.Target("shop_web", name); return ok }
+	assert.NilError(t, l.Set("shop_web", Service{Front: os.Getpid(), Targets: []Target{serves}}))
+	assert.NilError(t, l.Expect("shop_web", comes))
+	assert.Assert(t, known("one") && known("two"))
+
+	assert.NilError(t, next.Process.Kill())
+	poll.WaitOn(t, func(poll.LogT) poll.Result {
+		if known("two") {
+			return poll.Continue("it is still known")
+		}
+		return poll.Success()
+	})
+	assert.Assert(t, known("one"))
+}
+
+func TestTarget_IsNotExpectedForEver(t *testing.T) {
+	l := New(slog.New(slog.DiscardHandler), "", func() bool { return true })
+	serves := Target{Name: "one", Pid: os.Getpid(), Addrs: []netip.Addr{app}}
+	s := Service{Front: os.Getpid(), Targets: []Target{serves}}
+	assert.NilError(t, l.Set("shop_web", s))
+	assert.NilError(t, l.Expect("shop_web", Target{Name: "two", Pid: os.Getpid(), Addrs: []netip.Addr{other}}))
+	assert.NilError(t, l.Set("shop_web", s))
+	_, known := l.Target("shop_web", "two")
+	assert.Assert(t, !known, "its rotation went back")
 }
