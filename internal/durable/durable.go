@@ -109,11 +109,14 @@ func ignoreNotExist(err error) error {
 
 // Rename moves a file within one filesystem, durably.
 func Rename(from, to string) error {
-	if err := os.Rename(from, to); err != nil {
+	if err := RenameUnsynced(from, to); err != nil {
 		return err
 	}
 	return SyncDir(filepath.Dir(to))
 }
+
+// RenameUnsynced is [Rename] for whom readers wait: a power cut may undo it until [SyncDir].
+func RenameUnsynced(from, to string) error { return os.Rename(from, to) }
 
 // Overwrite replaces the content of an existing file in place, which keeps the
 // locks on it. It is neither atomic nor durable: for what only informs people.

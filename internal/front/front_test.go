@@ -250,7 +250,6 @@ func TestNeighbours_KeepsOnlyOthersOnANetworkOfTheFront(t *testing.T) {
 	assert.DeepEqual(t, got, []netip.Addr{addrA}, cmpopts.EquateComparable(netip.Addr{}))
 }
 
-const tcpSynSent = 1 // TCP_CONNTRACK_SYN_SENT
 
 func TestStuck_ForgetsOnlyFlowsFromOutsideToContainersThatLeft(t *testing.T) {
 	local := []netip.Prefix{netip.MustParsePrefix("172.18.0.2/16")}

@@ -74,7 +74,7 @@ func Announce(dir string, m Map) error { return store(dir, NextFile, m) }
 // Advance makes the map that was announced the map: its content is durable already, so that a
 // front sees it one rename later. That it is the map is durable after [Settle].
 func Advance(dir string) error {
-	return os.Rename(filepath.Join(dir, NextFile), filepath.Join(dir, File))
+	return durable.RenameUnsynced(filepath.Join(dir, NextFile), filepath.Join(dir, File))
 }
 
 // Settle makes sure that what was advanced is still the map after a power cut.
