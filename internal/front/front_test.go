@@ -250,7 +250,6 @@ func TestNeighbours_KeepsOnlyOthersOnANetworkOfTheFront(t *testing.T) {
 	assert.DeepEqual(t, got, []netip.Addr{addrA}, cmpopts.EquateComparable(netip.Addr{}))
 }
 
-
 func TestStuck_ForgetsOnlyFlowsFromOutsideToContainersThatLeft(t *testing.T) {
 	local := []netip.Prefix{netip.MustParsePrefix("172.18.0.2/16")}
 	self, client, dns := local[0].Addr(), netip.MustParseAddr("172.18.0.9"), netip.MustParseAddr("127.0.0.11")
