@@ -19,12 +19,30 @@ type Pin struct {
 	// Failed are the versions that did not pass the health gate. They are not
 	// tried again by themselves; any other version is.
 	Failed secret.Versions `json:"failed,omitempty"`
+	// Try says that nobody knows yet whether the container works with Versions: it is a
+	// replacement. Without them it is not started.
+	Try bool `json:"try,omitempty"`
 	// Before are the versions that a change in place, which is not over, goes from.
 	Before secret.Versions `json:"before,omitempty"`
 	Since  time.Time       `json:"since"`
 	// By is the person who asked for it. Such a pin outlives every change of a secret;
 	// a rotation that a person asks for ends it.
 	By string `json:"by,omitempty"`
+}
+
+// yields reports whether the container may have others, current, when nobody has its versions
+// any more. It may not when it is about these versions, a person wants no others, or what is
+// current has something that is known not to work.
+func (p Pin) yields(current secret.Versions) bool {
+	if len(p.Versions) == 0 || p.Try || len(p.Before) > 0 || p.By != "" {
+		return false
+	}
+	for id, bad := range p.Failed {
+		if bad != p.Versions[id] && current[id] == bad {
+			return false
+		}
+	}
+	return true
 }
 
 // pins is the durable set of pins, by container id.

@@ -20,6 +20,7 @@ import (
 	"github.com/docker-secret-operator/dso/internal/api/wire"
 	"github.com/docker-secret-operator/dso/internal/durable"
 	"github.com/docker-secret-operator/dso/internal/private"
+	"github.com/docker-secret-operator/dso/internal/provider"
 	"github.com/docker-secret-operator/dso/internal/resolve"
 	"github.com/docker-secret-operator/dso/internal/seal"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -125,6 +126,9 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	}
 	last, _ := s.sealed.Last(req.ContainerID)
 	snap, err := s.read(ctx, req, vars, want, last.Versions)
+	if !req.Exec && errors.Is(err, provider.ErrNoVersion) {
+		snap, err = s.instead(ctx, req, vars, last.Versions, err)
+	}
 	if !req.Exec {
 		s.noteRead(req.ContainerID, err)
 	}
@@ -179,6 +183,23 @@ func (s *Store) read(ctx context.Context, req wire.DeliverRequest, vars []resolv
 		return resolve.Snapshot{}, err
 	}
 	return s.resolver.Snapshot(ctx, req.Project, vars, want, last)
+}
+
+// instead returns the current values for a container whose versions nobody has any more: the
+// store made them for an agent that took them along, or has dropped them, and nothing sealed them.
+// It would never start again. They are all current, or it is the error that there was.
+func (s *Store) instead(ctx context.Context, req wire.DeliverRequest, vars []resolve.Variable, last secret.Versions, gone error) (resolve.Snapshot, error) {
+	pin, _ := s.pins.get(req.ContainerID)
+	if !pin.yields(nil) {
+		return resolve.Snapshot{}, gone
+	}
+	snap, err := s.resolver.Snapshot(ctx, req.Project, vars, nil, last)
+	if err != nil || !pin.yields(snap.Versions) {
+		return resolve.Snapshot{}, gone
+	}
+	s.log.Warn("container gets the current values: nobody has those any more that it was to keep",
+		"container", req.ContainerID, "name", req.Name, "error", gone)
+	return snap, nil
 }
 
 // noteRead keeps what came of reading the values of a start.
@@ -440,6 +461,12 @@ func (s *Store) Refresh(ctx context.Context, containerID string) error {
 	}
 	pin, _ := s.pins.get(containerID)
 	snap, err := s.resolver.Snapshot(ctx, rec.Request.Project, vars, pin.Versions, nil)
+	if errors.Is(err, provider.ErrNoVersion) {
+		if rec.Versions.Equal(pin.Versions) {
+			return nil // they lie there already
+		}
+		snap, err = s.instead(ctx, rec.Request, vars, nil, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -575,6 +602,11 @@ func (s *Store) Retain(further ...secret.Versions) error {
 // Pin makes every later start of the container use these versions.
 func (s *Store) Pin(containerID string, versions, failed secret.Versions) error {
 	return s.pins.put(containerID, Pin{Versions: versions, Failed: failed, Since: time.Now().UTC()})
+}
+
+// Try pins a replacement to the versions of a rotation.
+func (s *Store) Try(containerID string, versions secret.Versions) error {
+	return s.pins.put(containerID, Pin{Versions: versions, Try: true, Since: time.Now().UTC()})
 }
 
 // Assign pins the container to the new versions of a change in place, and remembers

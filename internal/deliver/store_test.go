@@ -474,3 +474,44 @@ func TestDeliver_AFieldThatIsGivenIsNotTheWholeSecret(t *testing.T) {
 		assert.ErrorIs(t, err, deliver.ErrPolicy, own)
 	}
 }
+
+// A store that has dropped a version, or made it for an agent that is gone, gives it to nobody
+// any more, and nothing sealed it.
+func TestDeliver_OfVersionsThatNobodyHasAnyMore(t *testing.T) {
+	user, password := secret.ID{Provider: "local", Path: "app/user"}, secret.ID{Provider: "local", Path: "app/password"}
+	had := secret.Versions{user: "1", password: "1"}
+	for name, c := range map[string]struct {
+		pin   func(s *deliver.Store) error
+		gives string // the user; empty: it is refused
+	}{
+		"held while it is changed over":    {func(s *deliver.Store) error { return s.Pin(container, had, nil) }, "user 2"},
+		"kept from versions before these":  {func(s *deliver.Store) error { return s.Pin(container, had, secret.Versions{user: "1", password: "x"}) }, "user 2"},
+		"kept from these":                  {func(s *deliver.Store) error { return s.Pin(container, had, secret.Versions{user: "2", password: "1"}) }, ""},
+		"a replacement that tries them":    {func(s *deliver.Store) error { return s.Try(container, had) }, ""},
+		"a change in place to them":        {func(s *deliver.Store) error { return s.Assign(container, had, secret.Versions{user: "0"}) }, ""},
+		"a person wants them":              {func(s *deliver.Store) error { _, err := s.Keep(container, had, "root"); return err }, ""},
+		"the others cannot be read either": {func(s *deliver.Store) error { return s.Pin(container, had, nil) }, ""},
+	} {
+		h := hosttest.New(t)
+		h.NoSeal = true
+		h.Boot(t)
+		for _, v := range []string{"1", "2"} {
+			h.Secrets.Set("app/user", "user "+v)
+			h.Secrets.Set("app/password", "password "+v)
+		}
+		h.Secrets.OnGet = func(path string, v secret.Version) error {
+			if path == "app/user" && (v == "1" || strings.HasPrefix(name, "the others")) {
+				return provider.ErrNoVersion // the password is there: never a mixture
+			}
+			return nil
+		}
+		assert.NilError(t, c.pin(h.Store))
+		resp, err := h.Store.Deliver(t.Context(), ask("U=dso://user", "P=dso://password"))
+		if c.gives == "" {
+			assert.ErrorIs(t, err, provider.ErrNoVersion, name)
+			continue
+		}
+		assert.NilError(t, err, name)
+		assert.DeepEqual(t, env(resp), map[string]string{"U": c.gives, "P": "password 2"})
+	}
+}

@@ -46,6 +46,8 @@ type Host struct {
 	Log     *slog.Logger
 	// Polling is the longest time between two polls of a secret.
 	Polling time.Duration
+	// NoSeal keeps no values for when the store cannot give them.
+	NoSeal bool
 	// Strict is the policy of dso.yaml.
 	Strict atomic.Bool
 	// Behave says what a container does that was started with these versions.
@@ -97,17 +99,22 @@ func (h *Host) Boot(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	sealed, problems, err := seal.Open(context.Background(), filepath.Join(h.Dir, "sealed"), seal.ByFile)
-	if err != nil || len(problems) > 0 {
-		t.Fatal(err, problems)
+	var keeps deliver.Sealed
+	var reads resolve.Sealed
+	if !h.NoSeal {
+		sealed, problems, err := seal.Open(context.Background(), filepath.Join(h.Dir, "sealed"), seal.ByFile)
+		if err != nil || len(problems) > 0 {
+			t.Fatal(err, problems)
+		}
+		keeps, reads = sealed, sealed
 	}
 	source := &watch.Source{Provider: h.Secrets, Name: secret.DefaultProvider, Attempts: 1, Log: h.Log}
-	resolver := resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: source}), sealed)
+	resolver := resolve.New(provider.NewRegistry(map[string]provider.Provider{secret.DefaultProvider: source}), reads)
 	versions := watch.New(resolver)
 	versions.Over(map[string]*watch.Source{secret.DefaultProvider: source}, h.Polling)
 	store, err := deliver.Open(deliver.Config{
 		Root: filepath.Join(h.Dir, "private"), Pins: filepath.Join(h.Dir, "state", "pins.json"),
-		Resolver: resolver, Sealed: sealed, Strict: h.Strict.Load, Log: h.Log,
+		Resolver: resolver, Sealed: keeps, Strict: h.Strict.Load, Log: h.Log,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -44,10 +44,17 @@ func (a *agent) dieAt(t *testing.T, name, point string) {
 }
 
 // rollingPoints are the points of a rolling rotation that succeeds.
-func rollingPoints(t *testing.T) (points []string) {
+func rollingPoints(t *testing.T) []string {
+	points := pointsOf(t, usesDB)
+	assert.Assert(t, len(points) > 20)
+	return points
+}
+
+// pointsOf are the points of a rotation that succeeds.
+func pointsOf(t *testing.T, opts ...hosttest.Option) (points []string) {
 	onHost(t, func(t *testing.T, a *agent) {
 		a.Secrets.Set("app/db", "one")
-		a.up(t, "web", usesDB)
+		a.up(t, "web", opts...)
 		a.Host.Machine.Fault = func(point string) error {
 			if !slices.Contains(points, point) {
 				points = append(points, point)
@@ -60,7 +67,6 @@ func rollingPoints(t *testing.T) (points []string) {
 		a.stop()
 		a.stop = func() {}
 	})
-	assert.Assert(t, len(points) > 20)
 	return points
 }
 

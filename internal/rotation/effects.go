@@ -137,7 +137,7 @@ func (m *Machine) replacementSpec(ctx context.Context, e *Entry) (engine.Spec, e
 
 func (m *Machine) assign(_ context.Context, e *Entry) error {
 	if e.Strategy == Rolling {
-		return m.Deliveries.Pin(e.serving(), e.To, nil)
+		return m.Deliveries.Try(e.serving(), e.To)
 	}
 	return m.Deliveries.Assign(e.serving(), e.To, e.From)
 }

@@ -42,6 +42,8 @@ type Deliveries interface {
 	// Pin makes every later start of the container use these versions, durably.
 	// failed names the versions that are not to be tried again, if any.
 	Pin(containerID string, versions, failed secret.Versions) error
+	// Try makes every start of a replacement use these versions or fail.
+	Try(containerID string, versions secret.Versions) error
 	// Assign pins to the new versions of a change in place, and remembers the ones
 	// before: should the journal be lost, they are what there is to go back to.
 	Assign(containerID string, versions, before secret.Versions) error
