@@ -93,9 +93,15 @@ type configReport struct {
 
 func (a *app) configValidate() *cobra.Command {
 	return a.jsonFlag(&cobra.Command{
-		Use: "validate", Short: "Check the configuration file, and tell every problem with its line", Args: noArgs,
-		Example: "  docker dso config validate\n  docker dso -c ./dso.yaml config validate --json",
-		RunE: func(*cobra.Command, []string) error {
+		Use: "validate [FILE]", Short: "Check the configuration file, and tell every problem with its line", Args: rangeArgs(0, 1),
+		Example: "  docker dso config validate\n  docker dso config validate ./dso.yaml --json",
+		RunE: func(_ *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if a.config != "" {
+					return withHint(usageError("the file is named twice, as an argument and with -c"), "leave one of them out")
+				}
+				a.config = args[0]
+			}
 			c, err := a.loadConfig()
 			var bad *config.Error
 			switch {
@@ -135,7 +141,7 @@ func (a *app) loadConfig() (*config.Config, error) {
 	}
 	c, err := config.Load(path)
 	if a.config != "" && errors.Is(err, fs.ErrNotExist) {
-		err = withHint(err, "-c names the file; without it "+config.SystemFile+" or ./"+config.LocalFile+" is read")
+		err = withHint(err, "a file was named; without that "+config.SystemFile+" or ./"+config.LocalFile+" is read")
 	}
 	return c, err
 }

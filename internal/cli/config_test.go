@@ -108,6 +108,13 @@ func TestConfigValidate_TellsEveryProblem(t *testing.T) {
 	_, stderr, code = run(t, "-c", filepath.Join(t.TempDir(), "none.yaml"), "config", "validate")
 	assert.Equal(t, code, cli.ExitError)
 	assert.Assert(t, strings.Contains(stderr, "none.yaml: no such file"), stderr)
+
+	out, _, code = run(t, "config", "validate", configFile(t, good))
+	assert.Equal(t, code, cli.ExitOK)
+	assert.Assert(t, strings.Contains(out, "is valid"), out)
+	_, stderr, code = run(t, "-c", bad, "config", "validate", bad)
+	assert.Equal(t, code, cli.ExitUsage)
+	assert.Assert(t, strings.Contains(stderr, "named twice"), stderr)
 }
 
 func TestConfigEdit_TakesWhatIsValidAndNothingElse(t *testing.T) {

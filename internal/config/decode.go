@@ -288,7 +288,7 @@ func (d *decoder) text(n *yaml.Node, path string) (text string, literal, ok bool
 		hint := "write `$${` for the characters themselves"
 		var unset *unsetError
 		if errors.As(err, &unset) {
-			hint = fmt.Sprintf("set it, or give a default: `${%s:-…}`", unset.name)
+			hint = fmt.Sprintf("set it for each program that reads the file, such as the agent and a shell, or give a default: `${%s:-…}`", unset.name)
 		}
 		d.problem(where(n), path, hint, "%s: %v", name(path), err)
 		return "", false, false
@@ -508,25 +508,44 @@ func (d *decoder) unknown(k *yaml.Node, path string, t reflect.Type) {
 	hint := ""
 	if word, ok := nearest(k.Value, keys); ok {
 		hint = fmt.Sprintf("did you mean `%s`?", word)
-	} else if at := d.elsewhere(k.Value, t); at != "" {
+	} else if at, _ := elsewhere(t, exactly(k.Value)); at != "" {
 		hint = fmt.Sprintf("it belongs to `%s`", join(path, at))
+	} else if at, word := elsewhere(t, func(keys []string) string { word, _ := nearest(k.Value, keys); return word }); word != "" {
+		hint = fmt.Sprintf("did you mean `%s`?", join(path, join(at, word)))
 	} else if len(keys) > 0 {
 		hint = "there are " + list(keys)
+		if at, _ := elsewhere(reflect.TypeFor[Config](), exactly(k.Value)); at != "" {
+			hint += fmt.Sprintf("; `%s` has one of that name", at)
+		}
 	}
 	d.problem(where(k), join(path, k.Value), hint, "unknown key `%s`", clip(k.Value))
 }
 
-// elsewhere returns where below t the key would stand.
-func (d *decoder) elsewhere(key string, t reflect.Type) string {
+func exactly(key string) func([]string) string {
+	return func(keys []string) string {
+		if slices.Contains(keys, key) {
+			return key
+		}
+		return ""
+	}
+}
+
+// elsewhere returns the first section below t one of whose keys is picked, and the key.
+func elsewhere(t reflect.Type, pick func(keys []string) string) (at, key string) {
 	if t == typeProvider {
 		for _, name := range Types() {
 			k := kinds[name]
-			if k.config != nil && slices.Contains(keysOf(reflect.TypeOf(k.config()).Elem()), key) {
-				return "config"
+			if k.config != nil {
+				if key := pick(keysOf(reflect.TypeOf(k.config()).Elem())); key != "" {
+					return "config", key
+				}
 			}
 			for _, construct := range k.methods {
-				if construct != nil && slices.Contains(keysOf(reflect.TypeOf(construct()).Elem()), key) {
-					return "auth.params"
+				if construct == nil {
+					continue
+				}
+				if key := pick(keysOf(reflect.TypeOf(construct()).Elem())); key != "" {
+					return "auth.params", key
 				}
 			}
 		}
@@ -535,14 +554,14 @@ func (d *decoder) elsewhere(key string, t reflect.Type) string {
 		if f.typ.Kind() != reflect.Struct || f.typ == typeCredential {
 			continue
 		}
-		if slices.Contains(keysOf(f.typ), key) {
-			return f.key
+		if key := pick(keysOf(f.typ)); key != "" {
+			return f.key, key
 		}
-		if at := d.elsewhere(key, f.typ); at != "" {
-			return f.key + "." + at
+		if at, key := elsewhere(f.typ, pick); key != "" {
+			return f.key + "." + at, key
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // clip shortens what is quoted from a file.

@@ -88,6 +88,12 @@ func (l *limited) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, Failed(err)
 	}
+	// A server that is told that nobody waits any more may still say something, usually
+	// nothing at all with status 200, which net/http now and then takes for the answer.
+	if err := r.Context().Err(); err != nil {
+		_ = resp.Body.Close()
+		return nil, Failed(err)
+	}
 	if r.URL.Scheme == "http" && resp.StatusCode == http.StatusBadRequest {
 		if err := unencrypted(resp); err != nil {
 			return nil, err

@@ -107,3 +107,25 @@ func TestTransport_SaysWhatIsWrongOnThisSide(t *testing.T) {
 	assert.NilError(t, resp.Body.Close())
 	assert.Equal(t, string(body), "another reason\n")
 }
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// What a server says to a connection that is being closed comes in now and then.
+func TestTransport_TakesNoAnswerOfARequestThatWasGivenUp(t *testing.T) {
+	late := &limited{roundTrip(func(r *http.Request) (*http.Response, error) {
+		<-r.Context().Done()
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+	})}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://store", nil)
+	assert.NilError(t, err)
+	_, _, err = Do(&http.Client{Transport: late}, r, http.StatusOK) //nolint:bodyclose // Do closes it
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+
+	r = r.WithContext(t.Context())
+	_, _, err = Do(&http.Client{Transport: late, Timeout: time.Millisecond}, r, http.StatusOK) //nolint:bodyclose // Do closes it
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+}
