@@ -3,6 +3,7 @@ package bench
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -11,10 +12,11 @@ import (
 )
 
 // How many containers start at once, how often, and how much longer they may take
-// with references than without DSO.
+// with references than without DSO. One run of ten seconds differs from the next by a tenth
+// on a busy host, and they all get slower: each is compared with its neighbour.
 const (
 	manyContainers = 100
-	manyRuns       = 3
+	manyRuns       = 7
 	maxManyRatio   = 1.1
 )
 
@@ -51,10 +53,15 @@ func TestMany_StartAtOnceAlmostAsFastAsWithoutDSO(t *testing.T) {
 			c.each(ids[i], "wait")
 		}
 	}
+	var ratios []float64
+	for run := range manyRuns {
+		ratios = append(ratios, ratio(took[1][run], took[0][run]))
+	}
+	slices.Sort(ratios)
+	median := ratios[manyRuns/2]
 	m := medians(took)
-	without, with := m[0], m[1]
-	fmt.Printf("bench-many: containers=%d without_dso_ms=%s with_dso_ms=%s ratio=%.2f\n", manyContainers, ms(without), ms(with), ratio(with, without))
-	assert.Check(t, ratio(with, without) <= maxManyRatio)
+	fmt.Printf("bench-many: containers=%d without_dso_ms=%s with_dso_ms=%s ratio=%.2f of=%.2f\n", manyContainers, ms(m[0]), ms(m[1]), median, ratios)
+	assert.Check(t, median <= maxManyRatio)
 }
 
 // each does the same with all containers at once.
