@@ -78,6 +78,7 @@ func (f *fronts) Serve(ctx context.Context, front rotation.Front, ready, startin
 		return err
 	}
 	f.follow(ctx, front.Key, c, f.look)
+	f.lane.Sweep()
 	return nil
 }
 
@@ -185,6 +186,7 @@ func (f *fronts) ended(ctx context.Context, key string, was engine.Container) {
 			pause = awayPoll
 		case c.Running() && c.State.Pid != was.State.Pid:
 			f.follow(ctx, key, c, f.look)
+			f.lane.Sweep()
 			return
 		case !c.Running() && c.State.Status != container.StateRestarting:
 			f.leave(key)
@@ -203,6 +205,7 @@ func (f *fronts) leave(key string) {
 	if err := f.lane.Set(key, lane.Service{}); err != nil {
 		f.log.Warn("fast lane does not follow", "front", key, "error", err)
 	}
+	f.lane.Sweep()
 }
 
 // change switches a front from its targets to others. Replicas may rotate at the same
@@ -270,6 +273,7 @@ func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to str
 			return err
 		}
 	}
+	defer f.lane.Sweep() // the switch does not wait for it
 	decided := time.Now()
 	generation, err := f.change(front.Key, inPlaceOf(from, to))
 	if err == nil && c.Running() {

@@ -14,8 +14,11 @@ import (
 // messages.
 const settle = 50 * time.Millisecond
 
-// firewallChanges tells, at most once for each settle, that rules, chains or tables
-// were deleted. It tells nothing when the kernel cannot be listened to.
+// sizeofNfgenmsg is that of struct nfgenmsg, linux/netfilter/nfnetlink.h, in bytes.
+const sizeofNfgenmsg = 4
+
+// firewallChanges tells, at most once for each settle, that rules, chains or tables of somebody
+// else were deleted. It tells nothing when the kernel cannot be listened to.
 func firewallChanges(ctx context.Context, log *slog.Logger) <-chan struct{} {
 	changed := make(chan struct{}, 1)
 	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
@@ -60,7 +63,27 @@ func deletes(messages []netlink.Message) bool {
 	for _, m := range messages {
 		switch m.Header.Type & 0xff {
 		case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE:
-			return true
+			if !ours(m) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ours says whether a message is about the lane's table: the name of the table is the same
+// attribute in all three kinds of messages.
+func ours(m netlink.Message) bool {
+	if len(m.Data) < sizeofNfgenmsg {
+		return false
+	}
+	attrs, err := netlink.NewAttributeDecoder(m.Data[sizeofNfgenmsg:])
+	if err != nil {
+		return false
+	}
+	for attrs.Next() {
+		if attrs.Type() == unix.NFTA_RULE_TABLE {
+			return attrs.String() == Table
 		}
 	}
 	return false

@@ -3,7 +3,6 @@ package lane
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -29,6 +28,8 @@ type Lane struct {
 	root   string // of the tree with the host's programs; empty: this one
 	wanted func() bool
 
+	sweeping sync.Mutex // taken before mu
+
 	mu       sync.Mutex
 	base     context.Context // of what goes on beside the calls
 	table    *table          // nil: there is no lane now
@@ -36,6 +37,7 @@ type Lane struct {
 	expected map[string]*lived // what services may have next
 	families families
 	inForce  rules
+	unswept  bool           // flows that went elsewhere before may still be there
 	late     map[int][]late // by the process that they are of
 	trouble  string         // why there is none
 }
@@ -108,23 +110,27 @@ func (l *Lane) up(ctx context.Context) {
 		l.down(err.Error())
 		return
 	}
+	l.change(func() {
+		l.families = nat
+		if l.table == nil {
+			l.inForce = rules{}
+			if l.table, err = openTable(); err != nil {
+				l.drop(err.Error())
+			}
+		}
+	})
+}
+
+// change does something, puts what is wanted then in force, and sweeps.
+func (l *Lane) change(do func()) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.families = nat
-	if l.table == nil {
-		l.inForce = rules{}
-		l.table, err = openTable()
+	do()
+	err := l.write()
+	l.mu.Unlock()
+	if err != nil {
+		l.log.Warn("fast lane not written", "error", err)
 	}
-	if err == nil {
-		err = l.write()
-	}
-	switch {
-	case err != nil:
-		l.drop(err.Error())
-	case l.trouble != "":
-		l.trouble = ""
-		l.log.Info("fast lane in force", "table", Table)
-	}
+	l.Sweep()
 }
 
 func (l *Lane) down(why string) {
@@ -210,7 +216,7 @@ func (l *Lane) Target(key, name string) (Target, bool) {
 }
 
 // Set says what the lane is to do for the front of that key. Without a target it
-// does nothing for it.
+// does nothing for it. The flows that went elsewhere before are forgotten with [Lane.Sweep].
 func (l *Lane) Set(key string, s Service) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -255,14 +261,7 @@ func (l *Lane) replace(key string, s *lived) {
 // owes remembers what a process that new connections do not go to any more may still
 // answer, for as long as it lives.
 func (l *Lane) owes(pid int, what []late) {
-	_, err := onExit(pid, func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		delete(l.late, pid)
-		if err := l.write(); err != nil {
-			l.log.Warn("fast lane not written", "error", err)
-		}
-	})
+	_, err := onExit(pid, func() { l.change(func() { delete(l.late, pid) }) })
 	if err == nil {
 		l.late[pid] = what
 	}
@@ -297,18 +296,15 @@ func (s *lived) cancel() {
 }
 
 func (l *Lane) ended(key string, s *lived, pid int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.services[key] != s {
-		return
-	}
-	s.Targets = slices.DeleteFunc(slices.Clone(s.Targets), func(t Target) bool { return t.Pid == pid })
-	if len(s.Targets) == 0 {
-		l.replace(key, nil)
-	}
-	if err := l.write(); err != nil {
-		l.log.Warn("fast lane not written", "error", err)
-	}
+	l.change(func() {
+		if l.services[key] != s {
+			return
+		}
+		s.Targets = slices.DeleteFunc(slices.Clone(s.Targets), func(t Target) bool { return t.Pid == pid })
+		if len(s.Targets) == 0 {
+			l.replace(key, nil)
+		}
+	})
 }
 
 // write puts what is wanted in force. When it cannot, there is no lane.
@@ -322,43 +318,55 @@ func (l *Lane) write() error {
 	}
 	now := rules{routes: routes(wanted, l.families)}
 	for _, pid := range slices.Sorted(maps.Keys(l.late)) {
-		now.late = append(now.late, l.late[pid]...)
+		for _, what := range l.late[pid] {
+			if l.families.take(what.addr) {
+				now.late = append(now.late, what)
+			}
+		}
 	}
-	if now.equal(l.inForce) {
-		return nil
+	if !now.equal(l.inForce) {
+		if err := l.table.write(now); err != nil {
+			l.drop(err.Error())
+			return err
+		}
+		l.inForce, l.unswept = now, true
+		l.log.Debug("fast lane written", "services", slices.Sorted(maps.Keys(wanted)), "routes", len(now.routes))
 	}
-	if err := l.table.write(now); err != nil {
-		l.drop(err.Error())
-		return err
+	if l.trouble != "" {
+		l.trouble = ""
+		l.log.Info("fast lane in force", "table", Table)
 	}
-	l.inForce = now
-	l.log.Debug("fast lane written", "services", slices.Sorted(maps.Keys(wanted)), "routes", len(now.routes))
-	return l.sweep()
+	return nil
 }
 
 // sweepEvery is the pause between two sweeps.
 const sweepEvery = 50 * time.Millisecond
 
-// sweep forgets the flows that are astray, until there is none: what was on its way
-// through the kernel may have made another one.
-func (l *Lane) sweep() error {
-	if l.table == nil || len(l.inForce.routes) == 0 {
-		return nil
+// Sweep forgets the flows that went elsewhere before a change, until there is none: what was on
+// its way through the kernel may have made another one. It goes through all connections of the
+// host, which takes many times as long as the change itself.
+func (l *Lane) Sweep() {
+	l.sweeping.Lock()
+	defer l.sweeping.Unlock()
+	l.mu.Lock()
+	sweep := l.unswept && l.table != nil && len(l.inForce.routes) > 0
+	l.unswept = false
+	l.mu.Unlock()
+	if !sweep {
+		return
 	}
 	again, err := l.forget()
+	if err != nil {
+		l.log.Warn("flows that went elsewhere are not forgotten", "error", err)
+	}
 	if again {
 		time.AfterFunc(sweepEvery, func() {
 			l.mu.Lock()
-			defer l.mu.Unlock()
-			if err := l.sweep(); err != nil {
-				l.log.Warn("flows not swept", "error", err)
-			}
+			l.unswept = true
+			l.mu.Unlock()
+			l.Sweep()
 		})
 	}
-	if err != nil {
-		return fmt.Errorf("forget flows that went elsewhere: %w", err)
-	}
-	return nil
 }
 
 func (l *Lane) forget() (any bool, err error) {
@@ -367,7 +375,12 @@ func (l *Lane) forget() (any bool, err error) {
 		return false, err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
-	return t.Forget(true, func(f conntrack.Flow) bool {
-		return slices.ContainsFunc(l.inForce.routes, func(r route) bool { return r.astray(f) })
-	})
+	return t.Forget(true, l.astray)
+}
+
+// astray says of a flow what holds now, and not when the sweep began.
+func (l *Lane) astray(f conntrack.Flow) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.inForce.routes, func(r route) bool { return r.astray(f) })
 }

@@ -69,6 +69,8 @@ func (r route) equal(o route) bool {
 // families says which of them the lane takes.
 type families struct{ v4, v6 bool }
 
+func (f families) take(a netip.Addr) bool { return a.Is4() && f.v4 || a.Is6() && f.v6 }
+
 // routes turns services into rules. A port that only the host itself can reach has
 // none, and neither has one whose containers have no address of its family.
 func routes(services map[string]Service, of families) []route {
@@ -76,7 +78,7 @@ func routes(services map[string]Service, of families) []route {
 	for _, key := range slices.Sorted(maps.Keys(services)) {
 		s := services[key]
 		for _, p := range s.Ports {
-			if p.Host.IsLoopback() || p.Host.Is4() && !of.v4 || p.Host.Is6() && !of.v6 || p.Proto != TCP && p.Proto != UDP {
+			if p.Host.IsLoopback() || !of.take(p.Host) || p.Proto != TCP && p.Proto != UDP {
 				continue
 			}
 			r := route{port: p, via: s.Via}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"syscall"
@@ -18,7 +19,8 @@ import (
 )
 
 const (
-	// Table is the name of the nft table, of the family inet.
+	// Table is the name of the nft table of the family inet, and of those of the families ip
+	// and ip6.
 	Table = "dso_lane"
 	// Mark is the bit that the first packet of a connection gets which the lane has
 	// forwarded.
@@ -41,38 +43,39 @@ const (
 // ErrUnsupported is wrapped when this kernel or this engine cannot have the lane.
 var ErrUnsupported = errors.New("no fast lane on this host")
 
-// table is the table in the kernel. Its socket owns it.
+// table is what is in the kernel. Its socket owns it.
 type table struct {
-	conn  *nftables.Conn
-	lane  *nftables.Chain
-	apart *nftables.Chain // keeps late answers apart
-	late  *nftables.Chain
-	alive *nftables.Set
+	socket *netlink.Conn
+	conn   *nftables.Conn
+	lane   *nftables.Chain
+	late   *nftables.Chain
+	alive  *nftables.Set
+	// apart keeps late answers apart, by the family that they are of. A zone that is set in a
+	// table of both families turns connection tracking on for both. On a host that does not
+	// track IPv6 the kernel then goes through all connections of the host, which takes longer
+	// than all else in a switch, and again in the next one.
+	apart map[nftables.TableFamily]*nftables.Chain
 }
 
 // openTable makes the table, empty. When it exists it belongs to a process that
 // lives: another agent.
 func openTable() (*table, error) {
-	var socket *netlink.Conn
+	tb := &table{apart: map[nftables.TableFamily]*nftables.Chain{}}
 	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
-		socket = c
+		tb.socket = c
 		return nil
 	}))
 	if err != nil {
 		return nil, fmt.Errorf("open nftables: %w", err)
 	}
-	if err := own(socket); err != nil {
+	tb.conn = conn
+	t, err := tb.own(nftables.TableFamilyINet)
+	if err != nil {
 		return nil, errors.Join(err, conn.CloseLasting())
 	}
-	t := &nftables.Table{Name: Table, Family: nftables.TableFamilyINet}
-	tb := &table{conn: conn}
 	tb.lane = conn.AddChain(&nftables.Chain{
 		Name: "prerouting", Table: t, Type: nftables.ChainTypeNAT,
 		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRef(beforeDocker),
-	})
-	tb.apart = conn.AddChain(&nftables.Chain{
-		Name: "apart", Table: t, Type: nftables.ChainTypeFilter,
-		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw, // before a flow is looked up
 	})
 	tb.late = conn.AddChain(&nftables.Chain{
 		Name: "late", Table: t, Type: nftables.ChainTypeNAT,
@@ -86,32 +89,57 @@ func openTable() (*table, error) {
 	return tb, nil
 }
 
-// own makes the table with the flag that google/nftables does not set.
-func own(socket *netlink.Conn) error {
+// keepsApart makes the table in which late answers of a family are kept apart, if there is none.
+func (t *table) keepsApart(f nftables.TableFamily) error {
+	if t.apart[f] != nil {
+		return nil
+	}
+	owned, err := t.own(f)
+	if err != nil {
+		return err
+	}
+	t.apart[f] = t.conn.AddChain(&nftables.Chain{
+		Name: "apart", Table: owned, Type: nftables.ChainTypeFilter,
+		Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityRaw, // before a flow is looked up
+	})
+	return nil
+}
+
+// own makes a table with the flag that google/nftables does not set.
+func (t *table) own(f nftables.TableFamily) (*nftables.Table, error) {
 	attrs := netlink.NewAttributeEncoder()
 	attrs.String(unix.NFTA_TABLE_NAME, Table)
 	attrs.Bytes(unix.NFTA_TABLE_FLAGS, []byte{0, 0, 0, flagOwner})
 	name, err := attrs.Encode()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	err = nftrule.Send(socket, unix.NFT_MSG_NEWTABLE, netlink.Create|netlink.Excl, unix.NFPROTO_INET, name)
+	err = nftrule.Send(t.socket, unix.NFT_MSG_NEWTABLE, netlink.Create|netlink.Excl, byte(f), name)
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("%w: the kernel has no nft tables with an owner (5.12 and newer have): %w", ErrUnsupported, err)
+		return nil, fmt.Errorf("%w: the kernel has no nft tables with an owner (5.12 and newer have): %w", ErrUnsupported, err)
 	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.EPERM):
-		return fmt.Errorf("%w: table %s belongs to another process: %w", ErrUnsupported, Table, err)
+		return nil, fmt.Errorf("%w: table %s belongs to another process: %w", ErrUnsupported, Table, err)
 	case err != nil:
-		return fmt.Errorf("make table %s: %w", Table, err)
+		return nil, fmt.Errorf("make table %s: %w", Table, err)
 	}
-	return nil
+	return &nftables.Table{Name: Table, Family: f}, nil
 }
 
 // write puts the rules in force, in one transaction.
 func (t *table) write(now rules) error {
-	for _, chain := range []*nftables.Chain{t.lane, t.apart, t.late} {
+	for _, r := range now.routes { // before a container leaves: then there is no time for it
+		if r.port.Proto == UDP {
+			if err := t.keepsApart(family(r.port.Host).Table); err != nil {
+				return err
+			}
+		}
+	}
+	for chain := range maps.Values(t.apart) {
 		t.conn.FlushChain(chain)
 	}
+	t.conn.FlushChain(t.lane)
+	t.conn.FlushChain(t.late)
 	add := func(chain *nftables.Chain, parts ...[]expr.Any) {
 		t.conn.AddRule(&nftables.Rule{Table: chain.Table, Chain: chain, Exprs: nftrule.Join(parts...)})
 	}
@@ -124,13 +152,16 @@ func (t *table) write(now rules) error {
 	}
 	for _, l := range now.late {
 		f := family(l.addr)
+		if err := t.keepsApart(f.Table); err != nil {
+			return err
+		}
 		for _, from := range ways {
 			if from.addr.Is4() != l.addr.Is4() || !l.port.Host.IsUnspecified() && l.port.Host != from.addr {
 				continue
 			}
-			answer := nftrule.Join(f.Is(), nftrule.L4(unix.IPPROTO_UDP), nftrule.FromPort(l.port.Inside), nftrule.FromAddr(l.addr))
-			add(t.apart, answer, nftrule.RoutedBy(from.device), nftrule.TrackIn(l.zone))
-			add(t.late, answer, nftrule.LeavingBy(from.device), f.ComeFrom(netip.AddrPortFrom(from.addr, l.port.Number)))
+			answer := nftrule.Join(nftrule.L4(unix.IPPROTO_UDP), nftrule.FromPort(l.port.Inside), nftrule.FromAddr(l.addr))
+			add(t.apart[f.Table], answer, nftrule.RoutedBy(from.device), nftrule.TrackIn(l.zone))
+			add(t.late, f.Is(), answer, nftrule.LeavingBy(from.device), f.ComeFrom(netip.AddrPortFrom(from.addr, l.port.Number)))
 		}
 	}
 	if len(now.routes) > 0 {
