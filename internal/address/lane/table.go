@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"time"
 
@@ -190,12 +190,9 @@ type way struct {
 
 // waysOut lists them, but for loopback and bridges, from which the lane takes nothing. Of
 // several addresses of a device the first one of a family comes first, and the first rule that
-// fits counts, as when Docker masquerades.
+// fits counts, as when Docker masquerades. A switch waits for it: no device is asked about that
+// has no address of use, as those of containers.
 func waysOut() ([]way, error) {
-	devices, err := net.Interfaces()
-	if err != nil {
-		return nil, fmt.Errorf("list devices: %w", err)
-	}
 	addrs, err := addrsOfDevices()
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
@@ -206,21 +203,29 @@ func waysOut() ([]way, error) {
 	}
 	defer func() { _ = unix.Close(socket) }()
 	var all []way
-	for _, d := range devices {
-		if d.Flags&net.FlagLoopback != 0 || len(addrs[d.Index]) == 0 || isBridge(socket, d.Name) {
-			continue
+	for _, index := range slices.Sorted(maps.Keys(addrs)) {
+		name, err := nameOf(socket, index)
+		if err != nil || name == "lo" || isBridge(socket, name) {
+			continue // it has gone meanwhile, or the lane takes nothing from it
 		}
-		for _, a := range addrs[d.Index] {
-			if !a.IsLinkLocalUnicast() {
-				all = append(all, way{d.Name, a})
-			}
+		for _, a := range addrs[index] {
+			all = append(all, way{name, a})
 		}
 	}
 	return all, nil
 }
 
-// addrsOfDevices asks the kernel once for the addresses of all devices, by their index. Package
-// net would ask for all of them once for each device, and a switch waits for this.
+func nameOf(socket, index int) (string, error) {
+	r := &unix.Ifreq{}
+	r.SetUint32(uint32(index)) //nolint:gosec // the kernel's own number, see netdevice(7)
+	if err := unix.IoctlIfreq(socket, unix.SIOCGIFNAME, r); err != nil {
+		return "", err
+	}
+	return r.Name(), nil
+}
+
+// addrsOfDevices asks the kernel once for the addresses of all devices that others can reach, by
+// the device's index. Package net would ask for all of them once for each device.
 func addrsOfDevices() (map[int][]netip.Addr, error) {
 	table, err := syscall.NetlinkRIB(unix.RTM_GETADDR, unix.AF_UNSPEC)
 	if err != nil {
@@ -247,8 +252,8 @@ func addrsOfDevices() (map[int][]netip.Addr, error) {
 				own, _ = netip.AddrFromSlice(a.Value)
 			}
 		}
-		if own.IsValid() {
-			all[index] = append(all[index], own.Unmap())
+		if own = own.Unmap(); own.IsValid() && !own.IsLinkLocalUnicast() && !own.IsLoopback() {
+			all[index] = append(all[index], own)
 		}
 	}
 	return all, nil

@@ -162,6 +162,34 @@ func TestLane_MovesUDPFlowsThatWaitForAnswers(t *testing.T) {
 	assert.NilError(t, err)
 	assert.Equal(t, r.Failed, 0, "%v", r.Errors)
 	assert.Equal(t, r.WrongVersion, 0, "%v", r.Answers)
+	assert.Assert(t, strings.Contains(tables(t), "table ip dso_lane"))
+	assert.Assert(t, !strings.Contains(tables(t), "table ip6 dso_lane"), "this engine does not translate IPv6, so the host need not track it")
+}
+
+// What two containers owe that leave at the same moment is kept apart from each other.
+func TestLane_MovesUDPFlowsOfReplicasThatLeaveAtOnce(t *testing.T) {
+	service := strings.Replace(fmt.Sprintf(web, `"8312:8080/udp", "8312:8080"`), "}", `, UDP_DELAY: "400", DRAIN: "500"}`, 1)
+	service = strings.Replace(service, "dso.monitor: 200ms", `dso.monitor: 200ms, dso.update.parallelism: "2"`, 1)
+	up(t, "owingtwo", service+"    scale: 2\n")
+	inLane(t, 8312)
+	var loads []*lab.Load
+	for range 6 { // some of them for each
+		l, err := shared.StartLoad(t.Context(), fmt.Sprintf("udp://%s:8312", shared.Address()), "-rate", "2", "-keepalive")
+		assert.NilError(t, err)
+		loads = append(loads, l)
+	}
+	for _, v := range []string{"v2", "v3"} {
+		set(t, "owingtwo/marker", v)
+		for _, l := range loads {
+			assert.NilError(t, l.Floor(v))
+		}
+	}
+	for _, l := range loads {
+		r, err := l.Stop()
+		assert.NilError(t, err)
+		assert.Equal(t, r.Failed, 0, "%v", r.Errors)
+		assert.Equal(t, r.WrongVersion, 0, "%v", r.Answers)
+	}
 }
 
 func TestLane_BalancesReplicas(t *testing.T) {

@@ -43,10 +43,15 @@ type mode interface {
 	hang(d *debian) (pid string)
 }
 
-// inBothModes runs a test with the agent as a service and with the agent as a container.
+// inBothModes runs a test with the agent as a service and with the agent as a container, at the
+// same time: a host waits for itself for much of it.
 func inBothModes(t *testing.T, test func(t *testing.T, m mode)) {
-	t.Run("service", func(t *testing.T) { test(t, service{}) })
-	t.Run("container", func(t *testing.T) { test(t, container{}) })
+	for name, m := range map[string]mode{"service": service{}, "container": container{}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, m)
+		})
+	}
 }
 
 // service is the agent as a service of systemd.
