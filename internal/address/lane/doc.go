@@ -1,6 +1,7 @@
 // Package lane owns the fast lane: a table of nft rules on the host that sends what
 // comes from outside straight to the container that is current, past the front. It
-// is as fast as a port that Docker publishes and keeps the client's address.
+// is as fast as a port that Docker publishes and keeps the client's address. What a
+// container that leaves still owes by UDP is in tables of the same name and owner.
 //
 // Nothing depends on it: whatever the lane does not take goes to the front, which
 // has the published port.
