@@ -36,8 +36,16 @@ type fronts struct {
 	dir    string
 	binary string // path of dso-front
 
-	mu  sync.Mutex // held from reading a map to writing it
-	way sync.Mutex // held from reading a map to the lane's following it
+	turns sync.Map // of *sync.Mutex, by the front's key; see turn
+}
+
+// turn is held from reading a front's map to writing it, and to the lane's following it. Replicas
+// may rotate at the same time, and each changes what the one before has left.
+func (f *fronts) turn(key string) (over func()) {
+	held, _ := f.turns.LoadOrStore(key, &sync.Mutex{})
+	mu := held.(*sync.Mutex)
+	mu.Lock()
+	return mu.Unlock
 }
 
 // Find returns the front of the container's Compose service.
@@ -56,7 +64,7 @@ func (f *fronts) Find(ctx context.Context, c engine.Container) (*rotation.Front,
 // those of the starting ones that it sends them to already. A front that is left
 // with nobody keeps what it has: it finds a restarted container by itself.
 func (f *fronts) Serve(ctx context.Context, front rotation.Front, ready, starting []string) error {
-	_, err := f.change(front.Key, func(now []string) []string {
+	err := f.change(front.Key, func(now []string) []string {
 		for _, id := range starting {
 			if slices.Contains(now, id) {
 				ready = append(ready, id)
@@ -103,20 +111,26 @@ func (f *fronts) known(ctx context.Context, key, name string) (lane.Target, bool
 }
 
 // follow lets the fast lane go where the front goes. Whatever does not work out
-// takes the front. Replicas may rotate at the same time: who comes last has read the map
-// last.
+// takes the front.
 func (f *fronts) follow(ctx context.Context, key string, front engine.Container, find finder) {
+	defer f.turn(key)()
+	names, err := f.maps.Targets(key)
+	if err != nil {
+		f.log.Warn("fast lane does not follow", "front", key, "error", err)
+	}
+	f.lead(ctx, key, front, names, find)
+}
+
+// lead lets the fast lane go to the containers of those names.
+func (f *fronts) lead(ctx context.Context, key string, front engine.Container, names []string, find finder) {
 	if front.State.Status == container.StateRestarting {
 		return // its ports are its own, and it is back in a moment: see ended
 	}
-	f.way.Lock()
-	defer f.way.Unlock()
 	s := lane.Service{Front: front.State.Pid, Ended: func(ctx context.Context) { f.ended(ctx, key, front) }, Via: front.Addresses()}
 	for _, p := range front.Published {
 		proto := map[string]lane.Proto{"tcp": lane.TCP, "udp": lane.UDP}[p.Proto]
 		s.Ports = append(s.Ports, lane.Port{Host: p.Host, Number: p.Number, Proto: proto, Inside: p.Inside})
 	}
-	names, err := f.maps.Targets(key)
 	if len(s.Ports) == 0 || !front.Running() {
 		names = nil
 	}
@@ -128,7 +142,7 @@ func (f *fronts) follow(ctx context.Context, key string, front engine.Container,
 	if len(s.Targets) > 0 && !f.lane.Knows(key) {
 		s.Leaving = f.behind(ctx, front)
 	}
-	if err := errors.Join(err, f.lane.Set(key, s)); err != nil {
+	if err := f.lane.Set(key, s); err != nil {
 		f.log.Warn("fast lane does not follow", "front", key, "error", err)
 	}
 }
@@ -208,20 +222,37 @@ func (f *fronts) leave(key string) {
 	f.lane.Sweep()
 }
 
-// change switches a front from its targets to others. Replicas may rotate at the same
-// time, and each changes what the one before has left.
-func (f *fronts) change(key string, to func(now []string) []string) (generation uint64, err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// change switches a front from its targets to others.
+func (f *fronts) change(key string, to func(now []string) []string) error {
+	defer f.turn(key)()
+	now, err := f.maps.Targets(key)
+	if err != nil {
+		return err
+	}
+	if want := to(now); len(want) > 0 { // else there was no map, and a map would refuse
+		_, err = f.maps.Switch(key, want)
+	}
+	return err
+}
+
+// changeBoth switches a front that runs and the fast lane, at the same time: the one waits for a
+// disk and the other for the kernel. An agent that dies between them takes the lane with it.
+func (f *fronts) changeBoth(ctx context.Context, key string, front engine.Container, to func(now []string) []string) (generation uint64, err error) {
+	defer f.turn(key)()
 	now, err := f.maps.Targets(key)
 	if err != nil {
 		return 0, err
 	}
-	want := to(now)
-	if len(want) == 0 {
-		return 0, nil // there was no map, and a map would refuse
+	want := to(slices.Clone(now))
+	slices.Sort(want)
+	var wg sync.WaitGroup
+	wg.Go(func() { f.lead(ctx, key, front, want, f.known) })
+	generation, err = f.maps.Switch(key, want)
+	wg.Wait()
+	if err != nil {
+		f.lead(ctx, key, front, now, f.look)
 	}
-	return f.maps.Switch(key, want)
+	return generation, err
 }
 
 func inPlaceOf(from, to string) func(now []string) []string {
@@ -252,8 +283,7 @@ func (f *fronts) Announce(ctx context.Context, front rotation.Front, from, to st
 func hasIPv6(addrs []netip.Addr) bool { return slices.ContainsFunc(addrs, netip.Addr.Is6) }
 
 func (f *fronts) announce(key string, to func(now []string) []string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+	defer f.turn(key)()
 	now, err := f.maps.Targets(key)
 	if err != nil || len(now) == 0 {
 		return err
@@ -273,13 +303,13 @@ func (f *fronts) Replace(ctx context.Context, front rotation.Front, from, to str
 			return err
 		}
 	}
+	if !c.Running() {
+		return errors.Join(f.change(front.Key, inPlaceOf(from, to)), f.maps.Settle(front.Key))
+	}
 	defer f.lane.Sweep() // the switch does not wait for it
 	decided := time.Now()
-	generation, err := f.change(front.Key, inPlaceOf(from, to))
-	if err == nil && c.Running() {
-		f.follow(ctx, front.Key, c, f.known)
-	}
-	if err = errors.Join(err, f.maps.Settle(front.Key)); err != nil || !c.Running() {
+	generation, err := f.changeBoth(ctx, front.Key, c, inPlaceOf(from, to))
+	if err = errors.Join(err, f.maps.Settle(front.Key)); err != nil {
 		return err
 	}
 	f.log.Info("front switched", "front", front.Key, "generation", generation, "to", to, "decided", decided)
