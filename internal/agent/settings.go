@@ -243,7 +243,11 @@ func (s *settings) look() {
 			s.finished.Go(func() { k.Keep(ctx) })
 		}
 		if w, ok := src.raw.(provider.Watcher); ok {
-			s.finished.Go(func() { follow(ctx, w, func() { s.watch.Push(name) }) })
+			s.finished.Go(func() {
+				follow(ctx, w, func() { s.watch.Push(name) }, func() {
+					s.log.Warn("provider tells of changes all the time", "provider", name, "looked_at_every", lastTellPause.String())
+				})
+			})
 		}
 	}
 }

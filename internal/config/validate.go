@@ -45,8 +45,8 @@ func (d *decoder) validate(c *Config) {
 		case *Exec:
 			d.exec(x, join(path, "config"))
 		case *Env:
-			if x.Prefix != "" && !isVariable(x.Prefix) {
-				d.problem(d.at[join(path, "config.prefix")], join(path, "config.prefix"), "such as `APP_`", "`prefix` is not the beginning of a variable's name")
+			if at, given := d.at[join(path, "config.prefix")]; given && !isVariable(x.Prefix) {
+				d.problem(at, join(path, "config.prefix"), "such as `APP_`", "`prefix` is not the beginning of a variable's name")
 			}
 		}
 	}

@@ -168,7 +168,7 @@ func (s *Store) Deliver(ctx context.Context, req wire.DeliverRequest) (wire.Deli
 	var stale *Stale
 	if snap.Stale != nil {
 		stale = &Stale{Since: last.Since, Cause: snap.Stale.Error()}
-		s.log.Warn("container starts with the values it had before: a store does not answer",
+		s.log.Warn("container starts with the values it had before: the current ones cannot be read",
 			"container", req.ContainerID, "name", req.Name, "since", last.Since, "error", snap.Stale)
 	}
 	if err := s.keep(req, files, snap.Versions, snap, stale); err != nil {

@@ -48,7 +48,7 @@ var topics = map[string]string{
 	"Automatic recovery completed":                                            "recovery",
 	"provider is not asked for a while: circuit open":                         "store",
 	"provider answers again: circuit closed":                                  "store",
-	"container starts with the values it had before: a store does not answer": "stale",
+	"container starts with the values it had before: the current ones cannot be read": "stale",
 	"values are no longer stale: the store has the same versions":             "stale",
 	"start refused": "refused",
 	"agent started": "agent",

@@ -61,12 +61,16 @@ func (e *Throttled) Error() string {
 // RetryAfter is how long to wait before the next call.
 func (e *Throttled) RetryAfter() time.Duration { return e.After }
 
-// RetryAfter returns how long an error asks to wait before the next call; zero when it
-// does not say.
+// MaxRetryAfter is how long a store is believed that asks to wait. One that says more, by
+// mistake or not, is asked again then.
+const MaxRetryAfter = time.Hour
+
+// RetryAfter returns how long an error asks to wait before the next call, up to
+// [MaxRetryAfter]; zero when it does not say.
 func RetryAfter(err error) time.Duration {
 	var later interface{ RetryAfter() time.Duration }
 	if errors.As(err, &later) {
-		return later.RetryAfter()
+		return min(later.RetryAfter(), MaxRetryAfter)
 	}
 	return 0
 }

@@ -108,10 +108,10 @@ func (r *Resolver) Snapshot(ctx context.Context, project string, vars []Variable
 	return stale, nil
 }
 
-// down reports whether an error says that a store does not answer or cannot be used,
-// and not that it answered no.
+// down reports whether an error says that a store does not answer, cannot be used, or gives
+// what is no value for a container, and not that it answered no.
 func down(err error) bool {
-	for _, no := range []error{provider.ErrNotFound, provider.ErrNoVersion, provider.ErrDenied, provider.ErrTooLarge, secret.ErrUnfit} {
+	for _, no := range []error{provider.ErrNotFound, provider.ErrNoVersion, provider.ErrDenied} {
 		if errors.Is(err, no) {
 			return false
 		}

@@ -135,6 +135,38 @@ func TestSnapshot_StoreThatFailsIsNamed(t *testing.T) {
 	assert.ErrorContains(t, err, "cannot resolve dso://user for V0: secret local:app/user: connection refused")
 }
 
+// A start must not fail for what somebody has just written into the store, but a rotation to it must.
+func TestSnapshot_OfAValueThatIsNoneIsTheOneBefore(t *testing.T) {
+	h := hosttest.New(t)
+	h.Secrets.Set("app/user", `{"name":"u1"}`)
+	h.Secrets.Set("app/user", `{"nam":"u2"}`)
+	last := secret.Versions{user: "1"}
+	before := func(cause error) {
+		t.Helper()
+		snap, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user#name"), nil, last)
+		assert.NilError(t, err)
+		assert.DeepEqual(t, snap.Versions, last)
+		assert.ErrorIs(t, snap.Stale, cause)
+		_, err = h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user#name"), secret.Versions{user: "2"}, last)
+		assert.ErrorIs(t, err, cause)
+	}
+	before(secret.ErrUnfit)
+	for cause, obeyed := range map[error]bool{provider.ErrTooLarge: false, provider.ErrDenied: true} {
+		h.Secrets.OnGet = func(_ string, v secret.Version) error {
+			if v == "1" {
+				return nil
+			}
+			return cause
+		}
+		if !obeyed {
+			before(cause)
+			continue
+		}
+		_, err := h.Resolver.Snapshot(t.Context(), "app", vars(t, "dso://user#name"), nil, last)
+		assert.ErrorIs(t, err, cause)
+	}
+}
+
 func TestSnapshot_AProviderIsNamedOnce(t *testing.T) {
 	h := hosttest.New(t)
 	h.Secrets.Set("app/user", "u")

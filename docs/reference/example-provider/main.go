@@ -27,7 +27,7 @@ type answer struct {
 	ID       int64    `json:"id"`
 	Protocol int      `json:"protocol,omitempty"`
 	Version  string   `json:"version,omitempty"`
-	Value    []byte   `json:"value,omitempty"`
+	Value    []byte   `json:"value,omitzero"` // an empty one is ""
 	Error    *problem `json:"error,omitempty"`
 }
 

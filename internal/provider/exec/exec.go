@@ -64,6 +64,8 @@ func (p *Provider) Get(ctx context.Context, path string, want secret.Version) (s
 	case err != nil:
 	case want != "" && a.Version != string(want):
 		err = fmt.Errorf("%w: it is of another version", provider.ErrMalformed)
+	case a.Value == nil:
+		err = fmt.Errorf("%w: it has no value", provider.ErrMalformed)
 	case len(a.Value) > provider.MaxValue:
 		err = fmt.Errorf("%w: more than %d bytes", provider.ErrTooLarge, provider.MaxValue)
 	}

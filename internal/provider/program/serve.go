@@ -83,7 +83,10 @@ func (s *server) answer(ctx context.Context, q Question) Answer {
 		a.Error = problemOf(err)
 		return a
 	}
-	a.Version, a.Value = string(v), value.Reveal()
+	a.Version = string(v)
+	if q.Method == "get" {
+		a.Value = append([]byte{}, value.Reveal()...) // nil would be none
+	}
 	return a
 }
 

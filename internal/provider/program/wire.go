@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"github.com/docker-secret-operator/dso/internal/provider"
 )
@@ -37,7 +38,7 @@ type Answer struct {
 	Event    string   `json:"event,omitempty"`
 	Protocol int      `json:"protocol,omitempty"` // of hello
 	Version  string   `json:"version,omitempty"`
-	Value    []byte   `json:"value,omitempty"` // base64
+	Value    []byte   `json:"value,omitzero"` // base64; nil: none, which an empty one is not
 	Error    *Problem `json:"error,omitempty"`
 }
 
@@ -70,8 +71,7 @@ func (p *Problem) Err() error {
 	}
 	switch p.Code {
 	case "throttled":
-		const day = 24 * 60 * 60
-		return &provider.Throttled{After: time.Duration(min(max(p.RetryAfter, 0), day) * float64(time.Second))}
+		return &provider.Throttled{After: time.Duration(min(max(p.RetryAfter, 0), provider.MaxRetryAfter.Seconds()) * float64(time.Second))}
 	case "unavailable":
 		return errors.New("the program says that its store does not answer")
 	}
@@ -118,7 +118,7 @@ func ReadLine(r *bufio.Reader) ([]byte, error) {
 // Parse reads an answer or an event.
 func Parse(line []byte) (Answer, error) {
 	var a Answer
-	if json.Unmarshal(line, &a) != nil || a.ID == 0 && a.Event == "" { // the error would quote the line
+	if !utf8.Valid(line) || json.Unmarshal(line, &a) != nil || a.ID == 0 && a.Event == "" { // the error would quote the line
 		return Answer{}, fmt.Errorf("%w: it is not a line of the protocol", provider.ErrMalformed)
 	}
 	return a, nil
