@@ -17,7 +17,7 @@ func TestTargetsOf_SaysWhatTheKeysSay(t *testing.T) {
 	assert.NilError(t, os.WriteFile(path, []byte(`version: 1
 secrets:
   - name: shop/tls
-    inject: {type: file, uid: 1, gid: 2, path: /etc/tls.key}
+    inject: {type: file, uid: 1, gid: 2, path: /run/secrets/dso/tls.key}
     targets: {containers: [web]}
     rotation: {strategy: signal, signal: USR1, enabled: false}
   - name: shop/db
@@ -31,7 +31,7 @@ secrets:
 	night := &target.Hold{Cron: "0 2 * * *", Length: time.Hour}
 	assert.DeepEqual(t, targetsOf(c), target.Rules{Rules: []target.Rule{{
 		Name: "shop/tls", Containers: []string{"web"},
-		References: []target.Reference{{Variable: "SHOP_TLS", Ref: "dsofile://local/shop/tls?uid=1&gid=2&path=/etc/tls.key", Hold: &target.Hold{Off: true}}},
+		References: []target.Reference{{Variable: "SHOP_TLS", Ref: "dsofile://local/shop/tls?uid=1&gid=2&path=/run/secrets/dso/tls.key", Hold: &target.Hold{Off: true}}},
 		Settings:   map[string]string{"dso.update.strategy": "signal", "dso.update.signal": "USR1", "dso.health.timeout": "2m0s"},
 	}, {
 		Name: "shop/db", Containers: []string{"web"},

@@ -141,7 +141,7 @@ func (a *app) loadConfig() (*config.Config, error) {
 	}
 	c, err := config.Load(path)
 	if a.config != "" && errors.Is(err, fs.ErrNotExist) {
-		err = withHint(err, "a file was named; without that "+config.SystemFile+" or ./"+config.LocalFile+" is read")
+		err = withHint(err, "-c names the file; without it "+config.SystemFile+" or ./"+config.LocalFile+" is read")
 	}
 	return c, err
 }

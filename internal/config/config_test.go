@@ -138,8 +138,19 @@ func TestVariable_CannotChangeTheStructure(t *testing.T) {
 }
 
 // A file may be checked where the agent does not run.
-func TestLoad_AProgramThatIsNotThereIsAWarning(t *testing.T) {
-	there := write(t, "", 0o700)
+func TestLoad_WhatTheHostDoesNotHaveIsAWarning(t *testing.T) {
+	there, dir := write(t, "", 0o700), t.TempDir()
+	for config, want := range map[string]string{
+		"type: exec, config: {program: " + dir + "}":                                    "config.program`: " + dir + " is not a file, name a program",
+		"type: exec, config: {program: " + write(t, "", 0o600) + "}":                    "cannot be executed, chmod +x ",
+		"type: file, config: {dir: " + there + "}":                                      "config.dir`: " + there + " is not a directory, name a directory",
+		"type: http, config: {url: 'https://x/{path}', tls: {ca_file: " + dir + "/ca}}": "config.tls.ca_file`: this host has no " + dir + "/ca, the agent needs it there",
+	} {
+		c, err := load(t, "providers:\n  a: {"+config+"}\n")
+		assert.NilError(t, err)
+		assert.Equal(t, len(c.Warnings), 1, config)
+		assert.Assert(t, strings.Contains(c.Warnings[0].String(), want), c.Warnings[0].String())
+	}
 	text := "providers:\n  a: {type: exec, config: {program: %s}}\n"
 	c, err := load(t, fmt.Sprintf(text, there))
 	assert.NilError(t, err)

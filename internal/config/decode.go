@@ -309,7 +309,7 @@ func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string, tag reflect
 	plain := n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0
 	isText := v.Kind() == reflect.String || v.Type() == typeDuration
 	switch {
-	case v.Kind() == reflect.String && plain && n.ShortTag() != "!!str" && tag.Get("loose") == "":
+	case v.Kind() == reflect.String && plain && n.ShortTag() != "!!str" && tag.Get("loose") == "" && tag.Get("enum") == "":
 		d.problem(where(n), path, "put it in quotes", "%s must be text", name(path))
 		return
 	case !isText && !plain && !strings.Contains(n.Value, "${"):
@@ -510,6 +510,8 @@ func (d *decoder) unknown(k *yaml.Node, path string, t reflect.Type) {
 		hint = fmt.Sprintf("did you mean `%s`?", word)
 	} else if at, _ := elsewhere(t, exactly(k.Value)); at != "" {
 		hint = fmt.Sprintf("it belongs to `%s`", join(path, at))
+	} else if at := ofProvider(k.Value, path); at != "" {
+		hint = fmt.Sprintf("it belongs to `%s`", at)
 	} else if at, word := elsewhere(t, func(keys []string) string { word, _ := nearest(k.Value, keys); return word }); word != "" {
 		hint = fmt.Sprintf("did you mean `%s`?", join(path, join(at, word)))
 	} else if len(keys) > 0 {
@@ -519,6 +521,23 @@ func (d *decoder) unknown(k *yaml.Node, path string, t reflect.Type) {
 		}
 	}
 	d.problem(where(k), join(path, k.Value), hint, "unknown key `%s`", clip(k.Value))
+}
+
+// ofProvider returns the section of a provider that a key belongs to which stands in another one.
+func ofProvider(key, path string) string {
+	parts := strings.SplitN(path, ".", 3)
+	if len(parts) < 3 || parts[0] != "providers" {
+		return ""
+	}
+	own := join(parts[0], parts[1])
+	if slices.Contains(keysOf(typeProvider), key) {
+		return own
+	}
+	at, _ := elsewhere(typeProvider, exactly(key))
+	if at == "" || at == parts[2] {
+		return "" // of another type
+	}
+	return join(own, at)
 }
 
 func exactly(key string) func([]string) string {

@@ -44,6 +44,11 @@ func (d *decoder) validate(c *Config) {
 			d.vault(x, p, join(path, "config"))
 		case *Exec:
 			d.exec(x, join(path, "config"))
+		case *File:
+			at := join(path, "config.dir")
+			if st, err := os.Stat(x.Dir); err == nil && !st.IsDir() { // it may come later
+				d.warn(at, "name a directory", "%s: %s is not a directory", name(at), x.Dir)
+			}
 		case *Env:
 			if at, given := d.at[join(path, "config.prefix")]; given && !isVariable(x.Prefix) {
 				d.problem(at, join(path, "config.prefix"), "such as `APP_`", "`prefix` is not the beginning of a variable's name")
@@ -232,11 +237,35 @@ func (d *decoder) window(w Window, path string) {
 
 var sha256Hex = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
+// warn tells what is wrong with a file of this host. The configuration may be checked on another
+// host than that of its agent, so it does not make it bad.
+func (d *decoder) warn(at, hint, format string, args ...any) {
+	d.warnings = append(d.warnings, d.found(d.at[at], at, hint, format, args...))
+}
+
+// onHost looks at a file that the agent needs; nil when it cannot.
+func (d *decoder) onHost(file, at string) fs.FileInfo {
+	if file == "" {
+		return nil
+	}
+	st, err := os.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		d.warn(at, "the agent needs it there", "%s: this host has no %s", name(at), file)
+	}
+	if err != nil {
+		return nil
+	}
+	return st
+}
+
 func (d *decoder) exec(x *Exec, path string) {
-	// The file may be checked on another host than that of its agent.
-	if at := join(path, "program"); x.Program != "" {
-		if _, err := os.Stat(x.Program); errors.Is(err, fs.ErrNotExist) {
-			d.warnings = append(d.warnings, d.found(d.at[at], at, "the agent needs it there", "%s: this host has no %s", name(at), x.Program))
+	if st := d.onHost(x.Program, join(path, "program")); st != nil {
+		at := join(path, "program")
+		switch perm := st.Mode().Perm(); {
+		case !st.Mode().IsRegular():
+			d.warn(at, "name a program", "%s: %s is not a file", name(at), x.Program)
+		case perm&0o111 == 0:
+			d.warn(at, "chmod +x "+x.Program, "%s: %s cannot be executed", name(at), x.Program)
 		}
 	}
 	x.SHA256 = strings.ToLower(x.SHA256)
@@ -343,7 +372,9 @@ func (d *decoder) tls(x TLS, path string) {
 	if (x.CertFile == "") != (x.KeyFile == "") {
 		d.problem(d.at[path], path, "", "%s: `cert_file` and `key_file` belong together", name(path))
 	}
-	// One that is not there yet is the provider's error, when it is needed.
+	for key, file := range map[string]string{"ca_file": x.CAFile, "cert_file": x.CertFile, "key_file": x.KeyFile} {
+		d.onHost(file, join(path, key))
+	}
 	if st, err := os.Stat(x.KeyFile); x.KeyFile != "" && err == nil {
 		if err := checkPrivate(x.KeyFile, st); err != nil {
 			at := join(path, "key_file")
@@ -407,7 +438,7 @@ func (d *decoder) secret(s Secret, path string, c *Config) {
 	isProvider := func(n string) bool { _, ok := c.Providers[n]; return ok || n == secret.DefaultProvider }
 	if s.Provider != "" && !isProvider(s.Provider) {
 		at := join(path, "provider")
-		d.problem(d.at[at], at, d.meant(s.Provider, c), "%s is no provider of this file", name(at))
+		d.problem(d.at[at], at, cmp.Or(d.meant(s.Provider, c), "there are "+list(append(slices.Sorted(maps.Keys(c.Providers)), secret.DefaultProvider))), "%s is no provider of this file", name(at))
 	}
 	if _, err := secret.ParseRef("dso://" + s.Name); s.Name != "" && (err != nil || strings.Contains(s.Name, "#")) {
 		d.problem(d.at[join(path, "name")], join(path, "name"), "such as `app/db`", "%s cannot be a secret's path", name(join(path, "name")))
@@ -424,6 +455,9 @@ func (d *decoder) secret(s Secret, path string, c *Config) {
 	d.inject(s, join(path, "inject"))
 	if at := join(path, "rotation.strategy"); s.Inject.Type == "env" && (s.Rotation.Strategy == label.BySignal || s.Rotation.Strategy == label.ByExec) {
 		d.problem(d.at[at], at, "set `inject: {type: file}`", "%s is `%s`, which brings a variable no new value", name(at), s.Rotation.Strategy)
+	}
+	if at := join(path, "rotation.strategy"); s.Inject.Type == "file" && (secret.Ref{Kind: secret.KindFile, File: secret.FileOptions{Path: s.Inject.Path}}).Fixed() && (s.Rotation.Strategy == label.BySignal || s.Rotation.Strategy == label.ByExec) {
+		d.problem(d.at[at], at, "give an `inject.path` below /run/secrets/dso, or none", "%s is `%s`, which brings a file at `%s` no new value", name(at), s.Rotation.Strategy, clip(s.Inject.Path))
 	}
 	d.rotation(s.Rotation, join(path, "rotation"))
 	for variable, ref := range s.Mappings {
