@@ -259,11 +259,11 @@ func secretsText(c wire.ContainerStatus) string {
 		case has == "" && want == "":
 			parts = append(parts, id)
 		case has == "":
-			parts = append(parts, id+" (v"+want+")")
+			parts = append(parts, id+" ("+numbered(want)+")")
 		case want == "" || has == want:
-			parts = append(parts, id+" v"+has)
+			parts = append(parts, id+" "+numbered(has))
 		default:
-			parts = append(parts, id+" v"+has+" -> v"+want)
+			parts = append(parts, id+" "+numbered(has)+" -> "+numbered(want))
 		}
 	}
 	if more := len(parts) - mostSecrets; more > 0 {
@@ -271,6 +271,9 @@ func secretsText(c wire.ContainerStatus) string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// numbered is a version as it stands in a line of text; some begin with a v of their own.
+func numbered(version string) string { return "v" + strings.TrimPrefix(version, "v") }
 
 func noteText(c wire.ContainerStatus) string {
 	switch {

@@ -452,10 +452,12 @@ func (d *decoder) kindOf(n *yaml.Node, path string) (kind, bool) {
 		}
 		if t.Kind == yaml.ScalarNode && !isNull(t) && err == nil {
 			hint := "there are " + list(Types())
-			if word, ok := nearest(t.Value, Types()); ok {
+			word, meant := nearest(t.Value, Types())
+			if meant {
 				hint = fmt.Sprintf("did you mean `%s`?", word)
 			}
 			d.problem(where(t), join(path, "type"), hint, "unknown provider type `%s`", clip(t.Value))
+			return kinds[word], meant // so that what else is wrong is told too
 		}
 		return kind{}, false
 	}

@@ -152,8 +152,11 @@ func (c *Controller) statusOf(ctx context.Context, m engine.Container, entries [
 		row.Predicted = predict(entries, m, e.Strategy)
 	}
 	err = cmp.Or(c.refused(m), err)
-	if err != nil {
+	switch late := c.delayed(m.ID, next); {
+	case err != nil:
 		row.Error = err.Error()
+	case !row.UpToDate && row.Rotation == nil && row.Held == "" && len(pin.Failed) == 0:
+		row.Error = late
 	}
 	return row
 }

@@ -47,6 +47,10 @@ func TestUnreadable_VersionStopsNothingAndIsTriedAgain(t *testing.T) {
 					assert.NilError(t, err)
 					contains(t, results[0].Error, "kept on the versions before: cannot resolve dso://app/db for DB: secret local:app/db version 2: ")
 				}
+				rows, err := a.Status(t.Context())
+				assert.NilError(t, err)
+				contains(t, rows[0].Error, "kept on the versions before: cannot resolve dso://app/db for DB: ")
+				contains(t, rows[0].Error, "; tried again at ")
 				assert.Equal(t, len(a.Journal.All()), 0)
 				_, pinned := a.Store.Pinned(before.ID)
 				assert.Assert(t, !pinned, "the version did nothing wrong")
@@ -55,6 +59,9 @@ func TestUnreadable_VersionStopsNothingAndIsTriedAgain(t *testing.T) {
 				broken.Store(false)
 				time.Sleep(time.Minute)
 				assert.Equal(t, a.has(t, "web", "app/db"), secret.Version("2"))
+				rows, err = a.Status(t.Context())
+				assert.NilError(t, err)
+				assert.Equal(t, rows[0].Error, "")
 			})
 		})
 	}

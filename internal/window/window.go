@@ -21,7 +21,7 @@ var parser = cron.NewParser(cron.Minute | cron.Hour | cron.Dom | cron.Month | cr
 // Why an expression is refused. The parser's own errors quote the expression, which may
 // come from a variable.
 var (
-	errSyntax = errors.New("is not a cron expression: minute, hour, day of the month, month, day of the week")
+	errSyntax = errors.New("is not a cron expression: minute, hour, day of the month, month, day of the week (0 to 6, 0 is Sunday)")
 	errZone   = errors.New("has a time zone and no schedule, or one that does not exist")
 	errNever  = errors.New("is a day that never comes")
 )
