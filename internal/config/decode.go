@@ -484,8 +484,10 @@ func (d *decoder) auth(n *yaml.Node, at position, a *Auth, k kind, path string) 
 	}
 	a.Method = k.method
 	known := slices.Sorted(maps.Keys(k.methods))
+	meant := ""
 	sp := special{"method": func(n *yaml.Node, _ position) {
 		if n != nil {
+			meant, _ = nearest(n.Value, known)
 			tag := reflect.StructTag(fmt.Sprintf("enum:%q", strings.Join(known, ",")))
 			d.scalar(n, reflect.ValueOf(&a.Method).Elem(), join(path, "method"), tag)
 		}
@@ -496,10 +498,11 @@ func (d *decoder) auth(n *yaml.Node, at position, a *Auth, k kind, path string) 
 	paramsAt := at
 	sp["params"] = func(n *yaml.Node, pos position) { params, paramsAt = n, pos }
 	d.structure(n, at, reflect.ValueOf(a).Elem(), path, sp)
-	for _, p := range d.problems[before:] {
-		if p.Path == join(path, "method") {
+	if slices.ContainsFunc(d.problems[before:], func(p Problem) bool { return p.Path == join(path, "method") }) {
+		if meant == "" {
 			return
 		}
+		a.Method = meant // so that what else is wrong is told too
 	}
 	a.Params = d.part(k.methods[a.Method], params, paramsAt, join(path, "params"), "the method `"+a.Method+"`")
 }

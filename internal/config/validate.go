@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"strings"
 	"text/template"
+	"time"
 
 	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/secret"
@@ -200,8 +202,13 @@ func (d *decoder) notifications(all []Notification) {
 		}
 		if pos, where := at("template"); n.Template != "" && n.Format != "slack" {
 			d.problem(pos, where, "set `format: slack`", "%s has no effect", name(where))
-		} else if _, err := template.New(n.Name).Option("missingkey=zero").Parse(n.Template); err != nil {
+		} else if t, err := template.New(n.Name).Option("missingkey=zero").Parse(n.Template); err != nil {
 			d.problem(pos, where, "such as `{{.Host}}: {{.Message}}`", "%s is no template: %v", name(where), err)
+		} else if field := unknownField(t); field != "" {
+			d.problem(pos, where, "there are `.Event`, `.Level`, `.Time`, `.Host`, `.Message` and `.Fields`", "%s names `.%s`, which no event has", name(where), clip(field))
+		}
+		if pos, given := d.at[join(path, "events")]; given && len(n.Events) == 0 {
+			d.problem(pos, join(path, "events"), "leave it out for the usual ones", "%s names no event", name(join(path, "events")))
 		}
 		for j, e := range n.Events {
 			where := fmt.Sprintf("%s.events[%d]", path, j)
@@ -214,6 +221,24 @@ func (d *decoder) notifications(all []Notification) {
 			}
 		}
 	}
+}
+
+// noField is what text/template says of a field that a value has not.
+var noField = regexp.MustCompile(`can't evaluate field (\S+) in type`)
+
+// unknownField returns a field of a template that no event has, empty: none is known.
+func unknownField(t *template.Template) string {
+	var event struct { // what internal/notify fills in
+		Event, Level, Host, Message    string
+		Time                           time.Time
+		Fields                         map[string]any
+		SchemaVersion, Number, Dropped int
+	}
+	// What is below .Fields depends on the event, and so may what fails there.
+	if m := noField.FindStringSubmatch(fmt.Sprint(t.Execute(io.Discard, event))); m != nil {
+		return m[1]
+	}
+	return ""
 }
 
 // window checks that a window is whole, and opens at all.
