@@ -131,7 +131,7 @@ func TestSettings_ABadFileIsReportedOnceAndTheLastGoodOneStays(t *testing.T) {
 	good := "providers:\n" + files("a", dir)
 	r := newRig(t, good)
 	r.run()
-	r.write("providers:\n  a: {type: fil}\nzzz: 1\n", 0o600)
+	r.write("providers:\n  a: {type: fil, config: {dir: /x}}\nzzz: 1\n", 0o600)
 	const kept = "configuration not taken, the last good one stays"
 	r.until("reported", func() bool { return r.log.count(kept) == 2 })
 	assert.Equal(t, r.log.count("unknown provider type `fil`, did you mean `file`?"), 1)

@@ -8,6 +8,9 @@ import (
 	"slices"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/docker-secret-operator/dso/internal/label"
+	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
 // Config translates a dso.yaml of version 3.5 to one of this version, with its comments
@@ -218,6 +221,20 @@ func (t *translation) rotation(entry, defaults *yaml.Node) {
 	if len(own.Content) == 0 {
 		cut(entry, "rotation")
 	}
+	t.fixed(entry, own)
+}
+
+// fixed restarts what cannot be told of a new file: one anywhere but below secret.FilesDir is a
+// mount of its own.
+func (t *translation) fixed(entry, rotation *yaml.Node) {
+	path, strategy := valueOf(get(get(entry, "inject"), "path")), get(rotation, "strategy")
+	file := secret.Ref{Kind: secret.KindFile, File: secret.FileOptions{Path: path}}
+	if valueOf(strategy) != label.BySignal || !file.Fixed() {
+		return
+	}
+	t.changed(strategy, "strategy signal is restart: %s stays as it was when the container started; below %s it would not", path, secret.FilesDir)
+	strategy.Value = label.Restart
+	cut(rotation, "signal")
 }
 
 // provider names the entry's provider, which was the only one there is when it was not
