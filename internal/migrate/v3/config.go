@@ -9,7 +9,6 @@ import (
 
 	"go.yaml.in/yaml/v4"
 
-	"github.com/docker-secret-operator/dso/internal/label"
 	"github.com/docker-secret-operator/dso/internal/secret"
 )
 
@@ -229,11 +228,11 @@ func (t *translation) rotation(entry, defaults *yaml.Node) {
 func (t *translation) fixed(entry, rotation *yaml.Node) {
 	path, strategy := valueOf(get(get(entry, "inject"), "path")), get(rotation, "strategy")
 	file := secret.Ref{Kind: secret.KindFile, File: secret.FileOptions{Path: path}}
-	if valueOf(strategy) != label.BySignal || !file.Fixed() {
+	if valueOf(strategy) != "signal" || !file.Fixed() {
 		return
 	}
 	t.changed(strategy, "strategy signal is restart: %s stays as it was when the container started; below %s it would not", path, secret.FilesDir)
-	strategy.Value = label.Restart
+	strategy.Value = "restart"
 	cut(rotation, "signal")
 }
 
