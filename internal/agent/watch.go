@@ -8,11 +8,13 @@ import (
 	"github.com/docker-secret-operator/dso/internal/provider"
 )
 
-// The pauses after a store has told of a change, before it is believed again. One that tells all
-// the time is looked at every lastTellPause.
+// The pauses after a store has told of a change, before it is listened to again. A burst of
+// changes is heard of to its end, for longer than a rotation waits for that; the pauses grow when
+// there is none, up to lastTellPause.
 const (
-	firstTellPause = 250 * time.Millisecond
+	firstTellPause = 50 * time.Millisecond
 	lastTellPause  = 5 * time.Second
+	burst          = 100 // pauses in a row that do not grow
 )
 
 // follow tells when a store says that something changed, until ctx ends. While there
@@ -26,17 +28,20 @@ func follow(ctx context.Context, w provider.Watcher, tell, restless func()) {
 			pause(ctx, again)
 			continue
 		}
-		wait := firstTellPause
+		wait, inARow := firstTellPause, 0
 		for told := true; told; { // at first, what happened before the watch stood
 			tell()
 			pause(ctx, wait)
 			select {
 			case _, told = <-changed: // while nobody listened
-				if wait = min(2*wait, lastTellPause); wait == lastTellPause {
+				if inARow++; inARow > burst {
+					wait = min(2*wait, lastTellPause)
+				}
+				if wait == lastTellPause {
 					restless()
 				}
 			default:
-				wait = firstTellPause
+				wait, inARow = firstTellPause, 0
 				_, told = <-changed
 			}
 		}
