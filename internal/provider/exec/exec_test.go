@@ -272,7 +272,7 @@ func TestProgram_SeesOnlyTheListedVariables(t *testing.T) {
 
 // An empty secret is one that the program says is empty.
 func TestProgram_AnAnswerWithoutAValueIsNoEmptySecret(t *testing.T) {
-	for value, want := range map[string]error{``: provider.ErrMalformed, `,"value":null`: provider.ErrMalformed, `,"value":""`: nil, `,"note":"\377"`: provider.ErrMalformed} {
+	for value, want := range map[string]error{``: provider.ErrMalformed, `,"value":null`: provider.ErrMalformed, `,"value":""`: nil, `,"value":"","note":"\377"`: provider.ErrMalformed} {
 		program := script(t, "read line\necho '{\"id\":1,\"protocol\":1}'\nread line\nprintf '{\"id\":2,\"version\":\"1\""+value+"}\\n'\n")
 		p := open(t, t.TempDir(), func(c *exec.Config) { c.Program = program })
 		_, _, err := p.Get(t.Context(), "x", "")
