@@ -86,7 +86,6 @@ func (f *fronts) Serve(ctx context.Context, front rotation.Front, ready, startin
 		return err
 	}
 	f.follow(ctx, front.Key, c, f.look)
-	f.lane.Sweep()
 	return nil
 }
 
@@ -113,6 +112,7 @@ func (f *fronts) known(ctx context.Context, key, name string) (lane.Target, bool
 // follow lets the fast lane go where the front goes. Whatever does not work out
 // takes the front.
 func (f *fronts) follow(ctx context.Context, key string, front engine.Container, find finder) {
+	defer f.lane.Sweep() // when the turn is over
 	defer f.turn(key)()
 	names, err := f.maps.Targets(key)
 	if err != nil {
@@ -200,7 +200,6 @@ func (f *fronts) ended(ctx context.Context, key string, was engine.Container) {
 			pause = awayPoll
 		case c.Running() && c.State.Pid != was.State.Pid:
 			f.follow(ctx, key, c, f.look)
-			f.lane.Sweep()
 			return
 		case !c.Running() && c.State.Status != container.StateRestarting:
 			f.leave(key)

@@ -397,12 +397,11 @@ func (d *decoder) tls(x TLS, path string) {
 	if (x.CertFile == "") != (x.KeyFile == "") {
 		d.problem(d.at[path], path, "", "%s: `cert_file` and `key_file` belong together", name(path))
 	}
-	for key, file := range map[string]string{"ca_file": x.CAFile, "cert_file": x.CertFile, "key_file": x.KeyFile} {
-		d.onHost(file, join(path, key))
-	}
-	if st, err := os.Stat(x.KeyFile); x.KeyFile != "" && err == nil {
+	d.onHost(x.CAFile, join(path, "ca_file"))
+	d.onHost(x.CertFile, join(path, "cert_file"))
+	at := join(path, "key_file")
+	if st := d.onHost(x.KeyFile, at); st != nil {
 		if err := checkPrivate(x.KeyFile, st); err != nil {
-			at := join(path, "key_file")
 			d.problem(d.at[at], at, "", "%s: %v", name(at), err)
 		}
 	}
@@ -478,11 +477,14 @@ func (d *decoder) secret(s Secret, path string, c *Config) {
 		}
 	}
 	d.inject(s, join(path, "inject"))
-	if at := join(path, "rotation.strategy"); s.Inject.Type == "env" && (s.Rotation.Strategy == label.BySignal || s.Rotation.Strategy == label.ByExec) {
-		d.problem(d.at[at], at, "set `inject: {type: file}`", "%s is `%s`, which brings a variable no new value", name(at), s.Rotation.Strategy)
-	}
-	if at := join(path, "rotation.strategy"); s.Inject.Type == "file" && (secret.Ref{Kind: secret.KindFile, File: secret.FileOptions{Path: s.Inject.Path}}).Fixed() && (s.Rotation.Strategy == label.BySignal || s.Rotation.Strategy == label.ByExec) {
-		d.problem(d.at[at], at, "give an `inject.path` below /run/secrets/dso, or none", "%s is `%s`, which brings a file at `%s` no new value", name(at), s.Rotation.Strategy, clip(s.Inject.Path))
+	if s.Rotation.Strategy == label.BySignal || s.Rotation.Strategy == label.ByExec {
+		at, file := join(path, "rotation.strategy"), secret.Ref{Kind: secret.KindFile, File: secret.FileOptions{Path: s.Inject.Path}}
+		switch {
+		case s.Inject.Type == "env":
+			d.problem(d.at[at], at, "set `inject: {type: file}`", "%s is `%s`, which brings a variable no new value", name(at), s.Rotation.Strategy)
+		case s.Inject.Type == "file" && file.Fixed():
+			d.problem(d.at[at], at, "give an `inject.path` below /run/secrets/dso, or none", "%s is `%s`, which brings a file at `%s` no new value", name(at), s.Rotation.Strategy, clip(s.Inject.Path))
+		}
 	}
 	d.rotation(s.Rotation, join(path, "rotation"))
 	for variable, ref := range s.Mappings {
