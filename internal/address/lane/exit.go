@@ -20,13 +20,11 @@ func onExit(pid int, fn func()) (cancel func(), err error) {
 		return nil, fmt.Errorf("watch process %d: %w", pid, err)
 	}
 	go func() {
-		asked := false
-		// A pidfd can be read as soon as the process has ended. The first answer makes
-		// the poller wait for that.
-		err := raw.Read(func(uintptr) bool {
-			again := asked
-			asked = true
-			return again
+		// A pidfd can be read as soon as the process has ended. It is asked itself each time: the
+		// runtime's poller tells of that once, perhaps before this goroutine listens.
+		err := raw.Read(func(fd uintptr) bool {
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0) //nolint:gosec // a descriptor
+			return err == nil && n > 0
 		})
 		if err == nil {
 			fn()
