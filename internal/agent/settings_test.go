@@ -131,14 +131,15 @@ func TestSettings_ABadFileIsReportedOnceAndTheLastGoodOneStays(t *testing.T) {
 	good := "providers:\n" + files("a", dir)
 	r := newRig(t, good)
 	r.run()
-	r.write("providers:\n  a: {type: fil, config: {dir: /x}}\nzzz: 1\n", 0o600)
+	const bad = "providers:\n  a: {type: fil, config: {dir: /x}}\nzzz: 1\n"
+	r.write(bad, 0o600)
 	const kept = "configuration not taken, the last good one stays"
 	r.until("reported", func() bool { return r.log.count(kept) == 2 })
 	assert.Equal(t, r.log.count("unknown provider type `fil`, did you mean `file`?"), 1)
 	assert.Equal(t, r.log.count("dso.yaml:3:1: unknown key `zzz`"), 1)
 	assert.Assert(t, r.has("a")())
 
-	r.write("providers:\n  a: {type: fil}\nzzz: 1\n", 0o600) // the same again, and something in its directory
+	r.write(bad, 0o600) // the same again, and something in its directory
 	r.write("providers:\n"+files("a", dir)+files("b", dir), 0o644)
 	r.until("mended", r.has("b"))
 	assert.Equal(t, r.log.count(kept), 2)

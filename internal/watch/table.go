@@ -61,10 +61,12 @@ type entry struct {
 	heard   uint64         // tick at which version was heard for the first time
 	since   time.Time      // when that was
 	asked   uint64         // answers of calls that began before this tick are out of date
+	urgent  bool           // a person asked: the answer to that is not waited with
 
 	every  time.Duration // the interval in force
 	due    time.Time     // the next poll
 	check  time.Time     // look whether it still changes; zero: no need
+	began  time.Time     // when that began, while check is set
 	flight chan struct{} // closed when the call that is on its way ends; nil: there is none
 	place  int           // in the queue; -1: in none
 }
@@ -137,9 +139,26 @@ func (t *table) invalidate(e *entry) {
 	t.stores[e.id.Provider].moved(e)
 }
 
-// settledAt is when an answer says that the secret stands still, if nothing else is
-// known of it than the first one.
-func (e *entry) settledAt() time.Time { return e.first.Add(quiet) }
+// urge invalidates what a person asks for by name: it is what is wanted, changing or not.
+func (t *table) urge(e *entry) {
+	t.settle(e)
+	e.urgent = true
+	t.invalidate(e)
+}
+
+// changes reports whether the secret may be in the middle of a change, and when an answer
+// can say that it stands still. Of the first version that was heard nothing tells since when
+// it is the current one.
+func (e *entry) changes(now time.Time) (at time.Time, yes bool) {
+	first := e.first.Add(quiet)
+	switch {
+	case !e.check.IsZero():
+		return e.check, now.Before(e.began.Add(mostNoise))
+	case e.known && e.at.Before(first):
+		return first, true
+	}
+	return time.Time{}, false
+}
 
 // fresh reports whether an entry is the answer of a call that began at need or later.
 func (e *entry) fresh(need uint64) bool { return e.known && e.begun >= max(need, e.asked) }
@@ -177,7 +196,8 @@ func (t *table) answer(f flight, now time.Time, v secret.Version, err error) {
 	if t.stores[e.id.Provider].entries[e.id.Path] != e {
 		return // nobody uses it any more
 	}
-	was, before, failedBefore := e.known, e.version, e.err != nil
+	was, before, failedBefore, urgent := e.known, e.version, e.err != nil, e.urgent
+	e.urgent = urgent && f.tick < e.asked
 	e.known, e.begun, e.at, e.err = true, f.tick, f.at, err
 	if err != nil {
 		t.settle(e)
@@ -194,7 +214,9 @@ func (t *table) answer(f flight, now time.Time, v secret.Version, err error) {
 		e.heard, e.since = t.tick(), now
 		e.every = min(max(t.longest/8, quickest), t.longest)
 		e.due = t.moment(now.Add(e.every - t.random(e.every/10)))
-		t.unsettle(e, now.Add(t.gap(f)))
+		if !urgent {
+			t.unsettle(e, now, t.gap(f))
+		}
 		t.news(now, t.gap(f))
 	default:
 		if !now.Before(e.check) { // a push in between says nothing about the rest of the time
@@ -254,11 +276,13 @@ func (t *table) moment(at time.Time) time.Time {
 	return at.Add(-after)
 }
 
-func (t *table) unsettle(e *entry, at time.Time) {
+// unsettle notes that an entry changed, and must stay as it is for so long.
+func (t *table) unsettle(e *entry, now time.Time, gap time.Duration) {
 	if e.check.IsZero() {
 		t.unsettled++
+		e.began = now
 	}
-	e.check = at
+	e.check = now.Add(gap)
 }
 
 func (t *table) settle(e *entry) {

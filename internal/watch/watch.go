@@ -109,7 +109,7 @@ func (w *Watch) Push(name string, paths ...string) int {
 }
 
 // Invalidate makes what is known of those of the secrets that are in use out of date:
-// somebody wants to know now.
+// somebody wants to know now, and to have what there is now.
 func (w *Watch) Invalidate(ids ...secret.ID) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -118,7 +118,7 @@ func (w *Watch) Invalidate(ids ...secret.ID) {
 			src.hurry()
 		}
 		if e := w.table.known(id); e != nil {
-			w.table.invalidate(e)
+			w.table.urge(e)
 		}
 	}
 	signal(w.wake)
@@ -151,14 +151,15 @@ func (w *Watch) Desired(ctx context.Context, project string, refs []secret.Ref) 
 const rounds = 5
 
 // Confirm returns the current versions from calls that began after a moment, all of
-// them current at one and the same moment.
+// them current at one and the same moment. A change that goes on is waited for: half of
+// it may be what nobody ever wanted to be used.
 func (w *Watch) Confirm(ctx context.Context, project string, refs []secret.Ref, after time.Time) (secret.Versions, error) {
 	ids := w.IDs(project, refs)
-	if err := w.settled(ctx, ids); err != nil {
-		return nil, err
-	}
 	needs := w.since(ids, after)
 	for range rounds {
+		if err := w.settled(ctx, ids); err != nil {
+			return nil, err
+		}
 		if w.together(ids, needs) {
 			return w.versions(ids)
 		}
@@ -171,24 +172,43 @@ func (w *Watch) Confirm(ctx context.Context, project string, refs []secret.Ref, 
 	return nil, fmt.Errorf("the secrets changed %d times while they were compared", rounds)
 }
 
-// settled waits for the end of a change that may be going on, when a version was heard
-// for the first time and nothing tells since when it is the current one.
+// settled waits until none of the secrets changes any more, or one has for long enough.
 func (w *Watch) settled(ctx context.Context, ids []secret.ID) error {
-	w.mu.Lock()
-	now := time.Now()
-	until := now
-	for _, id := range ids {
-		if e := w.table.entry(id, now); e.known && e.at.Before(e.settledAt()) && e.settledAt().After(until) {
-			until = e.settledAt()
+	for {
+		restless, until, need := w.restless(ids)
+		if len(restless) == 0 {
+			return nil
+		}
+		select {
+		case <-time.After(time.Until(until)):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		for _, id := range restless {
+			if err := w.ask(ctx, id, need); err != nil {
+				return err
+			}
 		}
 	}
-	w.mu.Unlock()
-	select {
-	case <-time.After(until.Sub(now)):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+}
+
+// restless returns the secrets that may be changing, when the last of them may be found
+// to stand still, and the tick after which the calls must have begun that find it.
+func (w *Watch) restless(ids []secret.ID) (out []secret.ID, until time.Time, need uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := time.Now()
+	for _, id := range ids {
+		at, changes := w.table.entry(id, now).changes(now)
+		if !changes {
+			continue
+		}
+		out = append(out, id)
+		if at.After(until) {
+			until = at
+		}
 	}
+	return out, until, w.table.tick()
 }
 
 // since returns for each secret the tick that the call must have begun at: from now
@@ -198,7 +218,7 @@ func (w *Watch) since(ids []secret.ID, after time.Time) map[secret.ID]uint64 {
 	defer w.mu.Unlock()
 	needs := map[secret.ID]uint64{}
 	for _, id := range ids {
-		if e := w.table.entry(id, time.Now()); !e.known || !e.at.After(after) || e.at.Before(e.settledAt()) {
+		if e := w.table.entry(id, time.Now()); !e.known || !e.at.After(after) {
 			needs[id] = w.table.tick()
 		}
 	}

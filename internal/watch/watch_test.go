@@ -395,6 +395,89 @@ func TestConfirm_TakesVersionsThatWereCurrentTogether(t *testing.T) {
 	})
 }
 
+// A container that is looked at in the middle of a burst, because it has just started, say,
+// is not changed over to half of it.
+func TestConfirm_WaitsForTheEndOfABurst(t *testing.T) {
+	paths, named := many(100)
+	s := newStore(paths...)
+	watching(t, 24*time.Hour, map[string]*store{"p": s}, func(r *rig) {
+		started := time.Now()
+		r.known(named...)
+		time.Sleep(time.Minute)
+		var burst sync.WaitGroup
+		burst.Go(func() {
+			for _, path := range paths {
+				s.set(path)
+				r.Push("p")
+				time.Sleep(10 * time.Millisecond)
+			}
+		})
+		time.Sleep(305 * time.Millisecond)
+		vs, err := r.Confirm(r.t.Context(), "", refs(named...), started)
+		burst.Wait()
+		assert.NilError(r.t, err)
+		for id, v := range vs {
+			assert.Equal(r.t, string(v), "2", id)
+		}
+	})
+}
+
+// But not for longer than a rotation waits for it.
+func TestConfirm_DoesNotWaitForAChangeWithoutEnd(t *testing.T) {
+	s := newStore("x", "y")
+	watching(t, time.Hour, map[string]*store{"p": s}, func(r *rig) {
+		started := time.Now()
+		r.known("p/x", "p/y")
+		time.Sleep(time.Minute)
+		ctx, cancel := context.WithCancel(r.t.Context())
+		var changing sync.WaitGroup
+		changing.Go(func() {
+			for ctx.Err() == nil {
+				s.set("x")
+				r.Push("p", "x")
+				time.Sleep(100 * time.Millisecond)
+			}
+		})
+		time.Sleep(50 * time.Millisecond)
+		begun := time.Now()
+		_, err := r.Confirm(r.t.Context(), "", refs("p/x", "p/y"), started)
+		took := time.Since(begun)
+		again := time.Now()
+		_, errAgain := r.Confirm(r.t.Context(), "", refs("p/x", "p/y"), started)
+		tookAgain := time.Since(again)
+		cancel()
+		changing.Wait()
+		assert.NilError(r.t, err)
+		assert.NilError(r.t, errAgain)
+		assert.Assert(r.t, took > 2900*time.Millisecond && took < 3500*time.Millisecond, "%s", took)
+		assert.Assert(r.t, tookAgain < 300*time.Millisecond, "%s", tookAgain)
+	})
+}
+
+// Who asks for it by name gets what there is now, whether a push came before that or not.
+func TestConfirm_DoesNotWaitForWhatAPersonAskedFor(t *testing.T) {
+	s := newStore("x", "y")
+	watching(t, 24*time.Hour, map[string]*store{"p": s}, func(r *rig) {
+		started := time.Now()
+		r.known("p/x", "p/y")
+		for i, pushed := range []bool{false, true} {
+			time.Sleep(time.Minute)
+			s.set("x")
+			if pushed {
+				r.Push("p", "x")
+				synctest.Wait()
+			}
+			begun := time.Now()
+			r.Invalidate(secret.ID{Provider: "p", Path: "x"})
+			vs, err := r.Confirm(r.t.Context(), "", refs("p/x", "p/y"), started)
+			assert.NilError(r.t, err)
+			assert.DeepEqual(r.t, texts(vs), []string{fmt.Sprint(i + 2), "1"})
+			assert.Equal(r.t, time.Since(begun), time.Duration(0))
+			assert.Equal(r.t, r.tellings(time.Minute), 1, "others use it too")
+		}
+	})
+}
+
 func TestConfirm_GivesUpOnSecretsThatNeverStandStill(t *testing.T) {
 	s := newStore("x", "y")
 	watching(t, time.Hour, map[string]*store{"p": s}, func(r *rig) {
