@@ -105,6 +105,7 @@ func newSettings(cfg Config, local provider.Provider, fp provider.Fingerprint, s
 	}
 	if cfg.Bad == nil {
 		s.keepGood(first, time.Now())
+		s.warn(first)
 	}
 	return s, nil
 }
@@ -358,6 +359,14 @@ func (s *settings) reload(asked bool) {
 		s.watch.InvalidateAll()
 	}
 	s.log.Info("configuration taken", "file", path, "providers", s.names(), "providers_before", before)
+	s.warn(c)
+}
+
+// warn tells what does not keep a file from being used.
+func (s *settings) warn(c *config.Config) {
+	for _, w := range c.Warnings {
+		s.log.Warn("configuration may not do what it says", "warning", w.String())
+	}
 }
 
 func (s *settings) bad(msg string, err error, asked bool, sum [sha256.Size]byte) {

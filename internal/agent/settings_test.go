@@ -151,6 +151,19 @@ func TestSettings_ABadFileIsReportedOnceAndTheLastGoodOneStays(t *testing.T) {
 	assert.Assert(t, r.has("b")())
 }
 
+func TestSettings_WarningsOfAFileThatIsTakenAreLogged(t *testing.T) {
+	dir := t.TempDir()
+	notDir := filepath.Join(dir, "file")
+	assert.NilError(t, os.WriteFile(notDir, nil, 0o600))
+	odd := "providers:\n" + files("a", notDir)
+	r := newRig(t, odd)
+	warning := notDir + " is not a directory"
+	assert.Equal(t, r.log.count(warning), 1, r.log.String())
+	r.run()
+	r.write(odd+files("b", dir), 0o600)
+	r.until("taken", func() bool { return r.log.count(warning) == 2 })
+}
+
 func TestSettings_AProviderThatCannotBeMadeChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	r := newRig(t, "providers:\n"+files("a", dir))

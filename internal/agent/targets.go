@@ -1,10 +1,8 @@
 package agent
 
 import (
-	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/docker-secret-operator/dso/internal/config"
 	"github.com/docker-secret-operator/dso/internal/label"
@@ -54,48 +52,10 @@ func holdOf(r config.Rotation) *target.Hold {
 }
 
 func referencesOf(s config.Secret) []target.Reference {
-	scheme, options := "dso://", ""
-	if s.Inject.Type == "file" {
-		scheme = "dsofile://"
-		var set []string
-		if s.Inject.UID >= 0 {
-			set = append(set, fmt.Sprintf("uid=%d", s.Inject.UID))
-		}
-		if s.Inject.GID >= 0 {
-			set = append(set, fmt.Sprintf("gid=%d", s.Inject.GID))
-		}
-		if s.Inject.Path != "" {
-			set = append(set, "path="+s.Inject.Path)
-		}
-		if len(set) > 0 {
-			options = "?" + strings.Join(set, "&")
-		}
-	}
-	if len(s.Mappings) == 0 {
-		return []target.Reference{{Variable: variableOf(s.Name), Ref: scheme + s.Provider + "/" + s.Name + options}}
-	}
-	var refs []target.Reference
-	for _, variable := range slices.Sorted(maps.Keys(s.Mappings)) {
-		path, field, hasField := strings.Cut(strings.TrimPrefix(s.Mappings[variable], "dso://"), "#")
-		ref := scheme + path + options
-		if hasField {
-			ref += "#" + field
-		}
-		refs = append(refs, target.Reference{Variable: variable, Ref: ref})
+	given := s.References()
+	refs := make([]target.Reference, 0, len(given))
+	for _, variable := range slices.Sorted(maps.Keys(given)) {
+		refs = append(refs, target.Reference{Variable: variable, Ref: given[variable]})
 	}
 	return refs
-}
-
-// variableOf names the variable of a secret without mappings: APP_DB for app/db.
-func variableOf(name string) string {
-	v := strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return '_'
-	}, strings.ToUpper(name))
-	if v[0] >= '0' && v[0] <= '9' {
-		v = "_" + v
-	}
-	return v
 }

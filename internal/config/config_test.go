@@ -161,6 +161,27 @@ func TestLoad_WhatTheHostDoesNotHaveIsAWarning(t *testing.T) {
 	assert.Equal(t, c.Warnings[0].String(), "dso.yaml:2:28: `providers.a.config.program`: this host has no "+there+"-none, the agent needs it there")
 }
 
+func TestLoad_TwoEntriesForOneVariableIsAWarning(t *testing.T) {
+	const first = "secrets:\n  - {name: app/db, targets: {containers: [shop/web]}}\n"
+	for second, warned := range map[string]bool{
+		"{name: app_db, targets: {containers: [shop/api, shop/web]}}":                                    true,
+		"{name: app/other, targets: {containers: [shop/web]}, mappings: {APP_DB: local/app/other#pass}}": true,
+		"{name: app_db, targets: {containers: ['shop/*']}}":                                              false, // a rule and its exception
+		"{name: app/db, targets: {containers: [shop/web]}, rotation: {enabled: false}}":                  false, // the same
+		"{name: app/other, targets: {containers: [shop/web]}}":                                           false,
+		"{name: app_db, targets: {labels: {app: web}}}":                                                  false,
+	} {
+		c, err := load(t, first+"  - "+second+"\n")
+		assert.NilError(t, err)
+		if !warned {
+			assert.Equal(t, len(c.Warnings), 0, second)
+			continue
+		}
+		assert.Equal(t, len(c.Warnings), 1, second)
+		assert.Equal(t, c.Warnings[0].String(), "dso.yaml:3:5: `secrets[1]` gives `APP_DB`, which `secrets[0]` gives to the same containers already, the first one counts; give one of them another variable in `mappings`")
+	}
+}
+
 func TestExpand(t *testing.T) {
 	for in, want := range map[string]string{
 		"a": "a", "$": "$", "$x$$y": "$x$$y", "${TOKEN}": canary, "a${TOKEN}b": "a" + canary + "b",

@@ -30,6 +30,8 @@ func (d *decoder) validate(c *Config) {
 		d.providerName(n, p, path, c.Mode)
 		if at := join(path, "region"); p.Region != "" && p.Config != nil && !kinds[p.Type].region {
 			d.problem(d.at[at], at, "remove it: it would have no effect", "%s: a provider of type `%s` has no region", name(at), p.Type)
+		} else if p.Region != "" && !regionName.MatchString(p.Region) {
+			d.problem(d.at[at], at, "such as `eu-central-1`", "%s is no name of a region", name(at))
 		}
 		switch x := p.Config.(type) {
 		case *HTTP:
@@ -64,7 +66,36 @@ func (d *decoder) validate(c *Config) {
 	for i, s := range c.Secrets {
 		d.secret(s, fmt.Sprintf("secrets[%d]", i), c)
 	}
+	d.twice(c.Secrets)
 }
+
+// twice warns of variables that two entries plainly give to the same containers, each
+// another secret: the first one counts. That of patterns which only overlap may be meant,
+// as a rule and its exception.
+func (d *decoder) twice(all []Secret) {
+	for i, s := range all {
+		for variable, ref := range s.References() {
+			for j, before := range all[:i] {
+				other, both := before.References()[variable]
+				if !both || other == ref || !sameTargets(before.Targets, s.Targets) {
+					continue
+				}
+				path := fmt.Sprintf("secrets[%d]", i)
+				d.warn(path, "the first one counts; give one of them another variable in `mappings`",
+					"%s gives `%s`, which `secrets[%d]` gives to the same containers already", name(path), clip(variable), j)
+				break
+			}
+		}
+	}
+}
+
+// sameTargets reports whether there is a container or a set of labels that both name.
+func sameTargets(a, b Targets) bool {
+	return slices.ContainsFunc(a.Containers, func(name string) bool { return slices.Contains(b.Containers, name) }) ||
+		len(a.Labels) > 0 && maps.Equal(a.Labels, b.Labels)
+}
+
+var regionName = regexp.MustCompile(`^[A-Za-z0-9-]+$`)
 
 var providerName = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9._-]*$`)
 
@@ -323,28 +354,33 @@ func (d *decoder) http(x *HTTP, path string) {
 
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")
 
-// sent checks what becomes a header. A credential that cannot be read now is said to be
-// so elsewhere.
+// sent checks what becomes a header of each request.
 func (d *decoder) sent(x *HTTP, auth Auth, path string) {
-	check := func(header string, c Credential, at string) {
-		if !headerName.MatchString(header) {
-			d.problem(d.at[at], at, "", "`%s` cannot be a header's name", clip(header))
+	header := func(n string, c Credential, at string) {
+		if !headerName.MatchString(n) {
+			d.problem(d.at[at], at, "", "`%s` cannot be a header's name", clip(n))
 		}
-		v, err := c.Read()
-		if err == nil && strings.ContainsFunc(string(v.Reveal()), func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-			d.problem(d.at[at], at, "", "%s has a character that cannot be sent, such as a newline", name(at))
-		}
+		d.inHeader(c, at)
 	}
-	for header, c := range x.Headers {
-		check(header, c, join(join(path, "config.headers"), header))
+	for n, c := range x.Headers {
+		header(n, c, join(join(path, "config.headers"), n))
 	}
 	switch a := auth.Params.(type) {
 	case *Bearer:
-		check("Authorization", a.Token, join(path, "auth.params."+a.Token.key))
+		d.inHeader(a.Token, join(path, "auth.params."+a.Token.key))
 	case *Header:
 		if a.Name != "" {
-			check(a.Name, a.Value, join(path, "auth.params."+a.Value.key))
+			header(a.Name, a.Value, join(path, "auth.params."+a.Value.key))
 		}
+	}
+}
+
+// inHeader checks a credential that is sent in a header. One that cannot be read now is said
+// to be so elsewhere.
+func (d *decoder) inHeader(c Credential, at string) {
+	v, err := c.Read()
+	if err == nil && strings.ContainsFunc(string(v.Reveal()), func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+		d.problem(d.at[at], at, "", "%s has a character that cannot be sent, such as a newline", name(at))
 	}
 }
 
@@ -359,8 +395,13 @@ func (d *decoder) vault(x *Vault, p Provider, path string) {
 		d.problem(d.at[join(path, "kv_version")], join(path, "kv_version"), "or leave it out", "%s needs `mount`", name(join(path, "kv_version")))
 	}
 	d.tls(x.TLS, join(path, "tls"))
-	if _, ok := p.Auth.Params.(*Cert); ok && x.TLS.CertFile == "" {
-		d.problem(d.at[path], join(path, "tls.cert_file"), "", "%s is missing: the method `cert` needs it", name(join(path, "tls.cert_file")))
+	switch auth := p.Auth.Params.(type) {
+	case *Cert:
+		if x.TLS.CertFile == "" {
+			d.problem(d.at[path], join(path, "tls.cert_file"), "", "%s is missing: the method `cert` needs it", name(join(path, "tls.cert_file")))
+		}
+	case *Token:
+		d.inHeader(auth.Token, strings.TrimSuffix(path, "config")+"auth.params."+auth.Token.key)
 	}
 }
 
