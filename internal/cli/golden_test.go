@@ -422,6 +422,17 @@ func TestPin_SaysToWhatAndWhoDidIt(t *testing.T) {
 	}
 }
 
+func TestPlan_WhatCannotBeDoneNowIsNotSaidToBeDone(t *testing.T) {
+	answers := full()
+	c := &answers["GET /v1/status"].(wire.Status).Containers[0]
+	c.State, c.UpToDate, c.Pinned, c.Pin, c.Rotation, c.Held, c.HeldUntil = "running", false, false, nil, nil, "", time.Time{}
+	c.Error = "kept on the versions before: the store does not answer"
+	socket := agentStub(t, answers)
+	out, _, err := said(t, nil, "--socket", socket, "plan")
+	assert.NilError(t, err)
+	assert.Check(t, strings.Contains(out, "nothing yet") && strings.Contains(out, c.Error) && !strings.Contains(out, "change over"), out)
+}
+
 func TestPaint_NoColourWhereThereIsNoTerminal(t *testing.T) {
 	socket := agentStub(t, full())
 	for _, args := range [][]string{{"status"}, {"plan"}, {"audit", "verify", "--dir", t.TempDir()}} {

@@ -159,6 +159,8 @@ func nowText(c wire.ContainerStatus) string {
 		return "waits until " + minute(c.HeldUntil)
 	case c.Held != "":
 		return "nothing: " + c.Held
+	case c.Error != "": // which is told beside it
+		return "nothing yet"
 	}
 	return "change over"
 }
