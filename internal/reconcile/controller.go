@@ -118,6 +118,7 @@ type Controller struct {
 	starts  attempts                           // of containers that could not be started
 	records attempts                           // of rotations that could not be recorded
 	delays  map[string]delay                   // by id of the container
+	unknown map[string]bool                    // containers whose desired versions are not known, by id
 	asks    map[string]ask                     // by key of the rotation
 	stops   map[string]context.CancelCauseFunc // of the rotations that run, by key
 	base    context.Context                    // ends when the agent shall stop
@@ -158,6 +159,7 @@ func (c *Controller) Init(ctx context.Context) {
 	c.gates = map[string]*gate{}
 	c.starts, c.records = attempts{}, attempts{}
 	c.delays = map[string]delay{}
+	c.unknown = map[string]bool{}
 	c.asks = map[string]ask{}
 	c.stops = map[string]context.CancelCauseFunc{}
 	c.awaited = map[int64]bool{}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -75,6 +76,15 @@ func TestDetection_ABurstMakesOneRotationWithTheLastValues(t *testing.T) {
 				time.Sleep(10 * time.Millisecond)
 			}
 		},
+		"a hundred secrets change, and the containers are looked at for other reasons": func(a *agent) {
+			for i := range 100 {
+				a.set(fmt.Sprintf("app/s%d", i), "next")
+				time.Sleep(10 * time.Millisecond)
+				if i%10 == 5 {
+					a.changed <- struct{}{}
+				}
+			}
+		},
 		"a hundred secrets change and nobody tells": func(a *agent) {
 			time.Sleep(20 * time.Second)
 			for i := range 100 {
@@ -114,6 +124,22 @@ func TestDetection_ABurstMakesOneRotationWithTheLastValues(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestDetection_AStoreThatIsDownIsLoggedOnceForEachContainer(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Secrets.Set("app/db", "one")
+		a.up(t, "web", usesDB)
+		a.run(t)
+		for range 2 {
+			a.Secrets.Break(errors.New("connection refused"))
+			time.Sleep(time.Hour)
+			a.Secrets.Break(nil)
+			time.Sleep(time.Hour)
+		}
+		assert.Equal(t, strings.Count(a.log.String(), "desired versions unknown"), 2)
+		assert.Equal(t, strings.Count(a.log.String(), "desired versions known again"), 2)
+	})
 }
 
 // A user and its password are written one after the other; whoever looks in between

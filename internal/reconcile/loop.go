@@ -317,6 +317,7 @@ func (c *Controller) remembered() []string {
 	defer c.mu.Unlock()
 	ids := slices.Collect(maps.Keys(c.starts))
 	ids = slices.AppendSeq(ids, maps.Keys(c.records))
+	ids = slices.AppendSeq(ids, maps.Keys(c.unknown))
 	return slices.AppendSeq(ids, maps.Keys(c.delays))
 }
 
@@ -328,6 +329,7 @@ func (c *Controller) forget(ids []string) {
 		delete(c.starts, id)
 		delete(c.records, id)
 		delete(c.delays, id)
+		delete(c.unknown, id)
 	}
 }
 

@@ -135,8 +135,8 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 	if err == nil && (!same(to) || stale != nil) {
 		to, err = c.Current.Confirm(ctx, m.Project(), refsOf(m), at)
 	}
+	c.noteUnknown(m, err)
 	if err != nil {
-		c.Log.Warn("desired versions unknown", "container", m.Name, "error", err)
 		res.Error = err.Error()
 		return res
 	}
@@ -255,6 +255,28 @@ func (c *Controller) confirm(m engine.Container, stale *deliver.Stale) {
 		return
 	}
 	c.Log.Info("values are no longer stale: the store has the same versions", "container", m.Name, "since", stale.Since)
+}
+
+// noteUnknown logs when it is no longer known which versions a container should have, and
+// when it is again. What is wrong meanwhile is in its status.
+func (c *Controller) noteUnknown(m engine.Container, err error) {
+	if errors.Is(err, context.Canceled) {
+		return
+	}
+	c.mu.Lock()
+	was := c.unknown[m.ID]
+	if err != nil {
+		c.unknown[m.ID] = true
+	} else {
+		delete(c.unknown, m.ID)
+	}
+	c.mu.Unlock()
+	switch {
+	case err != nil && !was:
+		c.Log.Warn("desired versions unknown", "container", m.Name, "error", err)
+	case err == nil && was:
+		c.Log.Info("desired versions known again", "container", m.Name)
+	}
 }
 
 func changed(from, to secret.Versions) secret.Versions {
