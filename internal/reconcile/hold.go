@@ -12,11 +12,7 @@ import (
 // The others that are to change too keep the versions that they have, durably,
 // until it is their turn: an engine that restarts meanwhile starts them with what
 // is known to work. failed names one in which the new versions failed already.
-func (c *Controller) holdBeside(ctx context.Context, m engine.Container, to secret.Versions) (failed string, err error) {
-	group, err := c.groupMembers(ctx, groupOf(m))
-	if err != nil {
-		return "", err
-	}
+func (c *Controller) holdBeside(ctx context.Context, m engine.Container, group []engine.Container, to secret.Versions) (failed string, err error) {
 	for _, o := range group {
 		if o.ID == m.ID || c.Machine.Journal.Concerns(o.ID) { // or its turn has begun
 			continue

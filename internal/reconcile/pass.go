@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/deliver"
@@ -20,9 +19,10 @@ import (
 
 // why is why a container is looked at.
 type why struct {
-	force bool      // a person asked for it
-	cause string    // for the journal
-	began time.Time // when the pass over its group began
+	force bool               // a person asked for it
+	cause string             // for the journal
+	began time.Time          // when the pass over its group began
+	group []engine.Container // it and those beside it, as they were when its turn came
 	// plan is held while a rotation of the group is planned, and until it is in the
 	// journal: each sees what the others are about to do.
 	plan *sync.Mutex
@@ -39,12 +39,12 @@ func (c *Controller) pass(key string, force map[string]string, cause string) (re
 	if err != nil {
 		return append(results, Result{Container: key, Error: err.Error()}), nil
 	}
-	turns := turnsOf(members)
+	turns, group := turnsOf(members), members
 	var plan sync.Mutex
 	for len(members) > 0 && later == nil {
 		now, after := split(members, turns.AtOnce)
 		found := c.together(ctx, now, func(m engine.Container) why {
-			w := why{cause: cause, began: began, plan: &plan}
+			w := why{cause: cause, began: began, group: group, plan: &plan}
 			if asked, forced := force[m.Name]; forced {
 				w.force, w.cause = true, asked
 			}
@@ -54,7 +54,12 @@ func (c *Controller) pass(key string, force map[string]string, cause string) (re
 		if turns.Pause > 0 && len(after) > 0 && slices.ContainsFunc(found, func(r Result) bool { return r.Outcome != "" }) {
 			later = waiting(after, force, turns.Pause)
 		}
-		members = after
+		if members = after; len(members) > 0 && later == nil { // those before them may have taken minutes
+			if group, err = c.groupMembers(ctx, key); err != nil {
+				return append(results, Result{Container: key, Error: err.Error()}), nil
+			}
+			members = still(members, group)
+		}
 	}
 	if members, err = c.groupMembers(ctx, key); err == nil {
 		c.letGo(ctx, members)
@@ -96,19 +101,6 @@ func (c *Controller) began(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.mine[id]
-}
-
-// visit settles a container as it is now: those before it may have taken minutes.
-// One that is gone, or whose rotation could not be carried on, is left alone.
-func (c *Controller) visit(ctx context.Context, id string, w why) (res Result, there bool) {
-	m, err := c.Engine.Inspect(ctx, id)
-	if errdefs.IsNotFound(err) || c.Machine.Journal.Concerns(id) {
-		return Result{}, false
-	}
-	if err != nil {
-		return Result{Container: engine.ShortID(id), Error: err.Error()}, true
-	}
-	return c.settle(ctx, m, w), true
 }
 
 // settle brings one container up to date.
@@ -189,7 +181,7 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 	w.plan.Lock()
 	planned := sync.OnceFunc(w.plan.Unlock)
 	defer planned()
-	if where, err := c.holdBeside(ctx, m, to); err != nil {
+	if where, err := c.holdBeside(ctx, m, w.group, to); err != nil {
 		res.Error = err.Error()
 		return res
 	} else if !force && known && where != "" {

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -51,20 +52,25 @@ func waiting(members []engine.Container, force map[string]string, pause time.Dur
 	return r
 }
 
-// together visits containers at the same time.
-func (c *Controller) together(ctx context.Context, members []engine.Container, whyOf func(engine.Container) why) []Result {
-	found := make([]Result, len(members))
-	there := make([]bool, len(members))
-	var wg sync.WaitGroup
-	for i, m := range members {
-		wg.Go(func() { found[i], there[i] = c.visit(ctx, m.ID, whyOf(m)) })
-	}
-	wg.Wait()
-	var results []Result
-	for i, res := range found {
-		if there[i] {
-			results = append(results, res)
+// still returns those of the containers that are there, as they are now, in their order.
+func still(members, now []engine.Container) (there []engine.Container) {
+	for _, m := range members {
+		if i := slices.IndexFunc(now, func(o engine.Container) bool { return o.ID == m.ID }); i >= 0 {
+			there = append(there, now[i])
 		}
 	}
+	return there
+}
+
+// together settles containers at the same time. One whose rotation could not be carried on
+// is left alone.
+func (c *Controller) together(ctx context.Context, members []engine.Container, whyOf func(engine.Container) why) []Result {
+	members = slices.DeleteFunc(slices.Clone(members), func(m engine.Container) bool { return c.Machine.Journal.Concerns(m.ID) })
+	results := make([]Result, len(members))
+	var wg sync.WaitGroup
+	for i, m := range members {
+		wg.Go(func() { results[i] = c.settle(ctx, m, whyOf(m)) })
+	}
+	wg.Wait()
 	return results
 }
