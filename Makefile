@@ -194,7 +194,7 @@ bench-start: deps build ## Measure what a start costs, and hold it to its limits
 
 .PHONY: bench
 bench: deps build ## Measure an agent at rest, a change, and many starts at once, and hold them to their limits (as root)
-	go test -count=1 -timeout 20m -v -run 'TestIdle|TestChange|TestMany' ./test/bench/ | grep --line-buffered -v '^=== '
+	go test -count=1 -timeout 40m -v -run 'TestIdle|TestChange|TestMany' ./test/bench/ | grep --line-buffered -v '^=== '
 
 .PHONY: demo
 demo: deps build tools/bin/docker-compose ## Show a rotation under load on a private Docker engine (as root)
