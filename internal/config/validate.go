@@ -73,18 +73,22 @@ func (d *decoder) validate(c *Config) {
 // another secret: the first one counts. That of patterns which only overlap may be meant,
 // as a rule and its exception.
 func (d *decoder) twice(all []Secret) {
+	type gives struct {
+		entry int
+		ref   string
+	}
+	before := map[string][]gives{} // by variable
 	for i, s := range all {
-		for variable, ref := range s.References() {
-			for j, before := range all[:i] {
-				other, both := before.References()[variable]
-				if !both || other == ref || !sameTargets(before.Targets, s.Targets) {
-					continue
-				}
+		refs := s.References()
+		for _, variable := range slices.Sorted(maps.Keys(refs)) {
+			this := gives{i, refs[variable]}
+			first := slices.IndexFunc(before[variable], func(o gives) bool { return o.ref != this.ref && sameTargets(all[o.entry].Targets, s.Targets) })
+			if first >= 0 {
 				path := fmt.Sprintf("secrets[%d]", i)
 				d.warn(path, "the first one counts; give one of them another variable in `mappings`",
-					"%s gives `%s`, which `secrets[%d]` gives to the same containers already", name(path), clip(variable), j)
-				break
+					"%s gives `%s`, which `secrets[%d]` gives to the same containers already", name(path), clip(variable), before[variable][first].entry)
 			}
+			before[variable] = append(before[variable], this)
 		}
 	}
 }
