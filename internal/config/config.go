@@ -9,8 +9,9 @@ import (
 )
 
 // Config is one dso.yaml. The tags are the format: yaml names the key, default,
-// enum, min and max bound it, unset is what a number is that is not in the file, doc explains it in the schema, and pending marks what
-// this version refuses because it would do nothing.
+// enum, min and max bound it, unset is what a number is that is not in the file, doc explains it in the schema, kinds says that it
+// names a type of provider, and pending marks what this version refuses because it would do
+// nothing.
 type Config struct {
 	Version       string              `yaml:"version" enum:"1,v1" default:"1" loose:"true" doc:"Version of this format."`
 	Mode          string              `yaml:"mode" enum:"agent,local" default:"agent" doc:"local: only the local vault; a provider of another type is an error."`
@@ -120,7 +121,7 @@ var (
 
 // Provider is one store. Config and Auth.Params depend on the type.
 type Provider struct {
-	Type   string `yaml:"type" required:"true" doc:"What kind of store it is."`
+	Type   string `yaml:"type" required:"true" kinds:"true" doc:"What kind of store it is."`
 	Region string `yaml:"region" doc:"Where the store is, for types that have regions."`
 	Auth   Auth   `yaml:"auth" doc:"How DSO proves who it is."`
 	Retry  Retry  `yaml:"retry" doc:"What is done when the store does not answer."`

@@ -205,8 +205,11 @@ func (d *decoder) absent(f field, v reflect.Value, pos position, path string, sp
 	case f.pending():
 	case f.required():
 		hint := ""
-		if f.typ == typeCredential {
+		switch {
+		case f.typ == typeCredential:
 			hint = fmt.Sprintf("give `%[1]s`, `%[1]s_file` or `%[1]s_credential`", f.key)
+		case f.tag.Get("kinds") != "":
+			hint = "there are " + list(Types())
 		}
 		d.problem(pos, at, hint, "%s is missing", name(at))
 	case decode != nil:
@@ -461,7 +464,8 @@ func (d *decoder) kindOf(n *yaml.Node, path string) (kind, bool) {
 		}
 		return kind{}, false
 	}
-	return kind{}, false
+	k, meant := kinds[strings.TrimPrefix(path, "providers.")] // one without a type is named like it, often
+	return k, meant
 }
 
 // part decodes into the struct that make returns.
