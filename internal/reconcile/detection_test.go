@@ -126,6 +126,25 @@ func TestDetection_ABurstMakesOneRotationWithTheLastValues(t *testing.T) {
 	}
 }
 
+// Somebody removes it while the end of a burst is waited for.
+func TestDetection_AContainerThatIsGoneByThenIsNotMadeAnew(t *testing.T) {
+	onHost(t, func(t *testing.T, a *agent) {
+		a.Secrets.Set("app/db", "one")
+		c := a.up(t, "web", usesDB)
+		a.run(t)
+		settle()
+		rotations := a.counted()
+		a.set("app/db", "two")
+		time.Sleep(50 * time.Millisecond)
+		a.changed <- struct{}{} // it is looked at in the middle
+		time.Sleep(50 * time.Millisecond)
+		assert.NilError(t, a.Host.Engine.Remove(t.Context(), c.ID))
+		time.Sleep(5 * time.Minute)
+		assert.Equal(t, len(a.names()), 0, "%s", a.names())
+		assert.Equal(t, rotations()["web"], 0)
+	})
+}
+
 func TestDetection_AStoreThatIsDownIsLoggedOnceForEachContainer(t *testing.T) {
 	onHost(t, func(t *testing.T, a *agent) {
 		a.Secrets.Set("app/db", "one")

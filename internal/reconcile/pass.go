@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/docker-secret-operator/dso/internal/deliver"
@@ -139,6 +140,16 @@ func (c *Controller) settle(ctx context.Context, m engine.Container, w why) Resu
 		}
 	}
 	if same(to) {
+		return res
+	}
+	// The stores may have taken their time, and so does the end of a change.
+	switch m, err = c.Engine.Inspect(ctx, m.ID); {
+	case errdefs.IsNotFound(err):
+		return res
+	case err != nil:
+		res.Error = err.Error()
+		return res
+	case !m.Running():
 		return res
 	}
 	if err := c.refused(m); err != nil {
