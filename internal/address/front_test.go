@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -346,6 +347,38 @@ func TestFront_BalancesTargets(t *testing.T) {
 		count[name]++
 	}
 	assert.DeepEqual(t, count, map[string]int{"a": 10, "b": 10})
+}
+
+func TestFront_SendsNoRedirects(t *testing.T) {
+	l := withBoth(t)
+	pid := l.start()
+	l.order(pid, "app-a")
+	for range 3 {
+		_, err := l.who()
+		assert.NilError(t, err)
+	}
+	assert.Equal(t, sentRedirects(t, pid), "0")
+}
+
+// sentRedirects is the kernel's count of ICMP redirects in the network of a process.
+func sentRedirects(t *testing.T, pid int) string {
+	t.Helper()
+	counts, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/snmp", pid))
+	assert.NilError(t, err)
+	var names []string
+	for line := range strings.Lines(string(counts)) {
+		fields := strings.Fields(line)
+		if fields[0] != "Icmp:" {
+			continue
+		}
+		if names == nil {
+			names = fields
+			continue
+		}
+		return fields[slices.Index(names, "OutRedirects")]
+	}
+	t.Fatalf("no ICMP in %s", counts)
+	return ""
 }
 
 func TestFront_ForwardsIPv6(t *testing.T) {

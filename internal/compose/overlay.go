@@ -190,7 +190,14 @@ func (p *Project) front(s types.ServiceConfig, opts OverlayOptions) *frontServic
 		CapDrop:     []string{"ALL"},
 		CapAdd:      []string{"NET_ADMIN"},
 		SecurityOpt: []string{"no-new-privileges:true"},
-		Sysctls:     map[string]string{"net.ipv4.ip_forward": "1"},
+		Sysctls: map[string]string{
+			"net.ipv4.ip_forward": "1",
+			// What a front forwards leaves by the device it came by. The kernel would look up its
+			// source, and think of telling the sender a shorter way, for each packet (0039).
+			"net.ipv4.conf.all.send_redirects": "0",
+			// It looks for a socket of the front itself for each packet, too; there is none.
+			"net.ipv4.ip_early_demux": "0",
+		},
 		Labels:      map[string]string{label.FrontService: s.Name},
 		Environment: map[string]string{"DSO_FRONT_TARGETS": strings.Join(p.containerNames(s), ",")},
 		Volumes: []bindMount{{

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/google/nftables"
@@ -161,10 +160,8 @@ func stuck(f conntrack.Flow, local []netip.Prefix, targets []frontmap.Target) bo
 func (*netfilter) Prepare() error {
 	const net = "/proc/sys/net/"
 	set(net+"ipv6/conf/all/forwarding", "1")
-	redirects, _ := filepath.Glob(net + "ipv4/conf/*/send_redirects")
-	for _, path := range redirects {
-		set(path, "0")
-	}
+	set(net+"ipv4/conf/all/send_redirects", "0")
+	_ = sendNoRedirects() // they cost time, and mislead nobody
 	path := net + "ipv4/ip_forward"
 	set(path, "1")
 	data, err := os.ReadFile(path)

@@ -37,7 +37,7 @@ func status() int {
 	flag.IntVar(&b.kills, "kills", 5, "in how many of them the agent is killed")
 	flag.IntVar(&b.requests, "requests", 200_000, "how many requests there must be at least")
 	flag.IntVar(&b.rate, "rate", 30, "requests per second of each client")
-	flag.IntVar(&b.rounds, "rounds", 25, "how often each way is timed")
+	flag.IntVar(&b.rounds, "rounds", 5, "how often each way is timed, in turns")
 	flag.Parse()
 	if err := b.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "address: error:", err)
@@ -70,6 +70,7 @@ type bench struct {
 	decided  time.Time // the last of them
 	ofFront  *commits
 	ofHost   *commits
+	base     *way // docker -p
 	ways     []*way
 	misses   []string
 	cleanup  []func() // ends what was started beside the lab
@@ -92,7 +93,7 @@ services:
     ports: ["8080:8080", "8080:8080/udp"]
     environment: {APP_SECRET: "dso://marker", DRAIN: "300"}
     labels: {dso.monitor: 200ms, dso.drain.timeout: 1s}
-    healthcheck: {interval: 2s, timeout: 20s, retries: 5}
+    healthcheck: {interval: 30s, timeout: 20s, retries: 5}
 networks:
   default: {enable_ipv6: true, ipam: {config: [{subnet: 10.88.0.0/24}, {subnet: "fd00:d50:88::/64"}]}}
 `

@@ -63,6 +63,10 @@ func TestLane_LeavesTheHostItselfToTheFront(t *testing.T) {
 	docker(t, "run", "--rm", "answerer:client", "get", url(8302, ""))
 	docker(t, "run", "--rm", "--network", "own_default", "answerer:client", "get", url(8302, ""))
 	assert.Equal(t, docker(t, "exec", "own-web-1", "/answerer", "get", url(8302, "")), "v1")
+	// And the kernel does nothing for it that only costs time.
+	network := fmt.Sprintf("--net=/proc/%d/ns/net", mainProcess(t, "own-web-front-1"))
+	assert.Equal(t, host(t, "nsenter", network, "sysctl", "-n",
+		"net.ipv4.conf.all.send_redirects", "net.ipv4.conf.eth0.send_redirects", "net.ipv4.ip_early_demux"), "0\n0\n0\n")
 }
 
 func TestLane_IsAsNarrowAsThePublishedPort(t *testing.T) {
