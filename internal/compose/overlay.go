@@ -190,6 +190,8 @@ func (p *Project) front(s types.ServiceConfig, opts OverlayOptions) *frontServic
 		CapDrop:     []string{"ALL"},
 		CapAdd:      []string{"NET_ADMIN"},
 		SecurityOpt: []string{"no-new-privileges:true"},
+		// It has next to nothing to do, and then all wait for it: ten times a container's own share.
+		CPUShares: 10240,
 		Sysctls: map[string]string{
 			"net.ipv4.ip_forward": "1",
 			// What a front forwards leaves by the device it came by. The kernel would look up its

@@ -87,6 +87,7 @@ type (
 		CapDrop     []string                  `yaml:"cap_drop"`
 		CapAdd      []string                  `yaml:"cap_add"`
 		SecurityOpt []string                  `yaml:"security_opt"`
+		CPUShares   int                       `yaml:"cpu_shares"`
 		Sysctls     map[string]string         `yaml:"sysctls"`
 		Labels      map[string]string         `yaml:"labels"`
 		Environment map[string]string         `yaml:"environment"`
