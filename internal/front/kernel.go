@@ -161,7 +161,7 @@ func (*netfilter) Prepare() error {
 	const net = "/proc/sys/net/"
 	set(net+"ipv6/conf/all/forwarding", "1")
 	set(net+"ipv4/conf/all/send_redirects", "0")
-	_ = sendNoRedirects() // they cost time, and mislead nobody
+	sendNoRedirects()
 	path := net + "ipv4/ip_forward"
 	set(path, "1")
 	data, err := os.ReadFile(path)

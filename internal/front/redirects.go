@@ -2,8 +2,6 @@ package front
 
 import (
 	"encoding/binary"
-	"errors"
-	"fmt"
 	"net"
 
 	"github.com/mdlayher/netlink"
@@ -12,22 +10,18 @@ import (
 
 // sendNoRedirects tells every device not to send ICMP redirects. What a front forwards leaves by
 // the device that it came by, so the kernel would think of one for each packet. A container
-// cannot write to /proc/sys, but it may ask the kernel (CAP_NET_ADMIN).
-func sendNoRedirects() error {
-	devices, err := net.Interfaces()
-	if err != nil {
-		return fmt.Errorf("list devices: %w", err)
-	}
+// cannot write to /proc/sys, but it may ask the kernel (CAP_NET_ADMIN). A refusal shows in the
+// value, and costs time only.
+func sendNoRedirects() {
+	devices, _ := net.Interfaces()
 	socket, err := netlink.Dial(unix.NETLINK_ROUTE, nil)
 	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
+		return
 	}
 	for _, d := range devices {
-		if setErr := setDeviceOption(socket, d.Index, optionSendRedirects, 0); setErr != nil {
-			err = errors.Join(err, fmt.Errorf("device %s: %w", d.Name, setErr))
-		}
+		_ = setDeviceOption(socket, d.Index, optionSendRedirects, 0)
 	}
-	return errors.Join(err, socket.Close())
+	_ = socket.Close()
 }
 
 // optionSendRedirects is IPV4_DEVCONF_SEND_REDIRECTS of linux/ip.h: net.ipv4.conf.*.send_redirects.

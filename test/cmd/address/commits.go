@@ -46,14 +46,16 @@ func hear(pid string) (*commits, error) {
 	}
 	raw, err := c.socket.SyscallConn()
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("listen to the firewall of process %s: %w", pid, err)
 	}
+	var setErr error
 	err = raw.Control(func(fd uintptr) {
-		if err = unix.SetNonblock(int(fd), false); err == nil { // the runtime's poller is a thread that waits for its turn
+		// The runtime's poller would be a thread that waits for its turn.
+		if setErr = unix.SetNonblock(int(fd), false); setErr == nil {
 			go c.listen(int(fd))
 		}
 	})
-	if err != nil {
+	if err = errors.Join(err, setErr); err != nil {
 		return nil, fmt.Errorf("listen to the firewall of process %s: %w", pid, err)
 	}
 	return c, nil
